@@ -1,0 +1,1 @@
+"""How pictures are found, fetched, checked and read; also the folder where they land (git ignores them)."""
