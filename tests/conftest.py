@@ -1,0 +1,79 @@
+"""What several tests need: where real inputs may lie, seeded weights, photos, an ONNX graph filled with weights."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"  # real files that are not part of the project; tests that need them skip without
+
+ALEXNET_SHAPES = {  # written out again, not imported: the tests must not agree with the code by construction
+    "conv1": (11, 11, 3, 96), "conv2": (5, 5, 48, 256), "conv3": (3, 3, 256, 384), "conv4": (3, 3, 192, 384),
+    "conv5": (3, 3, 192, 256), "fc6": (9216, 4096), "fc7": (4096, 4096), "fc8": (4096, 1000),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def alexnet_weights():
+    """Seeded weights under which every layer matters: conv1 and conv2 keep the size of pixels, so that both
+    normalisations bite, conv3 brings them to about 1, so that the softmax is not saturated; no bias is zero."""
+    rng = np.random.default_rng(7)
+    weights = {}
+    for name, shape in ALEXNET_SHAPES.items():
+        scale = np.float32(np.sqrt(2 / np.prod(shape[:-1])) * (1 / 40 if name == "conv3" else 1))
+        kernel = rng.standard_normal(shape, dtype=np.float32) * scale
+        weights[name] = (kernel, rng.standard_normal(shape[-1], dtype=np.float32) * np.float32(0.1))
+    return weights
+
+
+@pytest.fixture(scope="session")
+def photos():
+    """(2, 227, 227, 3) uint8 RGB: the course's poodle and weasel, or scikit-learn's sample photos."""
+    names = [SHARED / "images" / name for name in ("poodle.png", "weasel.png")]
+    if all(name.exists() for name in names):
+        return np.stack([np.asarray(Image.open(name).convert("RGB")) for name in names])
+    from sklearn.datasets import load_sample_images
+
+    pictures = [Image.fromarray(picture).resize((227, 227)) for picture in load_sample_images().images]
+    return np.stack([np.asarray(picture) for picture in pictures])
+
+
+@pytest.fixture(scope="session")
+def onnx_session():
+    """A function: the graph that the onnx package ships under a name, filled with arrays, for onnxruntime."""
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    def session(name, arrays, input_shape, outputs=()):
+        """arrays: {initializer: array}; outputs: names of inner values to be given out besides the last."""
+        path = pathlib.Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"{name}.onnx"
+        model = onnx.load(path)
+        model.ir_version = 8
+        graph = model.graph
+        shipped = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+        fillers = {node.output[0]: node for node in graph.node if node.op_type == "ConstantOfShape"}
+        shapes = {tensor.name: tuple(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+        for key, array in arrays.items():
+            expected = shapes[f"{key}__SHAPE"] if key in fillers else shipped[key]
+            assert tuple(array.shape) == tuple(expected), (key, array.shape, expected)
+        assert set(fillers) <= set(arrays), sorted(set(fillers) - set(arrays))
+        kept = [tensor for tensor in graph.initializer if tensor.name not in arrays and "__SHAPE" not in tensor.name]
+        nodes = [node for node in graph.node if node.op_type != "ConstantOfShape"]
+        data = next(value for value in graph.input if value.name == "data_0")
+        data.type.tensor_type.ClearField("shape")
+        del graph.node[:], graph.initializer[:], graph.input[:]
+        graph.node.extend(nodes)
+        graph.initializer.extend(kept)
+        graph.initializer.extend(onnx.numpy_helper.from_array(array, key) for key, array in arrays.items())
+        graph.input.append(onnx.helper.make_tensor_value_info("data_0", onnx.TensorProto.FLOAT, input_shape))
+        for output in graph.output:
+            output.type.tensor_type.ClearField("shape")
+        graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in outputs)
+        return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    return session
