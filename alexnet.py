@@ -14,17 +14,17 @@ ImageNet validation set (centre crop), 60,965,224 parameters.
 
 import tensorflow as tf
 
-INPUT_SIZE = 227  # pixels; 11x11 windows every 4 without padding: (227 - 11) / 4 + 1 = 55 outputs, no border left over
-MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)  # of ImageNet's training pictures: blue, green, red
+from weights.cards import ALEXNET
 
 
-def preprocess(images):
-    """RGB pictures (N, height, width, 3), 0-255 -> (N, 227, 227, 3) as the weights expect them.
+def preprocess(images, size=ALEXNET.input_size, mean_bgr=ALEXNET.mean_bgr):
+    """RGB pictures (N, height, width, 3), 0-255 -> (N, size, size, 3) as the weights expect them.
 
-    Caffe read pictures with OpenCV, so the weights of conv1 take blue, green, red, in this order, minus their means.
+    Caffe read pictures with OpenCV, so the weights of conv1 take blue, green, red, in this order, minus the means
+    of ImageNet's training pictures.
     """
-    images = tf.image.resize(tf.cast(images, tf.float32), (INPUT_SIZE, INPUT_SIZE), method="bilinear")
-    return images[..., ::-1] - MEAN_BGR
+    images = tf.image.resize(tf.cast(images, tf.float32), (size, size), method="bilinear")
+    return images[..., ::-1] - mean_bgr
 
 
 def preprocess_as_published(images, training):
@@ -36,7 +36,8 @@ def preprocess_as_published(images, training):
     images = tf.cast(images, tf.float32)
     if not training:
         images -= tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
-    return tf.compat.v1.image.resize_bilinear(images, (INPUT_SIZE, INPUT_SIZE), half_pixel_centers=False)
+    size = (ALEXNET.input_size, ALEXNET.input_size)
+    return tf.compat.v1.image.resize_bilinear(images, size, half_pixel_centers=False)
 
 
 def conv(x, kernel, bias, stride=1, padding="SAME"):

@@ -1,7 +1,9 @@
 """How every script starts and ends: TensorFlow kept quiet, mistakes told in one line, exit status 2."""
 
+import contextlib
 import os
 import sys
+import tempfile
 
 from data.files import BadInput
 
@@ -13,8 +15,6 @@ def run(main):
     are then answered at once, and the settings below are in force before TensorFlow reads them.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's C++ log: errors only (0 shows all)
-    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         main()
     except BadInput as error:
@@ -24,3 +24,33 @@ def run(main):
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output (`| head`) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def start_tensorflow():
+    """Import TensorFlow and find its devices without the lines its libraries write while they start.
+
+    They come from C++ through file descriptor 2, some before any setting is read, so for these seconds the descriptor
+    leads to a temporary file. Should the start fail, what was written there is shown.
+    """
+    with _stderr_kept_back():
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")  # no word about functions that are deprecated but still there
+        tf.config.list_logical_devices()
+
+
+@contextlib.contextmanager
+def _stderr_kept_back():
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        stderr = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(stderr, kept.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,0 +1,78 @@
+"""Replace AlexNet's 1000-way layer by a 43-way one and name traffic signs.
+
+    python feature_extraction.py                       # the course's construction and stop sign
+    python feature_extraction.py my_sign.jpg           # your own
+    python feature_extraction.py --head weights/cifar10-head.npz frog.jpg
+    python feature_extraction.py --demo                # drawn signs, random weights, nothing downloaded
+
+The new layer, the head, sits on fc7: 4,096 features in, 43 classes out. `train_feature_extraction.py` trains it and
+keeps it in weights/, and this script uses what it finds there. Before that the head is a random one and says so:
+run this script first, train, run it again.
+"""
+
+import argparse
+import pathlib
+import time
+
+import numpy as np
+from scipy.special import softmax
+
+from data import traffic_signs
+from data.files import BadInput
+from data.program import run
+from imagenet_inference import load_network, print_top
+from traffic_sign_inference import add_sign_flags, find_signs
+from weights import cards, heads, reading
+
+LAYER = "fc7"  # the last layer before ImageNet's classes
+
+
+def find_head(args):
+    """The head that `--head` names, else the one last trained on signs, else an untrained one, which is announced."""
+    path = pathlib.Path(args.head) if args.head else heads.default_path("traffic-signs", args.demo)
+    if args.head or path.exists():
+        head = heads.load(path)
+        print(f"Head: {path}, trained on {head.settings['trained_on']}, {len(head.class_names)} classes, "
+              f"validation accuracy {head.settings['validation_accuracy']:.3f}\n")  # fmt: skip
+        return head
+    print("The head is not trained yet, its answers mean nothing: run train_feature_extraction.py first.\n")
+    return heads.untrained(cards.ALEXNET.bottleneck_size, traffic_signs.sign_names(), args.seed)
+
+
+def load_network_of(head, args):
+    """The network a head was trained on; `BadInput` when these are other weights: its answers would be noise."""
+    trained = head.settings
+    if trained:
+        args.weights = args.weights or trained["weights"]
+        args.seed, args.as_published = trained["seed"], trained["as_published"]
+    network = load_network(args)
+    if trained and reading.fingerprint(network.weights) != trained["fingerprint"]:
+        raise BadInput(
+            f"{args.weights or cards.ALEXNET.file}: not the weights this head was trained on "
+            f"({trained['weights'] or cards.ALEXNET.file}); name those with --weights, or train a new head"
+        )
+    return network
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_sign_flags(parser)
+    parser.add_argument("--head", help="a trained head, when you want another one than the last trained on signs")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    head = find_head(args)
+    names, signs = find_signs(args)
+    network = load_network_of(head, args)
+    start = time.perf_counter()
+    features = network.activations(signs, layer=LAYER).numpy()  # (N, 4096)
+    probabilities = softmax(head.logits(features), axis=1)  # (N, classes)
+    for number, row in enumerate(probabilities):
+        print_top(number, names[number], row, head.class_names, args.top)
+    print(f"Time: {time.perf_counter() - start:.3f} seconds")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,112 @@
+"""GoogLeNet (Inception v1) as BVLC trained it on ImageNet (Caffe's `bvlc_googlenet`), by hand, with plain `tf.nn`.
+
+    from googlenet import GoogLeNet
+    from weights import cards, reading
+
+    network = GoogLeNet(reading.load(cards.GOOGLENET))         # fetches the weights when they are absent
+    network.activations(pictures)                              # RGB, 0-255, any size -> (N, 1000) probabilities
+    network.activations(pictures, layer="pool5")               # -> (N, 1024), what a new classifier is trained on
+
+Szegedy et al., "Going deeper with convolutions", 2014, in the version that the Berkeley Vision and Learning Center
+trained and released: 68.7 % top-1 and 88.9 % top-5 on the ImageNet validation set (centre crop), 6,998,552
+parameters. The two auxiliary classifiers, which served training alone, are left out.
+"""
+
+import tensorflow as tf
+
+from alexnet import conv, normalize, preprocess
+from weights.cards import GOOGLENET
+
+
+def max_pool(x):
+    """The largest of 3x3 every 2. Caffe rounds the number of windows up: on an even side the last hangs over by one.
+
+    TensorFlow's SAME gives as many windows, but on odd sides they begin one pixel outside.
+    """
+    over = [[0, 0], [0, 1 - x.shape[1] % 2], [0, 1 - x.shape[2] % 2], [0, 0]]
+    return tf.nn.max_pool2d(x, ksize=3, strides=2, padding=over)
+
+
+def inception(x, weights, module):
+    """Four views of one input, side by side along the channels; the 1x1 `reduce` make the larger kernels cheap."""
+
+    def branch(x, layer):
+        return conv(x, *weights[f"inception_{module}/{layer}"])
+
+    return tf.concat(
+        [
+            branch(x, "1x1"),
+            branch(branch(x, "3x3_reduce"), "3x3"),
+            branch(branch(x, "5x5_reduce"), "5x5"),
+            branch(tf.nn.max_pool2d(x, ksize=3, strides=1, padding="SAME"), "pool_proj"),
+        ],
+        axis=-1,
+    )
+
+
+class GoogLeNet(tf.Module):
+    """The network; `weights` is {layer: (kernel, bias)} with Caffe's names, as `weights.reading.load` returns it.
+
+    `image_size`: pixels; 224, what the weights were trained on, or less for cheaper features.
+    `dtype`: tf.bfloat16 computes about ??? times as fast on processors that have it; results are float32 either way.
+    """
+
+    def __init__(self, weights, image_size=GOOGLENET.input_size, dtype=tf.float32):
+        super().__init__(name="googlenet")
+        self.image_size = image_size
+        self.dtype = dtype
+        self.weights = {
+            name: (tf.Variable(kernel, name=f"{name}/kernel"), tf.Variable(bias, name=f"{name}/bias"))
+            for name, (kernel, bias) in weights.items()
+        }
+
+    def layers(self):
+        """[(name, function)] in order; behind each line the output's height x width x channels."""
+        w = tf.nest.map_structure(lambda array: tf.cast(array, self.dtype), self.weights)
+        border = [[0, 0], [3, 3], [3, 3], [0, 0]]  # SAME would put 2 before and 3 behind
+        return [
+            ("conv1", lambda x: conv(x, *w["conv1/7x7_s2"], stride=2, padding=border)),  # 112 x 112 x 64, kernels 7 x 7
+            ("pool1", max_pool),                                                         #  56 x 56 x   64
+            ("norm1", normalize),                                                        #  56 x 56 x   64
+            ("conv2_reduce", lambda x: conv(x, *w["conv2/3x3_reduce"])),                 #  56 x 56 x   64, 1 x 1
+            ("conv2", lambda x: conv(x, *w["conv2/3x3"])),                               #  56 x 56 x  192, 3 x 3
+            ("norm2", normalize),                                                        #  56 x 56 x  192
+            ("pool2", max_pool),                                                         #  28 x 28 x  192
+            ("inception_3a", lambda x: inception(x, w, "3a")),                           #  28 x 28 x  256
+            ("inception_3b", lambda x: inception(x, w, "3b")),                           #  28 x 28 x  480
+            ("pool3", max_pool),                                                         #  14 x 14 x  480
+            ("inception_4a", lambda x: inception(x, w, "4a")),                           #  14 x 14 x  512
+            ("inception_4b", lambda x: inception(x, w, "4b")),                           #  14 x 14 x  512
+            ("inception_4c", lambda x: inception(x, w, "4c")),                           #  14 x 14 x  512
+            ("inception_4d", lambda x: inception(x, w, "4d")),                           #  14 x 14 x  528
+            ("inception_4e", lambda x: inception(x, w, "4e")),                           #  14 x 14 x  832
+            ("pool4", max_pool),                                                         #   7 x  7 x  832
+            ("inception_5a", lambda x: inception(x, w, "5a")),                           #   7 x  7 x  832
+            ("inception_5b", lambda x: inception(x, w, "5b")),                           #   7 x  7 x 1024
+            ("pool5", lambda x: tf.reduce_mean(x, axis=(1, 2))),                         # 1024
+            ("logits", lambda x: tf.matmul(x, w["loss3/classifier"][0]) + w["loss3/classifier"][1]),  # 1000
+            ("prob", tf.nn.softmax),                                                     # 1000
+        ]  # fmt: skip
+
+    def __call__(self, images, layer="prob"):
+        """Preprocessed pictures (N, 224, 224, 3) -> the output of the named layer, float32.
+
+        ValueError for a layer that is not there.
+        """
+        layers = self.layers()
+        names = [name for name, _ in layers]
+        if layer not in names:
+            raise ValueError(f"no layer {layer!r}; there are {', '.join(names)}")
+        x = tf.cast(images, self.dtype)
+        for _, function in layers[: names.index(layer) + 1]:
+            x = function(x)
+        return tf.cast(x, tf.float32)
+
+    def preprocess(self, pictures, training=False):
+        """RGB pictures (N, height, width, 3), 0-255 -> the network's input (N, 224, 224, 3); alike in training."""
+        return preprocess(pictures, self.image_size, GOOGLENET.mean_bgr)
+
+    @tf.function(reduce_retracing=True)
+    def activations(self, pictures, layer="prob", training=False):
+        """RGB pictures (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph."""
+        return self(self.preprocess(pictures, training), layer=layer)

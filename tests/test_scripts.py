@@ -1,0 +1,139 @@
+"""Every script as a user runs it: a program of its own, in some other folder, with --demo and with mistakes."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ALEXNET_SHAPES, ROOT
+from PIL import Image
+
+SCRIPTS = [
+    "imagenet_inference.py", "traffic_sign_inference.py", "feature_extraction.py",
+    "train_feature_extraction.py", "train_feature_extraction_cifar10.py",
+]  # fmt: skip
+NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+
+
+def run(script, *arguments, cwd, **environment):
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    environment = {**os.environ, **NO_NETWORK, "no_proxy": "", "NO_PROXY": "", **environment}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # quiet by their own doing
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def lines(text):
+    """(names, probabilities) of the lines `name: 0.123`."""
+    found = re.findall(r"^(?!Time|Image)(.+): (\d\.\d{3})$", text, re.MULTILINE)
+    return [name for name, _ in found], [float(probability) for _, probability in found]
+
+
+def test_training_demo_then_inference_with_its_head(tmp_path):
+    head = tmp_path / "head.npz"
+    done = run("train_feature_extraction.py", "--demo", "--head", head, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout.startswith("Random weights (seed 0)")
+    epoch = r"Epoch (\d+)\nTime: \d+\.\d{3} seconds\nValidation Loss = \d+\.\d{3}\nValidation Accuracy = (\d\.\d{3})\n\n"
+    epochs = re.findall(epoch, done.stdout)
+    assert [int(number) for number, _ in epochs] == list(range(1, 11))
+    assert float(epochs[-1][1]) > 0.5  # 43 classes, chance is 0.023
+
+    done = run("feature_extraction.py", "--demo", "--head", head, "--top", 43, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert f"Head: {head}, trained on" in done.stdout and "not trained" not in done.stdout
+    names, probabilities = lines(done.stdout)
+    assert len(names) == 86 and len(set(names)) == 43
+    assert sum(probabilities[:43]) == pytest.approx(1, abs=0.03)
+    assert "Road work" in names[:3] and "Stop" in names[43:46]  # the two signs that were drawn
+    assert re.search(r"^Time: \d+\.\d{3} seconds\n\Z", done.stdout, re.MULTILINE)
+
+
+def test_other_weights_than_the_head_s_are_refused(tmp_path):
+    from weights import heads
+
+    settings = {"weights": "random", "seed": 0, "as_published": False, "fingerprint": "another",
+                "trained_on": "signs", "validation_accuracy": 0.9}  # fmt: skip
+    heads.save(heads.untrained(4096, ["a", "b"], settings=settings), tmp_path / "head.npz")
+    done = run("feature_extraction.py", "--demo", "--head", "head.npz", cwd=tmp_path)
+    assert done.returncode == 2 and "not the weights this head was trained on" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_cifar10_demo(tmp_path):
+    head = tmp_path / "head.npz"
+    done = run("train_feature_extraction_cifar10.py", "--demo", "--head", head, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "Epoch 2" in done.stdout and "Epoch 3" not in done.stdout and head.exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS[:3])
+def test_inference_demo(script, tmp_path):
+    done = run(script, "--demo", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "mean nothing" in done.stdout
+    assert re.findall(r"^Image (\d): ", done.stdout, re.MULTILINE) == ["0", "1"]
+    names, probabilities = lines(done.stdout)
+    assert len(names) == 10
+    assert probabilities[:5] == sorted(probabilities[:5], reverse=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_real_layout_and_own_pictures(tmp_path, alexnet_weights):
+    """Weights in the layout of bvlc-alexnet.npy, pictures of several kinds; no network, nothing pretended."""
+    content = np.array({name: [kernel, bias] for name, (kernel, bias) in alexnet_weights.items()}, dtype=object)
+    np.save(tmp_path / "w.npy", content, allow_pickle=True)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (300, 500, 3), dtype=np.uint8)).save(tmp_path / "large.jpg")
+    Image.fromarray(rng.integers(0, 256, (40, 30), dtype=np.uint8)).save(tmp_path / "grey.png")
+    pictures = ["large.jpg", "grey.png"]
+    done = run("imagenet_inference.py", *pictures, "--weights", "w.npy", "--top", 2, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "Random" not in done.stdout and len(lines(done.stdout)[0]) == 4
+    assert "Image 0: large.jpg\n" in done.stdout and "Image 1: grey.png\n" in done.stdout
+    published = run("traffic_sign_inference.py", *pictures, "--weights", "w.npy", "--as_published", cwd=tmp_path)
+    assert published.returncode == 0, published.stderr
+    ours = run("traffic_sign_inference.py", *pictures, "--weights", "w.npy", cwd=tmp_path)
+    assert lines(ours.stdout) != lines(published.stdout)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_needs_no_tensorflow(script, tmp_path):
+    done = run(script, "--help", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0 and "--as_published" in done.stdout and "--demo" in done.stdout
+    assert not re.search(r"\| +tensorflow\n", done.stderr)
+
+
+MISTAKES = {
+    "no such picture": (["imagenet_inference.py", "absent.jpg", "--weights", "random"], "absent.jpg"),
+    "a folder": (["imagenet_inference.py", ".", "--weights", "random"], "folder"),
+    "text named .npy": (["imagenet_inference.py", "p.png", "--weights", "text.npy"], "text.npy"),
+    "no such weights": (["imagenet_inference.py", "p.png", "--weights", "absent.npy"], "absent.npy"),
+    "weights are a folder": (["imagenet_inference.py", "p.png", "--weights", "."], "folder"),
+    "a layer is missing": (["imagenet_inference.py", "p.png", "--weights", "missing.npz"], "fc8"),
+    "no such head": (["feature_extraction.py", "p.png", "--weights", "random", "--head", "no.npz"], "no.npz"),
+    "no such training file": (["train_feature_extraction.py", "--training_file", "no.p"], "no.p"),
+    "text as training file": (["train_feature_extraction.py", "--training_file", "text.npy"], "text.npy"),
+    "flag out of range": (["train_feature_extraction.py", "--epochs", "0"], "--epochs"),
+    "not a number": (["imagenet_inference.py", "--top", "five"], "--top"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_clear_line(name, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "p.png")
+    (tmp_path / "text.npy").write_text("these are no weights\n")
+    some = {layer: shape for layer, shape in ALEXNET_SHAPES.items() if layer != "fc8"}
+    if name == "a layer is missing":
+        np.savez(tmp_path / "missing.npz", **{f"{key}/weights": np.zeros(shape, np.float32) for key, shape in some.items()},
+                 **{f"{key}/biases": np.zeros(shape[-1], np.float32) for key, shape in some.items()})  # fmt: skip
+    before = sorted(tmp_path.iterdir())
+    (script, *arguments), expected = MISTAKES[name]
+    done = run(script, *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert expected in message and "Traceback" not in done.stderr
+    if not message.startswith("usage") and "error: argument" not in message:  # argparse prints its usage above
+        assert done.stderr.count("\n") == 1, done.stderr
+    assert sorted(tmp_path.iterdir()) == before

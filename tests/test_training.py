@@ -1,0 +1,148 @@
+"""Splitting, extracting, training a head, keeping it; against scikit-learn and plain NumPy."""
+
+import argparse
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+import alexnet
+import train_feature_extraction as training
+from data.datasets import Dataset
+from data.files import BadInput
+from weights import heads
+
+
+def tracked(tracks_per_class=6, pictures=30, classes=4):
+    labels = np.repeat(np.arange(classes), tracks_per_class * pictures)
+    tracks = np.repeat(np.arange(classes * tracks_per_class), pictures)
+    images = np.zeros((len(labels), 1, 1, 3), np.uint8)
+    return Dataset(images, labels, [str(i) for i in range(classes)], tracks, "made up")
+
+
+def test_split_track_keeps_each_sign_on_one_side():
+    dataset = tracked()
+    rows, held_out = training.split(dataset, "track", seed=0)
+    assert sorted([*rows, *held_out]) == list(range(len(dataset.labels)))
+    assert not set(dataset.tracks[rows]) & set(dataset.tracks[held_out])
+    assert len(held_out) == len(dataset.labels) // 3
+    assert set(dataset.labels[held_out]) == set(dataset.labels)
+
+
+def test_split_random_is_the_course_s():
+    from sklearn.model_selection import train_test_split
+
+    dataset = tracked()
+    rows, held_out = training.split(dataset, "random", seed=0)
+    theirs = train_test_split(dataset.tracks, test_size=0.33, random_state=0)
+    np.testing.assert_array_equal(dataset.tracks[rows], theirs[0])
+    np.testing.assert_array_equal(dataset.tracks[held_out], theirs[1])
+
+
+def test_split_without_tracks_says_what_to_do():
+    with pytest.raises(BadInput, match="--split random"):
+        training.split(tracked()._replace(tracks=None), "track", seed=0)
+
+
+def test_split_of_too_few_signs_says_what_to_do():
+    with pytest.raises(BadInput, match="--split random"):
+        training.split(tracked(tracks_per_class=1, classes=2), "track", seed=0)
+
+
+def test_head_is_as_good_as_scikit_learn(capsys):
+    features, labels = load_digits(return_X_y=True)
+    features = (features / 16).astype(np.float32)
+    labels = labels.astype(np.int64)
+    rows, held_out = np.arange(1200), np.arange(1200, len(labels))
+    head = heads.untrained(64, [str(i) for i in range(10)])
+    head, accuracy = training.train_head(head, features, labels, rows, held_out, 60, 128, 0.01)
+    theirs = LogisticRegression(C=10, max_iter=2000).fit(features[rows], labels[rows]).score(features[held_out], labels[held_out])
+    assert abs(accuracy - theirs) < 0.02 and accuracy > 0.9
+    logits = head.logits(features[held_out])
+    assert accuracy == pytest.approx((logits.argmax(1) == labels[held_out]).mean())
+    shifted = logits - logits.max(1, keepdims=True)
+    loss = (np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(held_out)), labels[held_out]]).mean()
+    printed = capsys.readouterr().out
+    assert printed.count("Epoch ") == 60 and printed.startswith("Epoch 1\nTime: ")
+    assert f"Validation Loss = {loss:.3f}\nValidation Accuracy = {accuracy:.3f}\n" in printed
+
+
+def test_a_diverging_loss_stops_with_advice():
+    features = np.full((64, 4), 1e30, np.float32)
+    labels = np.arange(64) % 2
+    rows = np.arange(64)
+    with pytest.raises(BadInput, match="--learning_rate"):
+        training.train_head(heads.untrained(4, ["a", "b"]), features, labels, rows, rows, 3, 8, 1e10)
+
+
+@pytest.fixture(scope="module")
+def network(alexnet_weights):
+    return alexnet.AlexNet(alexnet_weights)
+
+
+def test_frozen_is_frozen_and_every_picture_runs_once(network, alexnet_weights, monkeypatch, tmp_path, capsys):
+    dataset = tracked(tracks_per_class=3, pictures=2, classes=3)
+    rng = np.random.default_rng(0)
+    dataset = dataset._replace(images=rng.integers(0, 256, (len(dataset.labels), 32, 32, 3), dtype=np.uint8))
+    seen = []
+    activations = network.activations
+    monkeypatch.setattr(
+        network, "activations", lambda batch, **flags: seen.append(batch) or activations(batch, **flags), raising=False
+    )
+    monkeypatch.setattr(training, "load_network", lambda args: network)
+    before = {variable.name: variable.numpy().copy() for variable in network.variables}
+    args = argparse.Namespace(
+        weights=None, demo=False, as_published=False, seed=0, epochs=3, batch_size=4, learning_rate=0.001
+    )
+    rows, held_out = training.split(dataset, "track", 0)
+    training.train_on_frozen_features(args, dataset, rows, held_out, tmp_path / "head.npz")
+    assert len(before) == 16
+    for variable in network.variables:
+        np.testing.assert_array_equal(variable.numpy(), before[variable.name])
+    np.testing.assert_array_equal(np.concatenate(seen), dataset.images)  # each once, in three epochs
+
+    head = heads.load(tmp_path / "head.npz")
+    assert head.class_names == dataset.class_names and head.kernel.shape == (4096, 3)
+    assert head.settings["layer"] == "fc7" and head.settings["trained_on"] == "made up"
+    logits = head.logits(activations(dataset.images[held_out], layer="fc7").numpy())
+    accuracy = (logits.argmax(1) == dataset.labels[held_out]).mean()
+    assert head.settings["validation_accuracy"] == pytest.approx(accuracy)
+    assert f"Validation Accuracy = {accuracy:.3f}" in capsys.readouterr().out
+
+
+def test_features_do_not_depend_on_the_batch_size(network):
+    images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    one = training.extract_features(network, images, batch_size=3)
+    two = training.extract_features(network, images, batch_size=7)
+    assert one.shape == (7, 4096) and one.dtype == np.float32
+    np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(two).max())
+
+
+def test_heads_are_kept_and_damage_is_told(tmp_path):
+    head = heads.untrained(5, ["Halt", "Vorfahrt gewähren"], seed=3, settings={"layer": "fc7"})
+    path = tmp_path / "head.npz"
+    heads.save(head, path)
+    again = heads.load(path)
+    np.testing.assert_array_equal(again.kernel, head.kernel)
+    assert again.class_names == head.class_names and again.settings == head.settings
+    assert [file.name for file in tmp_path.iterdir()] == ["head.npz"]
+
+    whole = path.read_bytes()
+    for content, expected in [
+        (whole[:200], "damaged"), (b"", "damaged"), (b"text", "damaged"), (whole[:-100] + b"x" * 100, "damaged")
+    ]:  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match=expected) as error:
+            heads.load(path)
+        assert "\n" not in str(error.value) and "head.npz" in str(error.value)
+    np.savez(path, kernel=head.kernel, bias=np.zeros(3, np.float32), class_names=head.class_names, settings="{}")
+    with pytest.raises(BadInput, match="do not belong together"):
+        heads.load(path)
+    np.savez(path, kernel=head.kernel * np.nan, bias=head.bias, class_names=head.class_names, settings="{}")
+    with pytest.raises(BadInput, match="not finite"):
+        heads.load(path)
+    with pytest.raises(BadInput, match="is a folder"):
+        heads.load(tmp_path)
+    with pytest.raises(BadInput, match="no such file"):
+        heads.load(tmp_path / "absent.npz")

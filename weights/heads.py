@@ -1,0 +1,67 @@
+"""Heads: the small classifiers trained on a network's features, and the files that keep them.
+
+A file is an `.npz` without pickles: `kernel` (features, classes) and `bias` (classes,), float32, `class_names`, and
+`settings`, a JSON text of what inference must repeat: network, layer, weights, preprocessing, size of the pictures.
+"""
+
+import json
+import pathlib
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+from data.files import BadInput, written_whole
+
+
+WEIGHTS_DIR = pathlib.Path(__file__).resolve().parent
+
+
+class Head(NamedTuple):
+    kernel: np.ndarray  # (features, classes)
+    bias: np.ndarray  # (classes,)
+    class_names: list
+    settings: dict
+
+    def logits(self, features):
+        """(N, features) -> (N, classes)."""
+        return features @ self.kernel + self.bias
+
+
+def untrained(size, class_names, seed=0, settings=None):
+    """A head of `size` inputs before training: small random kernel, zero bias. Its answers mean nothing."""
+    kernel = 0.01 * np.random.default_rng(seed).standard_normal((size, len(class_names)), dtype=np.float32)
+    return Head(kernel, np.zeros(len(class_names), np.float32), list(class_names), dict(settings or {}))
+
+
+def default_path(name, demo=False):
+    """Where the last trained head of a data set lies; a demo's lies apart, so that it never takes the place of one."""
+    return WEIGHTS_DIR / f"{'demo-' if demo else ''}{name}-head.npz"
+
+
+def save(head, path):
+    """Write the head to `path`, whole or not at all."""
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        settings = json.dumps(head.settings, sort_keys=True)
+        np.savez(file, kernel=head.kernel, bias=head.bias, class_names=np.array(head.class_names), settings=settings)
+
+
+def load(path):
+    """Read a head. `BadInput` when the file is absent, damaged, or not one that `save` wrote."""
+    path = pathlib.Path(path)
+    advice = "train_feature_extraction.py writes such files; train one, or name another with --head"
+    if not path.is_file():
+        raise BadInput(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a trained head; {advice}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            kernel, bias, names = file["kernel"], file["bias"], file["class_names"]
+            head = Head(kernel, bias, [str(name) for name in names], json.loads(str(file["settings"])))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInput(f"{path}: not a trained head, or damaged ({reason}); {advice}") from None
+    if not isinstance(head.settings, dict) or kernel.ndim != 2 or bias.shape != kernel.shape[1:] or len(names) != len(bias):
+        shapes = f"kernel {kernel.shape}, bias {bias.shape}, {len(names)} class names"
+        raise BadInput(f"{path}: {shapes} do not belong together; {advice}")
+    if kernel.dtype != np.float32 or bias.dtype != np.float32 or not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+        raise BadInput(f"{path}: its numbers are not finite float32; the training diverged or the file is damaged; {advice}")
+    return head
