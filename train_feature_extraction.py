@@ -61,33 +61,44 @@ def extract_features(network, images, batch_size=128, layer=LAYER):
     return features
 
 
-def train_head(head, features, labels, rows, validation_rows, epochs, batch_size, learning_rate, seed=0):
-    """Softmax regression with Adam; prints loss and accuracy per epoch. Returns (trained head, validation accuracy)."""
+def train_head(head, features, labels, rows, validation_rows, args):
+    """Softmax regression with Adam; prints loss and accuracy per epoch. Returns (trained head, validation accuracy).
+
+    Features are standardised: one that is always about 5 would otherwise drown one that varies by 0.1. The head that
+    is returned takes the features as they are, mean and spread being folded into its kernel and bias. The course
+    (`--as_published`) trained on them as they are.
+    """
     import tensorflow as tf
 
+    if args.as_published:
+        mean, spread = np.zeros(features.shape[1], np.float32), np.ones(features.shape[1], np.float32)
+    else:
+        mean, spread = mean_and_spread(features, rows)
     kernel, bias = tf.Variable(head.kernel), tf.Variable(head.bias)
-    optimizer = tf.keras.optimizers.Adam(learning_rate)
+    optimizer = tf.keras.optimizers.Adam(args.learning_rate)
     optimizer.build([kernel, bias])
+
+    def losses_and_logits(x, y):
+        logits = tf.matmul((x - mean) / spread, kernel) + bias
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits), logits
 
     @tf.function(reduce_retracing=True)
     def train_step(x, y):
         with tf.GradientTape() as tape:
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=tf.matmul(x, kernel) + bias)
-            loss = tf.reduce_mean(losses)
+            loss = tf.reduce_mean(losses_and_logits(x, y)[0])
         optimizer.apply_gradients(zip(tape.gradient(loss, [kernel, bias]), [kernel, bias]))
 
     @tf.function(reduce_retracing=True)
     def evaluate(x, y):
-        logits = tf.matmul(x, kernel) + bias
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+        losses, logits = losses_and_logits(x, y)
         return tf.reduce_sum(losses), tf.math.count_nonzero(tf.argmax(logits, axis=1) == y)
 
-    rng = np.random.default_rng(seed)
-    for epoch in range(1, epochs + 1):
+    rng = np.random.default_rng(args.seed)
+    for epoch in range(1, args.epochs + 1):
         start = time.perf_counter()
-        for chosen in batches(rng.permutation(rows), batch_size):
+        for chosen in batches(rng.permutation(rows), args.batch_size):
             train_step(features[chosen], labels[chosen])
-        sums = [evaluate(features[chosen], labels[chosen]) for chosen in batches(validation_rows, batch_size)]
+        sums = [evaluate(features[chosen], labels[chosen]) for chosen in batches(validation_rows, args.batch_size)]
         loss, accuracy = np.sum(sums, axis=0) / len(validation_rows)
         print(f"Epoch {epoch}")
         print(f"Time: {time.perf_counter() - start:.3f} seconds")
@@ -95,7 +106,23 @@ def train_head(head, features, labels, rows, validation_rows, epochs, batch_size
         print(f"Validation Accuracy = {accuracy:.3f}\n", flush=True)
         if not np.isfinite(loss):
             raise BadInput(f"the loss is {loss} after epoch {epoch}; no head was kept; try a tenth of --learning_rate")
-    return head._replace(kernel=kernel.numpy(), bias=bias.numpy()), float(accuracy)
+    folded = kernel.numpy() / spread[:, np.newaxis]
+    return head._replace(kernel=folded, bias=bias.numpy() - mean @ folded), float(accuracy)
+
+
+def mean_and_spread(features, rows):
+    """Mean and standard deviation of each feature over the training rows, float32 (features,).
+
+    In float64 and piece by piece: neither rounding nor memory grows with the number of pictures. A feature that never
+    varies is divided by 1.
+    """
+    count, total, squares = len(rows), 0.0, 0.0
+    for chosen in batches(rows, 1024):
+        piece = features[chosen].astype(np.float64)
+        total, squares = total + piece.sum(axis=0), squares + (piece**2).sum(axis=0)
+    mean = total / count
+    spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return np.float32(mean), np.float32(np.where(spread > 1e-6 * spread.max(), spread, 1))
 
 
 def batches(rows, size):
@@ -117,10 +144,7 @@ def train_on_frozen_features(args, dataset, rows, validation_rows, head_file):
         "fingerprint": reading.fingerprint(network.weights), "trained_on": dataset.name,
     }  # fmt: skip
     head = heads.untrained(features.shape[1], dataset.class_names, args.seed, settings)
-    head, accuracy = train_head(
-        head, features, dataset.labels, rows, validation_rows,
-        args.epochs, args.batch_size, args.learning_rate, args.seed,
-    )  # fmt: skip
+    head, accuracy = train_head(head, features, dataset.labels, rows, validation_rows, args)
     head.settings["validation_accuracy"] = accuracy
     heads.save(head, head_file)
     print(f"Kept in {head_file}")

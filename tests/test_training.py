@@ -50,16 +50,23 @@ def test_split_of_too_few_signs_says_what_to_do():
         training.split(tracked(tracks_per_class=1, classes=2), "track", seed=0)
 
 
-def test_head_is_as_good_as_scikit_learn(capsys):
+def flags(**changed):
+    common = dict(weights=None, demo=False, as_published=False, seed=0, epochs=3, batch_size=4, learning_rate=0.001)
+    return argparse.Namespace(**{**common, **changed})
+
+
+@pytest.mark.parametrize("as_published", [False, True])
+def test_head_is_as_good_as_scikit_learn(as_published, capsys):
     features, labels = load_digits(return_X_y=True)
     features = (features / 16).astype(np.float32)
     labels = labels.astype(np.int64)
     rows, held_out = np.arange(1200), np.arange(1200, len(labels))
     head = heads.untrained(64, [str(i) for i in range(10)])
-    head, accuracy = training.train_head(head, features, labels, rows, held_out, 60, 128, 0.01)
+    args = flags(epochs=60, batch_size=128, learning_rate=0.01, as_published=as_published)
+    head, accuracy = training.train_head(head, features * 3 + 1, labels, rows, held_out, args)
     theirs = LogisticRegression(C=10, max_iter=2000).fit(features[rows], labels[rows]).score(features[held_out], labels[held_out])
     assert abs(accuracy - theirs) < 0.02 and accuracy > 0.9
-    logits = head.logits(features[held_out])
+    logits = head.logits(features[held_out] * 3 + 1)
     assert accuracy == pytest.approx((logits.argmax(1) == labels[held_out]).mean())
     shifted = logits - logits.max(1, keepdims=True)
     loss = (np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(held_out)), labels[held_out]]).mean()
@@ -73,7 +80,19 @@ def test_a_diverging_loss_stops_with_advice():
     labels = np.arange(64) % 2
     rows = np.arange(64)
     with pytest.raises(BadInput, match="--learning_rate"):
-        training.train_head(heads.untrained(4, ["a", "b"]), features, labels, rows, rows, 3, 8, 1e10)
+        args = flags(learning_rate=1e10, as_published=True)
+        training.train_head(heads.untrained(4, ["a", "b"]), features, labels, rows, rows, args)
+
+
+def test_mean_and_spread_equal_numpy():
+    features = np.random.default_rng(0).normal(5, 3, (5000, 7)).astype(np.float32)
+    features[:, 3] = 2
+    rows = np.arange(0, 5000, 2)
+    mean, spread = training.mean_and_spread(features, rows)
+    np.testing.assert_allclose(mean, features[rows].mean(0), rtol=1e-5)
+    expected = features[rows].std(0)
+    expected[3] = 1  # never varies
+    np.testing.assert_allclose(spread, expected, rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +111,8 @@ def test_frozen_is_frozen_and_every_picture_runs_once(network, alexnet_weights, 
     )
     monkeypatch.setattr(training, "load_network", lambda args: network)
     before = {variable.name: variable.numpy().copy() for variable in network.variables}
-    args = argparse.Namespace(
-        weights=None, demo=False, as_published=False, seed=0, epochs=3, batch_size=4, learning_rate=0.001
-    )
     rows, held_out = training.split(dataset, "track", 0)
-    training.train_on_frozen_features(args, dataset, rows, held_out, tmp_path / "head.npz")
+    training.train_on_frozen_features(flags(), dataset, rows, held_out, tmp_path / "head.npz")
     assert len(before) == 16
     for variable in network.variables:
         np.testing.assert_array_equal(variable.numpy(), before[variable.name])
