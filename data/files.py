@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and mistakes that are told in one line."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import tempfile
@@ -25,6 +26,8 @@ def written_whole(path):
     path = pathlib.Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror}); choose another place") from None

@@ -1,0 +1,123 @@
+"""German traffic signs: the course's `train.p`, the same from the official archive, or drawn ones.
+
+`train.p` is a pickled dict: `features` uint8 (N, 32, 32, 3) RGB, `labels` (N,) 0-42, `sizes` (N, 2) and `coords` (N, 4)
+of the pictures before they were shrunk. N = 39,209.
+"""
+
+import csv
+import pathlib
+import sys
+import zipfile
+
+import numpy as np
+
+from data import drawn_signs, safe_pickle
+from data.datasets import Dataset, check
+from data.fetching import fetch
+from data.files import DATA_DIR, BadInput
+from data.gtsrb_archive import read_archive, write_train_p
+
+TRAIN_FILE = DATA_DIR / "train.p"
+COURSE = "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580a829f_train/train.p"
+ARCHIVE = DATA_DIR / "GTSRB_Final_Training_Images.zip"
+OFFICIAL = f"https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/{ARCHIVE.name}"  # 263 MB
+UNPACKED = [DATA_DIR / "GTSRB_Final_Training_Images", DATA_DIR / "GTSRB"]
+
+# Tracks a class in the full file: 30 pictures each, but 29 in track 19 of class 33.
+TRACKS = [7, 74, 75, 47, 66, 62, 14, 48, 47, 49, 67, 44, 70, 72, 26, 21, 14, 37, 40, 7, 12, 11,
+          13, 17, 9, 50, 20, 8, 18, 9, 15, 26, 8, 23, 14, 40, 13, 7, 69, 10, 12, 8, 8]
+SHORT_TRACK = sum(TRACKS[:33]) + 19
+DROP = 0.1  # of the area, from one picture to the next; within GTSRB's own tracks it never drops to less
+
+
+def sign_names():
+    """Return the 43 names in the order of the labels."""
+    with open(DATA_DIR / "signnames.csv", encoding="utf-8", newline="") as file:
+        return [row["SignName"] for row in csv.DictReader(file)]
+
+
+def load(path=TRAIN_FILE):
+    """Return the signs in `path` as a `Dataset`: a pickle like train.p, the official zip, or an unpacked folder of it.
+
+    Only `data/train.p` itself is made when absent: built from the official archive if that lies in data/, else fetched
+    from the course, else built from the fetched archive. Raises `BadInput`.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        if path.resolve() != TRAIN_FILE:
+            raise BadInput(f"{path}: no such file; leave the flag out to have {TRAIN_FILE} fetched")
+        return _made()
+    if path.is_dir() or path.suffix == ".zip" or zipfile.is_zipfile(path):
+        return _dataset(read_archive(path), path)
+    return _dataset(safe_pickle.load(path), path)
+
+
+def drawn(per_class=30, seed=0):
+    """Return 43 * per_class drawn signs as a `Dataset`. Each drawing is a track of its own."""
+    images, labels = drawn_signs.draw(per_class=per_class, seed=seed)
+    signs = Dataset(images, labels, sign_names(), np.arange(len(labels)), "drawn traffic signs")
+    return check(signs, "data/drawn_signs.py")
+
+
+def tracks_of(labels, sizes=None):
+    """Return the track of each picture as (N,) int64, 0 upwards, or None where it cannot be known.
+
+    A track is the 30 pictures that a passing car took of one physical sign. They are nearly copies: with some of them
+    in training, the others say little about signs never seen. train.p does not say which belong together, so:
+
+    * If the labels are those of the full file, or of every n-th picture of it, positions tell exactly.
+    * Else, if every class lies in one piece, `sizes` tell: a sign grows as the car comes closer, and a new track begins
+      where it is suddenly small. Only a drop to less than a tenth of the area counts. Tracks are then never split
+      (within GTSRB's own, one drop goes to 0.10, the other 1,306 stay above 0.17) but often merged, which is harmless.
+    * Shuffled pictures, or no sizes: None.
+    """
+    counts = np.full(sum(TRACKS), 30)
+    counts[SHORT_TRACK] -= 1
+    tracks = np.repeat(np.arange(len(counts)), counts)
+    every = max(1, round(len(tracks) / len(labels)))
+    if np.array_equal(np.repeat(np.arange(len(TRACKS)), TRACKS)[tracks][::every], labels):
+        return tracks[::every]
+
+    new_class = np.diff(labels) != 0
+    if sizes is None or new_class.sum() >= len(np.unique(labels)):
+        return None
+    area = np.prod(sizes, axis=1, dtype=np.float64)
+    shrinks = np.diff(area)[~new_class] < 0
+    if shrinks.sum() > 0.4 * len(shrinks):  # about 0.1 in the order of driving, 0.5 when shuffled
+        return None
+    new_track = new_class | (area[1:] < DROP * area[:-1])
+    return np.concatenate([[0], np.cumsum(new_track)])
+
+
+def _made():
+    """Make data/train.p, and return it as a `Dataset`."""
+    archive = next((place for place in [ARCHIVE, *UNPACKED] if place.exists()), None)
+    if archive is None:
+        try:
+            fetch([COURSE], TRAIN_FILE)
+            return _dataset(safe_pickle.load(TRAIN_FILE), TRAIN_FILE)
+        except BadInput as error:  # the address is dead, or answers with something else
+            for file in TRAIN_FILE, TRAIN_FILE.with_name(f"{TRAIN_FILE.name}.sha256"):  # fetch's record of it
+                file.unlink(missing_ok=True)
+            print(f"{error}; trying the official archive", file=sys.stderr)
+        fetch([OFFICIAL], ARCHIVE)
+        archive = ARCHIVE
+    arrays = read_archive(archive)
+    write_train_p(TRAIN_FILE, arrays)
+    return _dataset(arrays, TRAIN_FILE)
+
+
+def _dataset(arrays, path):
+    """Check what a pickle or an archive holds and return it as a `Dataset`."""
+    if not isinstance(arrays, dict) or not {"features", "labels"} <= arrays.keys():
+        found = ", ".join(map(str, arrays)) if isinstance(arrays, dict) else f"a {type(arrays).__name__}"
+        raise BadInput(f"{path}: holds {found[:200]}; expected a dict with features and labels")
+    signs = Dataset(arrays["features"], arrays["labels"], sign_names(), arrays.get("tracks"), "German traffic signs")
+    signs = check(signs, path)
+    for key, columns in ("sizes", 2), ("coords", 4):
+        shape = (len(signs.images), columns)
+        if key in arrays and (np.shape(arrays[key]) != shape or np.asarray(arrays[key]).dtype.kind not in "iu"):
+            raise BadInput(f"{path}: {key} are not whole numbers of the shape {shape}")
+    if signs.tracks is None:
+        signs = signs._replace(tracks=tracks_of(signs.labels, arrays.get("sizes")))
+    return signs
