@@ -1,0 +1,146 @@
+"""What a safely read pickle may name (`known`), and how numpy arrays are built from it.
+
+Arrays are built here from their type, shape and bytes, each checked against the others, so that a crafted file cannot
+reach into numpy. Whatever does not fit raises pickle.UnpicklingError.
+"""
+
+import math
+import pickle
+import re
+
+import numpy as np
+
+PLAIN_DTYPE = re.compile(r"[biufcSUO?]\d{0,9}")  # numbers, fixed-length strings, objects; no records, no dates
+MOST_DIMENSIONS = 32  # numpy 1's limit
+
+
+def known(module, name):
+    """Return the function that stands for `module.name`, or None if a pickle may not name that."""
+    # Python 2 and numpy 1 had other names for the same modules.
+    module = module.replace("__builtin__", "builtins").replace("numpy._core", "numpy.core")
+    return KNOWN.get((module, name))
+
+
+def short(text):
+    """Return `text`, which may come from a crafted file, as a piece of one line."""
+    return ascii(str(text))[1:-1][:100]
+
+
+class Function:
+    """A function that a pickle may call. A pickle can also set attributes of what it names: not of this."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call):
+        self.call = call
+
+    def __call__(self, *arguments):
+        return self.call(*arguments)
+
+    def __setstate__(self, state):
+        raise pickle.UnpicklingError("a function is changed")
+
+
+class Dtype:
+    """A numpy dtype while it is read: first its kind and size, then (`__setstate__`) its byte order."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, kind, *_):
+        kind = _text(kind)
+        if not PLAIN_DTYPE.fullmatch(kind):
+            raise pickle.UnpicklingError(f"{short(kind)} is not a type of numbers or strings")
+        self.dtype = np.dtype(kind)
+
+    def __setstate__(self, state):
+        _, order, subarray, names, fields, *_ = state
+        if (subarray, names, fields) != (None, None, None):
+            raise pickle.UnpicklingError("records are not read")
+        self.dtype = self.dtype.newbyteorder(_text(order))
+
+
+class Array:
+    """A numpy array while it is read: made empty, then filled by `__setstate__`, built at the end by `array`."""
+
+    __slots__ = ("shape", "dtype", "order", "data", "axes")
+
+    def __init__(self, *_):
+        self.data = self.axes = None
+
+    def __setstate__(self, state):
+        _, self.shape, dtype, fortran, self.data = state
+        self.dtype, self.order = dtype.dtype, "F" if fortran else "C"
+
+    def array(self, plain):
+        """Return the array; `plain` turns the items of an array of objects into plain values."""
+        if self.data is None:
+            raise pickle.UnpicklingError("an array without data")
+        if self.dtype.kind == "O":
+            array = self._objects(plain)
+        else:
+            array = _array(self.data, self.dtype, self.shape, self.order)
+        return array if self.axes is None else array.transpose(self.axes)
+
+    def _objects(self, plain):
+        count = _count(self.shape)
+        if not isinstance(self.data, list) or len(self.data) != count:
+            raise pickle.UnpicklingError("an array of objects that does not fit its shape")
+        flat = np.empty(count, dtype=object)
+        for index, item in enumerate(self.data):
+            flat[index] = plain(item)
+        return flat.reshape(self.shape, order=self.order)
+
+
+def _array_protocol_5(data, dtype, shape, order, axes=None):
+    array = Array()
+    array.__setstate__((1, shape, dtype, order == "F", data))
+    array.axes = axes
+    return array
+
+
+def _scalar(dtype, data):
+    return _array(data, dtype.dtype, ())[()]
+
+
+def _array(data, dtype, shape, order="C"):
+    if dtype.kind == "O" or not isinstance(data, bytes):
+        raise pickle.UnpicklingError("an array's data are not bytes")
+    if len(data) != _count(shape) * dtype.itemsize:
+        raise pickle.UnpicklingError(f"{len(data)} bytes for an array {short(shape)} of {dtype}")
+    return np.ndarray(shape, dtype, buffer=data, order=order)  # no copy
+
+
+def _count(shape):
+    plain = isinstance(shape, tuple) and len(shape) <= MOST_DIMENSIONS
+    if not plain or not all(type(side) is int and side >= 0 for side in shape):
+        raise pickle.UnpicklingError("an array's shape is not a tuple of whole numbers")
+    return math.prod(shape)
+
+
+def _encoded(text, encoding):
+    if _text(encoding) not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError("bytes in another encoding than Latin-1")
+    return text.encode("latin-1")
+
+
+def _no_bytes():
+    return b""
+
+
+def _text(value):
+    return value.decode("ascii") if isinstance(value, bytes) else value
+
+
+KNOWN = {
+    ("builtins", "set"): Function(set),
+    ("builtins", "frozenset"): Function(frozenset),
+    ("builtins", "complex"): Function(complex),
+    ("builtins", "bytes"): Function(_no_bytes),  # how protocols 0 to 2 write b""
+    ("collections", "OrderedDict"): Function(dict),
+    ("_codecs", "encode"): Function(_encoded),  # how Python 3 writes bytes in protocols 0 to 2
+    ("numpy", "dtype"): Function(Dtype),
+    ("numpy", "ndarray"): Function(Array),
+    ("numpy.core.multiarray", "_reconstruct"): Function(Array),
+    ("numpy.core.multiarray", "scalar"): Function(_scalar),
+    ("numpy.core.numeric", "_frombuffer"): Function(_array_protocol_5),
+}

@@ -1,0 +1,183 @@
+"""One card for each network: everything that its scripts need to know about its published weights.
+
+A card says where the weights come from, what the network was trained to see, and what a weights file must hold.
+`weights.reading.load(card)` returns the weights themselves.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A file of weights: its name in weights/, its addresses (tried in turn; none: brought by hand), its SHA-1."""
+
+    file: str
+    urls: tuple[str, ...] = ()
+    sha1: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Card:
+    """The facts about one set of weights. A network with an `application` comes from Keras, which knows the rest."""
+
+    name: str  # as typed after --network
+    title: str
+    file: str  # the name in weights/ under which the weights are looked for first
+    urls: tuple[str, ...] = ()  # addresses of `file`, tried in turn
+    other_files: tuple[Source, ...] = ()  # the same weights in other formats, tried after `file`
+    licence: str
+    size_bytes: int  # about
+    input_size: int  # side of the square input in pixels
+    mean_bgr: tuple[float, float, float]  # subtracted from pixels of 0-255, in the order blue, green, red
+    shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    #   layer -> kernel: (height, width, in / groups, out), or (in, out) if dense
+    parameters: int  # kernels and biases together; a bias has one number for each output
+    top1: float  # per cent of the 50,000 ImageNet validation pictures, centre crop, as published
+    top5: float
+    bottleneck: str  # the layer whose output a new classifier is trained on
+    bottleneck_size: int
+    flattened: dict[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
+    #   dense layer -> (channels, height, width) of the volume it reads
+    ignored: tuple[str, ...] = ()  # layers of the file that start with these words are left out
+    application: str = ""  # module and function in keras.applications
+
+
+ALEXNET = Card(
+    name="alexnet",
+    title="BVLC AlexNet",
+    file="bvlc-alexnet.npy",
+    urls=(
+        "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580d880c_bvlc-alexnet/bvlc-alexnet.npy",
+        "http://www.cs.toronto.edu/~guerzhoy/tf_alexnet/bvlc_alexnet.npy",
+    ),
+    other_files=(
+        Source(
+            "bvlc_alexnet.caffemodel",
+            (
+                "https://nvidia.box.com/shared/static/5j264j7mky11q8emy4q14w3r8hl5v6zh.caffemodel",
+                "http://dl.caffe.berkeleyvision.org/bvlc_alexnet.caffemodel",
+            ),
+            sha1="9116a64c0fbe4459d18f4bb6b56d647b63920377",
+        ),
+        Source("bvlc_alexnet.npy"),  # the second address's own name
+        Source("bvlc_alexnet.npz"),
+    ),
+    licence="released for unrestricted use (Berkeley Vision and Learning Center)",
+    size_bytes=244_000_000,
+    input_size=227,  # what 11x11 steps of 4 need for 55 positions without padding
+    mean_bgr=(104.00698793, 116.66876762, 122.67891434),
+    shapes={
+        "conv1": (11, 11, 3, 96),
+        "conv2": (5, 5, 48, 256),  # 2 groups: each half of the outputs sees 48 of the 96 channels
+        "conv3": (3, 3, 256, 384),
+        "conv4": (3, 3, 192, 384),  # 2 groups
+        "conv5": (3, 3, 192, 256),  # 2 groups
+        "fc6": (9216, 4096),
+        "fc7": (4096, 4096),
+        "fc8": (4096, 1000),
+    },
+    parameters=60_965_224,
+    top1=57.1,
+    top5=80.2,
+    bottleneck="fc7",
+    bottleneck_size=4096,
+    flattened={"fc6": (256, 6, 6)},
+)
+
+# The nine inception modules: the outputs of each branch's convolutions (table 1 of "Going deeper with convolutions").
+INCEPTION_MODULES = {
+    #      1x1  3x3 reduce  3x3  5x5 reduce  5x5  pool proj
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+def googlenet_shapes():
+    """Return GoogLeNet's kernel shapes under Caffe's layer names: a stem, nine inception modules, a classifier."""
+    shapes = {"conv1/7x7_s2": (7, 7, 3, 64), "conv2/3x3_reduce": (1, 1, 64, 64), "conv2/3x3": (3, 3, 64, 192)}
+    channels = 192
+    for module, (one, reduce3, three, reduce5, five, pool) in INCEPTION_MODULES.items():
+        shapes |= {
+            f"inception_{module}/1x1": (1, 1, channels, one),
+            f"inception_{module}/3x3_reduce": (1, 1, channels, reduce3),
+            f"inception_{module}/3x3": (3, 3, reduce3, three),
+            f"inception_{module}/5x5_reduce": (1, 1, channels, reduce5),
+            f"inception_{module}/5x5": (5, 5, reduce5, five),
+            f"inception_{module}/pool_proj": (1, 1, channels, pool),
+        }
+        channels = one + three + five + pool  # the four branches are joined along the channels
+    return shapes | {"loss3/classifier": (channels, 1000)}
+
+
+GOOGLENET = Card(
+    name="googlenet",
+    title="BVLC GoogLeNet (Inception v1)",
+    file="bvlc-googlenet.npy",
+    urls=(),
+    other_files=(
+        Source(
+            "bvlc_googlenet.caffemodel",
+            (
+                "https://nvidia.box.com/shared/static/at8b1105ww1c5h7p30j5ko8qfnxrs0eg.caffemodel",
+                "https://www.deepdetect.com/downloads/platform/pretrained/caffe/googlenet/bvlc_googlenet.caffemodel",
+                "http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel",
+            ),
+            sha1="405fc5acd08a3bb12de8ee5e23a96bec22f08204",
+        ),
+        Source("bvlc_googlenet.npz"),
+    ),
+    licence="released for unrestricted use (Berkeley Vision and Learning Center)",
+    size_bytes=51_000_000,
+    input_size=224,
+    mean_bgr=(104.0, 117.0, 123.0),
+    shapes=googlenet_shapes(),
+    parameters=6_998_552,
+    top1=68.7,
+    top5=88.9,
+    bottleneck="pool5",
+    bottleneck_size=1024,
+    flattened={},  # the classifier reads 1024 x 1 x 1
+    ignored=("loss1/", "loss2/"),  # the heads that helped training halfway up
+)
+
+# keras.applications fetches these two itself, into ~/.keras/models, and checks their hashes.
+VGG = Card(
+    name="vgg",
+    title="VGG16",
+    application="vgg16.VGG16",
+    file="vgg16_weights_tf_dim_ordering_tf_kernels.h5",
+    licence="CC BY 4.0 (Visual Geometry Group, University of Oxford)",
+    size_bytes=553_000_000,
+    input_size=224,
+    mean_bgr=(103.939, 116.779, 123.68),
+    parameters=138_357_544,  # 14,714,688 without the classifier
+    top1=71.3,
+    top5=90.1,
+    bottleneck="avg_pool",  # the last feature map, averaged over its places
+    bottleneck_size=512,
+)
+
+RESNET = Card(
+    name="resnet",
+    title="ResNet50",
+    application="resnet50.ResNet50",
+    file="resnet50_weights_tf_dim_ordering_tf_kernels.h5",
+    licence="MIT (Kaiming He; converted by Keras)",
+    size_bytes=103_000_000,
+    input_size=224,
+    mean_bgr=(103.939, 116.779, 123.68),
+    parameters=25_636_712,  # 23,587,712 without the classifier; the statistics of batch normalisation are counted
+    top1=74.9,
+    top5=92.1,
+    bottleneck="avg_pool",
+    bottleneck_size=2048,
+)
+
+CARDS = {card.name: card for card in (ALEXNET, GOOGLENET, VGG, RESNET)}

@@ -1,0 +1,32 @@
+"""Fetch a network's weights by hand, check them, and say what they are.
+
+    python -m weights.fetch alexnet        # 244 MB, into weights/
+
+The scripts fetch what they need by themselves; this is for fetching beforehand, or for a second try. VGG16 and
+ResNet50 are not among the choices: Keras fetches those.
+"""
+
+import argparse
+
+from data import fetching
+from data.program import run
+from weights import cards, reading
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="python -m weights.fetch", description="Fetch a network's weights into weights/ and check them."
+    )
+    parser.add_argument("network", choices=[card.name for card in cards.CARDS.values() if card.shapes])
+    card = cards.CARDS[parser.parse_args().network]
+    path = reading.default_path(card)
+    weights = reading.load(card, path)
+    parameters = sum(array.size for arrays in weights.values() for array in arrays)
+    print(f"{card.title}: {path}")
+    print(f"{path.stat().st_size:,} bytes, SHA-256 {fetching.file_hash(path, 'sha256')}")
+    print(f"{parameters:,} parameters in {len(weights)} layers, all finite; {card.licence}")
+    print(f"ImageNet validation pictures, as published: top-1 {card.top1} %, top-5 {card.top5} %")
+
+
+if __name__ == "__main__":
+    run(main)

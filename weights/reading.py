@@ -1,0 +1,167 @@
+"""Read a network's weights from any of the formats in which they are passed around, and check them.
+
+`load(card)` returns `{layer: (kernel, bias)}`, float32, in the card's order: kernels (height, width, in / groups, out)
+or (in, out), biases (out,). The format is recognised by the file's content:
+
+* `.npy` with a pickled dict: `{layer: [kernel, bias]}` or `{layer: {"weights": kernel, "biases": bias}}`
+* `.npz` with `layer/weights` and `layer/biases` (or `layer/kernel` and `layer/bias`)
+* `.caffemodel`, as Caffe writes it
+"""
+
+import hashlib
+import pathlib
+import zlib
+
+import numpy as np
+
+from data import fetching, safe_pickle
+from data.files import BadInput
+from weights import caffemodel
+
+WEIGHTS_DIR = pathlib.Path(__file__).resolve().parent
+PIXEL_SPREAD = 64  # about the standard deviation of a photo's pixels, 0-255
+MOST_PROBLEMS = 4  # named in one message
+
+
+def load(card, source=None, seed=0):
+    """Return `{layer: (kernel, bias)}` for `card`.
+
+    `source` is a path, "random" (see `random_weights`), or None: the card's file in weights/, fetched if absent.
+    Raises BadInput unless the file holds exactly the card's layers, each of the right shape, and only finite numbers.
+    """
+    if source == "random":
+        return random_weights(card, seed)
+    path = default_path(card) if source is None else pathlib.Path(source)
+    fetching.check_recorded(path)
+    return checked(read(path, card), card, path)
+
+
+def default_path(card):
+    """Return the path of the card's weights in weights/; fetch them if none of the known files is there."""
+    files = [(card.file, card.urls, None)] + [(other.file, other.urls, other.sha1) for other in card.other_files]
+    for file, _, _ in files:
+        if (WEIGHTS_DIR / file).exists():
+            return WEIGHTS_DIR / file
+    failures = []
+    for file, urls, sha1 in files:
+        if urls:
+            try:
+                return fetching.fetch(urls, WEIGHTS_DIR / file, sha1=sha1)
+            except BadInput as error:
+                failures.append(f"nor could {file}" if failures else str(error))
+    raise BadInput("; ".join(failures) + "; or give --weights random to try the script out")
+
+
+def read(path, card):
+    """Return `{layer: [kernel, bias]}` as `path` holds it, in TensorFlow's order of axes, not yet checked."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); give a .npy, .npz or .caffemodel") from None
+    if head.startswith(b"\x93NUMPY"):
+        return _from_npy(path)
+    if head.startswith(b"PK\x03\x04"):
+        return _from_npz(path)
+    if head.startswith(b"\x89HDF"):
+        raise BadInput(f"{path}: is an HDF5 file (Keras's); {card.title} is read from .npy, .npz or .caffemodel")
+    return caffemodel.to_tensorflow(caffemodel.read(path), card.flattened)
+
+
+def _from_npy(path):
+    array = safe_pickle.load_npy(path)
+    layers = array.item() if array.dtype == object and array.shape == () else None
+    if not isinstance(layers, dict):
+        raise BadInput(f"{path}: holds an array {array.shape} of {array.dtype}; expected a dict of layers")
+    return {str(layer): _pair(arrays) for layer, arrays in layers.items()}
+
+
+def _from_npz(path):
+    layers = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for key in archive.files:
+                layer, _, part = key.rpartition("/")
+                layers.setdefault(layer, {})[part] = archive[key]
+    except Exception as error:  # a damaged archive can raise nearly anything
+        reason = " ".join(str(error).split())[:100]
+        raise BadInput(f"{path}: is a damaged .npz, or holds more than arrays ({reason}); fetch it again") from None
+    return {layer: _pair(arrays) for layer, arrays in layers.items()}
+
+
+def _pair(arrays):
+    """Return [kernel, bias] of one layer from a list or a dict; anything else as it is, for `checked` to name."""
+    if isinstance(arrays, dict):
+        for names in (("weights", "biases"), ("kernel", "bias")):
+            if set(arrays) == set(names):
+                return [arrays[name] for name in names]
+    return arrays
+
+
+def checked(layers, card, path):
+    """Return `{layer: (kernel, bias)}` in the card's order, float32; raise BadInput with all that is wrong."""
+    layers = {layer: arrays for layer, arrays in layers.items() if not layer.startswith(card.ignored)}
+    problems = [f"{layer} is missing" for layer in card.shapes if layer not in layers]
+    problems += [f"{layer!a:.60} is surplus" for layer in layers if layer not in card.shapes]
+    weights = {}
+    for layer, shape in card.shapes.items():
+        if layer in layers:
+            arrays = layers.pop(layer)  # let go of the originals one by one: no second copy of the whole
+            problem = _problem(arrays, shape)
+            if problem:
+                problems.append(f"{layer} {problem}")
+            else:
+                with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite
+                    weights[layer] = tuple(np.ascontiguousarray(array, dtype=np.float32) for array in arrays)
+                if not all(_finite(array) for array in weights[layer]):
+                    problems.append(f"{layer} holds NaN or infinite numbers")
+    if problems:
+        more = f" and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+        named = "; ".join(problems[:MOST_PROBLEMS]) + more
+        raise BadInput(f"{path}: is not {card.title}: {named}; give another file with --weights")
+    return weights
+
+
+def _problem(arrays, shape):
+    """Say what is wrong with one layer's arrays, or return None."""
+    if not isinstance(arrays, (list, tuple)) or len(arrays) != 2:
+        return "does not hold a kernel and a bias"
+    for part, array, expected in zip(("kernel", "bias"), arrays, (shape, shape[-1:])):
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.itemsize > 8:
+            return f"{part} is {getattr(array, 'dtype', type(array).__name__)}, expected float32"
+        if array.shape != expected:
+            return f"{part} is {array.shape}, expected {expected}"
+    return None
+
+
+def _finite(array):
+    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))  # a NaN is passed on by both
+
+
+def random_weights(card, seed=0):
+    """Return weights for trying things out: He-initialised kernels, zero biases.
+
+    The first layer is divided by the spread of pixels, the last by 4: activations then stay between 1 and 4 from layer
+    to layer, and no class is certain. A layer's numbers depend on `seed` (0 or more) and its name alone.
+    """
+    if seed < 0:
+        raise BadInput(f"--seed {seed}: must be 0 or more")
+    first, *_, last = card.shapes
+    weights = {}
+    for layer, shape in card.shapes.items():
+        rng = np.random.default_rng([seed, zlib.crc32(layer.encode())])
+        kernel = rng.standard_normal(shape, dtype=np.float32)
+        kernel *= np.float32(np.sqrt(2 / np.prod(shape[:-1])) / {first: PIXEL_SPREAD, last: 4}.get(layer, 1))
+        weights[layer] = (kernel, np.zeros(shape[-1], np.float32))
+    return weights
+
+
+def fingerprint(weights):
+    """Return 16 hexadecimal digits that change with any name, shape or number of `weights`."""
+    digest = hashlib.sha256()
+    for layer, arrays in weights.items():
+        for array in arrays:
+            array = np.ascontiguousarray(array)  # a tf.Variable becomes an array too
+            digest.update(f"{layer} {array.shape} {array.dtype}\n".encode())
+            digest.update(array.data)
+    return digest.hexdigest()[:16]
