@@ -17,14 +17,16 @@ import tensorflow as tf
 from weights.cards import ALEXNET
 
 
-def preprocess(images, size=ALEXNET.input_size, mean_bgr=ALEXNET.mean_bgr):
-    """RGB pictures (N, height, width, 3), 0-255 -> (N, size, size, 3) as the weights expect them.
+def preprocess(images, card=ALEXNET, image_size=None):
+    """RGB pictures (N, height, width, 3), 0-255 -> (N, size, size, 3) as the card's weights expect them.
 
-    Caffe read pictures with OpenCV, so the weights of conv1 take blue, green, red, in this order, minus the means
-    of ImageNet's training pictures.
+    Resized to the card's input size, or to `image_size`: for AlexNet 227 pixels, since 11x11 windows every 4 fit
+    exactly, (227 - 11) / 4 + 1 = 55. Caffe read pictures with OpenCV, so the first layer takes blue, green, red, in
+    this order, minus their means over ImageNet's training pictures: 104, 117, 123.
     """
+    size = image_size or card.input_size
     images = tf.image.resize(tf.cast(images, tf.float32), (size, size), method="bilinear")
-    return images[..., ::-1] - mean_bgr
+    return images[..., ::-1] - card.mean_bgr
 
 
 def preprocess_as_published(images, training):
@@ -52,6 +54,10 @@ def conv(x, kernel, bias, stride=1, padding="SAME"):
 def normalize(x):
     """Local response normalisation: x / (1 + alpha / n * sum of x^2 over n = 5 neighbouring channels) ^ 0.75."""
     # Caffe divides alpha = 1e-4 by n, TensorFlow does not: 1e-4 / 5 = 2e-5. A radius of 2 makes 5 channels.
+    if x.dtype == tf.bfloat16:  # processors have no kernel for it: the sums as a product with a band of ones
+        band = tf.linalg.band_part(tf.ones((x.shape[-1], x.shape[-1])), 2, 2)[None, None]
+        root = tf.math.rsqrt(1 + tf.nn.conv2d(x * x, tf.cast(2e-5 * band, x.dtype), 1, "SAME"))
+        return x * root * tf.sqrt(root)
     return tf.nn.local_response_normalization(x, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75)
 
 
@@ -60,30 +66,84 @@ def max_pool(x):
     return tf.nn.max_pool2d(x, ksize=3, strides=2, padding="VALID")
 
 
+def dense(x, kernel, bias):
+    """x (N, in), kernel (in, out) -> (N, out)."""
+    return tf.matmul(x, kernel) + bias
+
+
+def softmax(x):
+    """Logits -> probabilities, in float32 whatever the network computes in."""
+    return tf.nn.softmax(tf.cast(x, tf.float32))
+
+
 def flatten(x):
     """(N, 6, 6, 256) -> (N, 9216), row by row, the channels of one place side by side."""
     return tf.reshape(x, (-1, x.shape[1] * x.shape[2] * x.shape[3]))
 
 
-class AlexNet(tf.Module):
-    """The network; `weights` is {layer: (kernel, bias)}, as `weights.reading.load` returns it.
+class Network(tf.Module):
+    """What AlexNet and GoogLeNet share: their variables, and running the layers up to the one that is asked for.
+
+    `weights` is {layer: (kernel, bias)}, as `weights.reading.load` returns it. `dtype`: tf.bfloat16 computes faster on
+    processors that have it; variables and results are float32 either way.
+    """
+
+    card = None  # of the weights, see weights/cards.py
+
+    def __init__(self, weights, image_size=None, dtype=tf.float32):
+        super().__init__(name=self.card.name)
+        self.image_size = image_size or self.card.input_size
+        self.dtype = dtype
+        self.weights = {
+            name: (tf.Variable(kernel, name=f"{name}/kernel"), tf.Variable(bias, name=f"{name}/bias"))
+            for name, (kernel, bias) in weights.items()
+        }
+
+    def layers(self, weights):
+        """[(name, function)] in order."""
+        raise NotImplementedError
+
+    def __call__(self, images, layer="prob", feature_extract=False):
+        """Preprocessed pictures (N, size, size, 3) -> the output of the named layer, float32.
+
+        `feature_extract` stands for the bottleneck, AlexNet's fc7. ValueError for a layer that is not there.
+        """
+        layer = self.card.bottleneck if feature_extract else layer
+        layers = self.layers(tf.nest.map_structure(lambda variable: tf.cast(variable, self.dtype), self.weights))
+        names = [name for name, _ in layers]
+        if layer not in names:
+            raise ValueError(f"no layer {layer!r}; there are {', '.join(names)}")
+        x = tf.cast(images, self.dtype)
+        for _, function in layers[: names.index(layer) + 1]:
+            x = function(x)
+        return tf.cast(x, tf.float32)
+
+    def preprocess(self, pictures, training=False):
+        """RGB pictures (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3)."""
+        return preprocess(pictures, self.card, self.image_size)
+
+    @tf.function(reduce_retracing=True)
+    def activations(self, pictures, layer="prob", training=False):
+        """RGB pictures (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph."""
+        return self(self.preprocess(pictures, training), layer=layer)
+
+
+class AlexNet(Network):
+    """BVLC AlexNet; for `weights` and `dtype` see `Network`.
 
     `as_published` rebuilds the course's graph: conv1 padded SAME, so that a row of zeros at the border enters
     pictures the weights never saw (sides 57-28-13-6; behind pool5 the shapes agree and nothing fails), and
     `preprocess_as_published`.
     """
 
-    def __init__(self, weights, as_published=False):
-        super().__init__(name="alexnet")
-        self.as_published = as_published
-        self.weights = {
-            name: (tf.Variable(kernel, name=f"{name}/kernel"), tf.Variable(bias, name=f"{name}/bias"))
-            for name, (kernel, bias) in weights.items()
-        }
+    card = ALEXNET
 
-    def layers(self):
+    def __init__(self, weights, as_published=False, dtype=tf.float32):
+        super().__init__(weights, dtype=dtype)
+        self.as_published = as_published
+
+    def layers(self, w):
         """[(name, function)] in order; behind each line the output's height x width x channels."""
-        w = self.weights
         padding = "SAME" if self.as_published else "VALID"
         return [
             ("conv1", lambda x: conv(x, *w["conv1"], stride=4, padding=padding)),  # 55 x 55 x  96, kernels 11 x 11
@@ -96,32 +156,12 @@ class AlexNet(tf.Module):
             ("conv4", lambda x: conv(x, *w["conv4"])),                             # 13 x 13 x 384, 3 x 3, two groups
             ("conv5", lambda x: conv(x, *w["conv5"])),                             # 13 x 13 x 256, 3 x 3, two groups
             ("pool5", max_pool),                                                   #  6 x  6 x 256
-            ("fc6", lambda x: tf.nn.relu(tf.matmul(flatten(x), w["fc6"][0]) + w["fc6"][1])),            # 4096
-            ("fc7", lambda x: tf.nn.relu(tf.matmul(x, w["fc7"][0]) + w["fc7"][1])),                     # 4096
-            ("fc8", lambda x: tf.matmul(x, w["fc8"][0]) + w["fc8"][1]),                                 # 1000, logits
-            ("prob", tf.nn.softmax),                                                                    # 1000
+            ("fc6", lambda x: tf.nn.relu(dense(flatten(x), *w["fc6"]))),           # 4096
+            ("fc7", lambda x: tf.nn.relu(dense(x, *w["fc7"]))),                    # 4096
+            ("fc8", lambda x: dense(x, *w["fc8"])),                                # 1000, logits
+            ("prob", softmax),                                                     # 1000
         ]  # fmt: skip
 
-    def __call__(self, images, layer="prob", feature_extract=False):
-        """Preprocessed pictures (N, 227, 227, 3) -> the output of the named layer; `feature_extract` means fc7.
-
-        ValueError for a layer that is not there.
-        """
-        layer = "fc7" if feature_extract else layer
-        names = [name for name, _ in self.layers()]
-        if layer not in names:
-            raise ValueError(f"no layer {layer!r}; there are {', '.join(names)}")
-        x = images
-        for name, function in self.layers():
-            x = function(x)
-            if name == layer:
-                return x
-
-    def preprocess(self, images, training=False):
+    def preprocess(self, pictures, training=False):
         """RGB pictures (N, height, width, 3), 0-255 -> the network's input (N, 227, 227, 3)."""
-        return preprocess_as_published(images, training) if self.as_published else preprocess(images)
-
-    @tf.function(reduce_retracing=True)
-    def activations(self, pictures, layer="prob", training=False):
-        """RGB pictures (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph."""
-        return self(self.preprocess(pictures, training), layer=layer)
+        return preprocess_as_published(pictures, training) if self.as_published else preprocess(pictures)

@@ -57,12 +57,13 @@ def load_network(args):
 
 
 def centre_crop(photo, size=INPUT_SIZE):
-    """uint8 (height, width, 3) -> (size, size, 3): the shorter side scaled down to 256, the centre cut out.
+    """uint8 (height, width, 3) -> (size, size, 3): the shorter side scaled to 256, the centre cut out.
 
-    Photos are never enlarged to 256, only to `size` where they are smaller.
+    A photo that fits between `size` and 256, as the course's of 227x227 do, was cut out already: its centre, unscaled.
     """
-    shorter = min(photo.shape[:2])
-    side = round(shorter * size / np.clip(shorter, size, SHORTER_SIDE))
+    shorter, longer = min(photo.shape[:2]), max(photo.shape[:2])
+    scale = 1 if size <= shorter and longer <= SHORTER_SIDE else SHORTER_SIDE / shorter
+    side = round(size / scale)  # pixels of the photo that become `size` pixels
     top, left = ((length - side) // 2 for length in photo.shape[:2])
     box = (left, top, left + side, top + side)
     return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR, box=box))

@@ -87,7 +87,7 @@ def test_shapes_and_parameters(network):
              "norm2": (27, 27, 256), "pool2": (13, 13, 256), "conv3": (13, 13, 384), "conv4": (13, 13, 384),
              "conv5": (13, 13, 256), "pool5": (6, 6, 256), "fc6": (4096,), "fc7": (4096,), "fc8": (1000,),
              "prob": (1000,)}  # fmt: skip
-    assert [name for name, _ in network.layers()] == list(sides)
+    assert [name for name, _ in network.layers(network.weights)] == list(sides)
     for layer, shape in sides.items():
         assert network(image, layer=layer).shape == (1, *shape), layer
     assert sum(int(np.prod(variable.shape)) for variable in network.variables) == 60_965_224
