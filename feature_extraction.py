@@ -24,7 +24,7 @@ from imagenet_inference import load_network, print_top
 from traffic_sign_inference import add_sign_flags, find_signs
 from weights import cards, heads, reading
 
-LAYER = "fc7"  # the last layer before ImageNet's classes
+LAYER = cards.ALEXNET.bottleneck  # fc7, the last layer before ImageNet's classes
 
 
 def find_head(args):
@@ -42,14 +42,15 @@ def find_head(args):
 def load_network_of(head, args):
     """The network a head was trained on; `BadInput` when these are other weights: its answers would be noise."""
     trained = head.settings
-    if trained:
-        args.weights = args.weights or trained["weights"]
-        args.seed, args.as_published = trained["seed"], trained["as_published"]
-    network = load_network(args)
-    if trained and reading.fingerprint(network.weights) != trained["fingerprint"]:
+    if not trained:
+        return load_network(args)
+    args.network, args.seed, args.precision = trained["network"], trained["seed"], trained["precision"]
+    args.as_published, args.weights = trained["as_published"], args.weights or trained["weights"]
+    network = load_network(args, features_only=True, image_size=trained["image_size"])
+    if reading.fingerprint(network.weights) != trained["fingerprint"]:
         raise BadInput(
-            f"{args.weights or cards.ALEXNET.file}: not the weights this head was trained on "
-            f"({trained['weights'] or cards.ALEXNET.file}); name those with --weights, or train a new head"
+            f"--weights {args.weights}: not the weights this head was trained on ({trained['weights'] or 'published'}); "
+            "name those with --weights, or train a new head"
         )
     return network
 
@@ -67,7 +68,7 @@ def main():
     names, signs = find_signs(args)
     network = load_network_of(head, args)
     start = time.perf_counter()
-    features = network.activations(signs, layer=LAYER).numpy()  # (N, 4096)
+    features = network.activations(signs, layer=head.settings.get("layer", LAYER)).numpy()  # (N, 4096)
     probabilities = softmax(head.logits(features), axis=1)  # (N, classes)
     for number, row in enumerate(probabilities):
         print_top(number, names[number], row, head.class_names, args.top)

@@ -1,14 +1,16 @@
-"""Classify photos with AlexNet as it was trained on ImageNet: the likeliest of 1,000 classes for each photo.
+"""Classify photos with a network as it was trained on ImageNet: the likeliest of 1,000 classes for each photo.
 
-    python imagenet_inference.py                           # the course's poodle and weasel
-    python imagenet_inference.py cat.jpg dog.png --top 3   # your own
+    python imagenet_inference.py                           # AlexNet on the course's poodle and weasel
+    python imagenet_inference.py cat.jpg dog.png --top 3   # your own photos
+    python imagenet_inference.py --network googlenet       # or vgg, or resnet
     python imagenet_inference.py --demo                    # nothing is downloaded; random weights, random labels
 
 Output: `Image 0: data/poodle.png`, then a line a class, `miniature poodle: 0.389`, an empty line; the next picture;
-at the end the time. Some seconds, after the first run has fetched the weights (244 MB).
+at the end the time. Some seconds, after the first run has fetched the weights (AlexNet's: 244 MB).
 """
 
 import argparse
+import pathlib
 import time
 
 import numpy as np
@@ -17,10 +19,9 @@ from PIL import Image
 from caffe_classes import class_names
 from data import images
 from data.files import BadInput
-from data.program import run, start_tensorflow
+from data.program import compute_dtype, run, start_tensorflow
 from weights import cards, reading
 
-INPUT_SIZE = cards.ALEXNET.input_size  # 227 pixels
 SHORTER_SIDE = 256  # pixels; ImageNet's pictures were scaled to this before the centre was cut out
 BATCH_SIZE = 32  # photos at a time, about 250 MB of activations
 
@@ -29,34 +30,55 @@ def add_network_flags(parser):
     """The flags that all scripts share."""
     parser.add_argument(
         "--weights",
-        help="file with AlexNet's weights (.npy, .npz, .caffemodel), when yours lies elsewhere than in weights/; or "
-        "'random', to try things out without the download (the output then means nothing)",
+        help="file with the network's weights (.npy, .npz, .caffemodel; for vgg and resnet .h5, .npz), when yours lies "
+        "elsewhere than in weights/; or 'random', to try things out without the download (the output then means "
+        "nothing)",
     )
-    parser.add_argument(
-        "--as_published",
-        action="store_true",
-        help="compute what the course of 2017 computed (conv1 padded, red-green-blue, its mean), to compare with its "
-        "numbers; leave it out for better ones",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="another number gives other random choices (default 0)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="another number, other random choices (default 0)")
     parser.add_argument(
         "--demo", action="store_true", help="use only what is in the repository: no download, random weights"
     )
+    parser.set_defaults(network="alexnet", precision="float32", as_published=False)
 
 
-def load_network(args):
-    """AlexNet with the weights that the flags ask for; random ones are announced."""
+def add_as_published_flag(parser):
+    """AlexNet's scripts can compute what the course did."""
+    parser.add_argument(
+        "--as_published",
+        action="store_true",
+        help="AlexNet as in the course of 2017 (conv1 padded, red-green-blue, another mean), to compare with its "
+        "numbers; leave it out for better ones",
+    )
+
+
+def load_network(args, features_only=False, image_size=None):
+    """The network with the weights that the flags ask for; random ones are announced.
+
+    `features_only`: VGG16 and ResNet50 without their classifier. `image_size`: another one than the card's, in pixels.
+    """
+    card = cards.CARDS[args.network]
     source = args.weights or ("random" if args.demo else None)
-    weights = reading.load(cards.ALEXNET, source, args.seed)
+    if args.as_published and args.network != "alexnet":
+        raise BadInput(f"--as_published: the course has no hand-built {card.title}; leave the flag out")
+    weights = None if card.application else reading.load(card, source, args.seed)
     start_tensorflow()
-    from alexnet import AlexNet
-
+    dtype = compute_dtype(args.precision)
     if source == "random":
-        print(f"Random weights (seed {args.seed}): AlexNet has learned nothing yet, its answers mean nothing.\n")
-    return AlexNet(weights, as_published=args.as_published)
+        print(f"Random weights (seed {args.seed}): {card.title} has learned nothing, its answers mean nothing.\n")
+    if args.network == "alexnet":
+        from alexnet import AlexNet
+
+        return AlexNet(weights, args.as_published, dtype)
+    if args.network == "googlenet":
+        from googlenet import GoogLeNet
+
+        return GoogLeNet(weights, image_size, dtype)
+    from weights import keras_networks
+
+    return keras_networks.load(card, source, args.seed, not features_only, image_size, dtype)
 
 
-def centre_crop(photo, size=INPUT_SIZE):
+def centre_crop(photo, size):
     """uint8 (height, width, 3) -> (size, size, 3): the shorter side scaled to 256, the centre cut out.
 
     A photo that fits between `size` and 256, as the course's of 227x227 do, was cut out already: its centre, unscaled.
@@ -71,7 +93,8 @@ def centre_crop(photo, size=INPUT_SIZE):
 
 def print_top(number, path, probabilities, names, top):
     """Print the `top` likeliest names of one picture, the likeliest first."""
-    print(f"Image {number}: {path}")
+    path, here = pathlib.Path(path), pathlib.Path.cwd()
+    print(f"Image {number}: {path.relative_to(here) if path.is_relative_to(here) else path}")
     for index in np.argsort(-probabilities, kind="stable")[:top]:
         print(f"{names[index]}: {probabilities[index]:.3f}")
     print()
@@ -88,24 +111,32 @@ def find_photos(demo):
 
 
 def positive(text):
-    """argparse's type for numbers from 1."""
+    """argparse's type for whole numbers from 1."""
     if int(text) < 1:
-        raise argparse.ArgumentTypeError("1 or more is expected")
+        raise argparse.ArgumentTypeError(f"{text}: 1 or more is expected")
     return int(text)
+
+
+def not_negative(text):
+    """argparse's type for whole numbers from 0."""
+    return int(text) and positive(text)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="your own photos, of any kind and size")
     parser.add_argument("--top", type=positive, default=5, help="more, to see what else was considered (default 5)")
+    parser.add_argument("--network", choices=cards.CARDS, help="another than AlexNet, to compare (default alexnet)")
     add_network_flags(parser)
+    add_as_published_flag(parser)
     return parser.parse_args()
 
 
 def main():
     args = parse_arguments()
     paths = args.images or find_photos(args.demo)
-    photos = np.stack([centre_crop(images.read(path)) for path in paths])
+    size = cards.CARDS[args.network].input_size
+    photos = np.stack([centre_crop(images.read(path), size) for path in paths])
     network = load_network(args)
     start = time.perf_counter()
     for first in range(0, len(photos), BATCH_SIZE):

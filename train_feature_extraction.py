@@ -16,53 +16,55 @@ import pathlib
 import time
 
 import numpy as np
-from sklearn import model_selection
-from tqdm import tqdm
 
-from data import traffic_signs
+from data import datasets, feature_store, traffic_signs
 from data.files import BadInput
 from data.program import run
 from feature_extraction import LAYER
-from imagenet_inference import add_network_flags, load_network, positive
+from imagenet_inference import add_as_published_flag, add_network_flags, load_network, positive
 from weights import heads, reading
 
-HELD_OUT = 3  # one picture in three is kept for validation
+FORWARD_BATCH = 128  # pictures at a time through the frozen layers: 250 MB of activations, and no faster with more
+L2 = 0.0
 
 
-def split(dataset, how, seed):
-    """Rows for training and for validation, about two thirds and one third.
+def frozen_features(network, images, args, layer, batch_size=FORWARD_BATCH):
+    """Every picture once through the frozen layers, ever: uint8 (N, H, W, 3) -> float32 (N, features), kept on disk."""
+    key = network_settings(network, args, layer)
+    key.pop("weights")  # wherever they lie: the fingerprint says what they are
 
-    `track`: GTSRB filmed each sign from a passing car, 30 pictures a sign. Neighbours in such a track are almost the
-    same picture. Dealt out at random, nearly every validation picture has its twins among the training pictures, and
-    the accuracy flatters: it says how well signs already seen are recognised. So a track stays on one side.
-    `random`: as the course published it, for comparison with its 0.966.
-    """
-    rows = np.arange(len(dataset.labels))
-    if how == "random":
-        return model_selection.train_test_split(rows, test_size=0.33, random_state=seed)
-    if dataset.tracks is None or len(np.unique(dataset.tracks)) < HELD_OUT:
-        found = "does not tell which pictures show the same sign" if dataset.tracks is None else "holds too few signs"
-        raise BadInput(f"{dataset.name}: {found}, for --split track; use --split random, and expect it to flatter")
-    folds = model_selection.StratifiedGroupKFold(HELD_OUT, shuffle=True, random_state=seed)
-    return next(folds.split(rows, dataset.labels, dataset.tracks))
+    def compute(batch):
+        return network.activations(batch, layer=layer, training=True).numpy()
 
-
-def extract_features(network, images, batch_size=128, layer=LAYER):
-    """Every picture once through the frozen layers: uint8 (N, H, W, 3) -> float32 (N, features)."""
-    features = None
-    with tqdm(total=len(images), desc=f"{layer} features", unit=" pictures", unit_scale=True, disable=None) as bar:
-        for first in range(0, len(images), batch_size):
-            batch = images[first : first + batch_size]
-            activations = network.activations(batch, layer=layer, training=True).numpy()
-            if features is None:  # now the width is known
-                features = np.empty((len(images), activations.shape[1]), np.float32)
-            features[first : first + len(batch)] = activations
-            bar.update(len(batch))
+    folder = None if args.no_cache else args.cache
+    start = time.perf_counter()
+    features = feature_store.stored(images, compute, key, folder, batch_size, f"{layer} features")
+    pictures, width = features.shape
+    print(f"Features: {pictures:,} pictures x {width:,} in {time.perf_counter() - start:.1f} seconds", flush=True)
     return features
 
 
-def train_head(head, features, labels, rows, validation_rows, args):
-    """Softmax regression with Adam; prints loss and accuracy per epoch. Returns (trained head, validation accuracy).
+def network_settings(network, args, layer):
+    """What shapes features besides the pictures; kept with a head, so that inference repeats it."""
+    random = args.weights == "random" or (args.demo and not args.weights)
+    path = args.weights and str(pathlib.Path(args.weights).resolve())
+    return {
+        "network": args.network, "layer": layer, "image_size": network.image_size, "as_published": args.as_published,
+        "precision": network.dtype.name, "weights": "random" if random else path, "seed": args.seed,
+        "fingerprint": reading.fingerprint(network.weights),
+    }  # fmt: skip
+
+
+def print_epoch(epoch, seconds, loss, accuracy):
+    """As the course printed it."""
+    print(f"Epoch {epoch}")
+    print(f"Time: {seconds:.3f} seconds")
+    print(f"Validation Loss = {loss:.3f}")
+    print(f"Validation Accuracy = {accuracy:.3f}\n", flush=True)
+
+
+def train_head(head, features, labels, rows, validation_rows, args, report=print_epoch):
+    """Softmax regression with Adam. Returns (trained head, validation accuracy after each epoch).
 
     Features are standardised: one that is always about 5 would otherwise drown one that varies by 0.1. The head that
     is returned takes the features as they are, mean and spread being folded into its kernel and bias. The course
@@ -71,9 +73,9 @@ def train_head(head, features, labels, rows, validation_rows, args):
     import tensorflow as tf
 
     if args.as_published:
-        mean, spread = np.zeros(features.shape[1], np.float32), np.ones(features.shape[1], np.float32)
+        mean, spread, l2 = np.zeros(features.shape[1], np.float32), np.ones(features.shape[1], np.float32), 0.0
     else:
-        mean, spread = mean_and_spread(features, rows)
+        mean, spread, l2 = *heads.mean_and_spread(features, rows), args.l2
     kernel, bias = tf.Variable(head.kernel), tf.Variable(head.bias)
     optimizer = tf.keras.optimizers.Adam(args.learning_rate)
     optimizer.build([kernel, bias])
@@ -85,7 +87,7 @@ def train_head(head, features, labels, rows, validation_rows, args):
     @tf.function(reduce_retracing=True)
     def train_step(x, y):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(losses_and_logits(x, y)[0])
+            loss = tf.reduce_mean(losses_and_logits(x, y)[0]) + l2 * tf.reduce_sum(kernel**2)
         optimizer.apply_gradients(zip(tape.gradient(loss, [kernel, bias]), [kernel, bias]))
 
     @tf.function(reduce_retracing=True)
@@ -94,75 +96,63 @@ def train_head(head, features, labels, rows, validation_rows, args):
         return tf.reduce_sum(losses), tf.math.count_nonzero(tf.argmax(logits, axis=1) == y)
 
     rng = np.random.default_rng(args.seed)
+    accuracies = []
     for epoch in range(1, args.epochs + 1):
         start = time.perf_counter()
-        for chosen in batches(rng.permutation(rows), args.batch_size):
+        for chosen in heads.batches(rng.permutation(rows), args.batch_size):
             train_step(features[chosen], labels[chosen])
-        sums = [evaluate(features[chosen], labels[chosen]) for chosen in batches(validation_rows, args.batch_size)]
+        sums = [evaluate(features[chosen], labels[chosen]) for chosen in heads.batches(validation_rows, args.batch_size)]
         loss, accuracy = np.sum(sums, axis=0) / len(validation_rows)
-        print(f"Epoch {epoch}")
-        print(f"Time: {time.perf_counter() - start:.3f} seconds")
-        print(f"Validation Loss = {loss:.3f}")
-        print(f"Validation Accuracy = {accuracy:.3f}\n", flush=True)
+        report(epoch, time.perf_counter() - start, loss, accuracy)
+        accuracies.append(float(accuracy))
         if not np.isfinite(loss):
             raise BadInput(f"the loss is {loss} after epoch {epoch}; no head was kept; try a tenth of --learning_rate")
     folded = kernel.numpy() / spread[:, np.newaxis]
-    return head._replace(kernel=folded, bias=bias.numpy() - mean @ folded), float(accuracy)
-
-
-def mean_and_spread(features, rows):
-    """Mean and standard deviation of each feature over the training rows, float32 (features,).
-
-    In float64 and piece by piece: neither rounding nor memory grows with the number of pictures. A feature that never
-    varies is divided by 1.
-    """
-    count, total, squares = len(rows), 0.0, 0.0
-    for chosen in batches(rows, 1024):
-        piece = features[chosen].astype(np.float64)
-        total, squares = total + piece.sum(axis=0), squares + (piece**2).sum(axis=0)
-    mean = total / count
-    spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return np.float32(mean), np.float32(np.where(spread > 1e-6 * spread.max(), spread, 1))
-
-
-def batches(rows, size):
-    """Cut row numbers into pieces of `size`, the last one maybe smaller."""
-    return [rows[first : first + size] for first in range(0, len(rows), size)]
+    return head._replace(kernel=folded, bias=bias.numpy() - mean @ folded), accuracies
 
 
 def train_on_frozen_features(args, dataset, rows, validation_rows, head_file):
     """From pictures to a head, kept in `head_file`; what the sign and the CIFAR-10 script share."""
     network = load_network(args)
-    start = time.perf_counter()
-    features = extract_features(network, dataset.images, args.batch_size)
-    print(f"Features: {features.shape[0]:,} pictures x {features.shape[1]:,} in {time.perf_counter() - start:.1f} seconds")
+    features = frozen_features(network, dataset.images, args, LAYER)
     print(f"Training on {len(rows):,} pictures, validating on {len(validation_rows):,}\n", flush=True)
-    weights = args.weights or ("random" if args.demo else None)
-    settings = {
-        "network": "alexnet", "layer": LAYER, "as_published": args.as_published, "seed": args.seed,
-        "weights": weights if weights in (None, "random") else str(pathlib.Path(weights).resolve()),
-        "fingerprint": reading.fingerprint(network.weights), "trained_on": dataset.name,
-    }  # fmt: skip
+    settings = network_settings(network, args, LAYER) | {"trained_on": dataset.name}
     head = heads.untrained(features.shape[1], dataset.class_names, args.seed, settings)
-    head, accuracy = train_head(head, features, dataset.labels, rows, validation_rows, args)
-    head.settings["validation_accuracy"] = accuracy
+    head, accuracies = train_head(head, features, dataset.labels, rows, validation_rows, args)
+    head.settings["validation_accuracy"] = accuracies[-1]
     heads.save(head, head_file)
     print(f"Kept in {head_file}")
 
 
-def add_training_flags(parser, epochs):
-    """The flags of the two training scripts."""
-    parser.add_argument("--epochs", type=positive, default=epochs, help=f"more, while the loss still falls (default {epochs})")
+def add_training_flags(parser, epochs, batch_size=128):
+    """The flags of the training scripts."""
     parser.add_argument(
-        "--batch_size", type=positive, default=128, help="less, when memory is short (default 128)"
+        "--epochs", type=positive, default=epochs, help=f"more, while the loss still falls (default {epochs})"
+    )
+    parser.add_argument(
+        "--batch_size", type=positive, default=batch_size, help=f"pictures a step of training (default {batch_size})"
     )
     parser.add_argument(
         "--learning_rate", type=float, default=0.001, help="a tenth, when the loss jumps or is nan (default 0.001)"
     )
     parser.add_argument(
+        "--l2", type=float, default=L2, help=f"weight of the penalty on the head's squared kernel: more, when the "
+        f"validation loss rises again while training goes on (default {L2})"
+    )  # fmt: skip
+    parser.add_argument(
         "--head", type=pathlib.Path, help="where to keep the head, when the last one in weights/ shall stay"
     )
+    parser.add_argument(
+        "--precision", choices=("auto", "float32", "bfloat16"), default="auto",
+        help="float32, when the features' last digits matter (default auto: bfloat16 where the hardware multiplies it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR",
+        help="folder for the computed features, when data/ has no space; it may be emptied at any time",
+    )  # fmt: skip
+    parser.add_argument("--no_cache", action="store_true", help="keep the features in memory only")
     add_network_flags(parser)
+    parser.set_defaults(precision="auto")
 
 
 def parse_arguments():
@@ -171,23 +161,26 @@ def parse_arguments():
         "--training_file",
         type=pathlib.Path,
         default=traffic_signs.TRAIN_FILE,
-        help="the course's train.p, or GTSRB's training archive (.zip, or the folder it unpacks to), when it lies elsewhere than in data/",
+        help="the course's train.p, or GTSRB's training archive (.zip, or the folder it unpacks to), when it lies "
+        "elsewhere than in data/",
     )
     parser.add_argument(
         "--split", choices=("track", "random"), default="track",
         help="random, to compare with the course's accuracy (it flatters: see the function)",
     )  # fmt: skip
     add_training_flags(parser, epochs=10)
+    add_as_published_flag(parser)
     return parser.parse_args()
 
 
 def main():
     args = parse_arguments()
     dataset = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load(args.training_file)
-    rows, validation_rows = split(dataset, args.split, args.seed)
+    rows, validation_rows = datasets.split(dataset, args.split, args.seed)
     head_file = args.head or heads.default_path("traffic-signs", args.demo)
     train_on_frozen_features(args, dataset, rows, validation_rows, head_file)
-    print(f"Next: python feature_extraction.py{' --demo' if args.demo else ''}{f' --head {head_file}' if args.head else ''}")
+    flags = " --demo" * args.demo + (f" --head {head_file}" if args.head else "")
+    print(f"Next: python feature_extraction.py{flags}")
 
 
 if __name__ == "__main__":

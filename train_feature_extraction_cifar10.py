@@ -13,6 +13,7 @@ import numpy as np
 
 from data import cifar10
 from data.program import run
+from imagenet_inference import add_as_published_flag
 from train_feature_extraction import add_training_flags, train_on_frozen_features
 from weights import heads
 
@@ -20,6 +21,7 @@ from weights import heads
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_flags(parser, epochs=2)
+    add_as_published_flag(parser)
     return parser.parse_args()
 
 

@@ -5,23 +5,16 @@ is right. The SHA-256 of what came is kept beside it in `<file>.sha256` (as `sha
 that has changed since is noticed.
 """
 
-import contextlib
 import hashlib
 import os
 import pathlib
 import re
-import sys
 from urllib.parse import urlsplit
 
 import requests
 from tqdm import tqdm
 
-from data.files import BadInput, written_whole
-
-try:
-    import fcntl
-except ImportError:  # Windows: there nothing keeps two processes apart
-    fcntl = None
+from data.files import BadInput, one_at_a_time, written_whole
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 ATTEMPTS = 4  # at one address, as long as each brings bytes
@@ -46,10 +39,12 @@ def fetch(urls, path, sha1=None, md5=None, sha256=None, size=None):
     part = path.with_name(path.name + ".part")
     expected = {name: value for name, value in (("sha1", sha1), ("md5", md5), ("sha256", sha256)) if value}
     failures = []
+    if path.exists():
+        return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone_in(path.parent):
-            if path.exists():
+        waiting = f"waiting for another process that fetches into {path.parent}"
+        with one_at_a_time(path.parent / ".fetching.lock", waiting):
+            if path.exists():  # another process has fetched it meanwhile
                 return path
             for url in urls:
                 try:
@@ -105,26 +100,6 @@ def _record(path):
 def _note(part):
     """Where the address and the version of a half-fetched file stand, a line each."""
     return part.with_name(part.name + ".from")
-
-
-@contextlib.contextmanager
-def _alone_in(folder):
-    """One process at a time fetches into a folder; the others wait, and then find the file."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that fetches into {folder}", file=sys.stderr)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            pass  # some network file systems know no locks
-        yield
-    finally:
-        os.close(handle)
 
 
 def _download(url, part):

@@ -1,12 +1,20 @@
-"""Files that are written whole or not at all, and mistakes that are told in one line."""
+"""Files that are written whole or not at all, by one process at a time, and mistakes that are told in one line."""
 
 import contextlib
 import errno
 import os
 import pathlib
+import sys
 import tempfile
+import time
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
 
 DATA_DIR = pathlib.Path(__file__).resolve().parent
+POLL = 0.2  # seconds between two looks at a lock that another process holds
 
 
 class BadInput(Exception):
@@ -44,3 +52,50 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextlib.contextmanager
+def one_at_a_time(path, waiting):
+    """Let one process at a time run the block; the others print `waiting` to stderr, once, and wait for their turn.
+
+    `path` is an empty file that stands for what they share, there while the block runs. The lock belongs to the process
+    and goes with it, however it ends. On a file system without locks nobody waits.
+    """
+    path = pathlib.Path(path)
+    told = False
+    while not (file := _locked(path)):
+        if not told:
+            print(waiting, file=sys.stderr, flush=True)
+            told = True
+        time.sleep(POLL)
+    with file:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows deletes no open file; there it stays
+                path.unlink()
+
+
+def _locked(path):
+    """Return the file at `path`, open and locked, or None when another process holds the lock."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "ab")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+    try:
+        if os.name == "nt":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # others: locks are not known here
+            file.close()
+            return None
+    try:
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+    except FileNotFoundError:
+        pass
+    file.close()  # the process before us has just deleted it: a lock on it would keep nobody out
+    return None

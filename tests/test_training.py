@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 import alexnet
 import train_feature_extraction as training
+from data import datasets
 from data.datasets import Dataset
 from data.files import BadInput
 from weights import heads
@@ -23,7 +24,7 @@ def tracked(tracks_per_class=6, pictures=30, classes=4):
 
 def test_split_track_keeps_each_sign_on_one_side():
     dataset = tracked()
-    rows, held_out = training.split(dataset, "track", seed=0)
+    rows, held_out = datasets.split(dataset, "track", seed=0)
     assert sorted([*rows, *held_out]) == list(range(len(dataset.labels)))
     assert not set(dataset.tracks[rows]) & set(dataset.tracks[held_out])
     assert len(held_out) == len(dataset.labels) // 3
@@ -34,7 +35,7 @@ def test_split_random_is_the_course_s():
     from sklearn.model_selection import train_test_split
 
     dataset = tracked()
-    rows, held_out = training.split(dataset, "random", seed=0)
+    rows, held_out = datasets.split(dataset, "random", seed=0)
     theirs = train_test_split(dataset.tracks, test_size=0.33, random_state=0)
     np.testing.assert_array_equal(dataset.tracks[rows], theirs[0])
     np.testing.assert_array_equal(dataset.tracks[held_out], theirs[1])
@@ -42,16 +43,17 @@ def test_split_random_is_the_course_s():
 
 def test_split_without_tracks_says_what_to_do():
     with pytest.raises(BadInput, match="--split random"):
-        training.split(tracked()._replace(tracks=None), "track", seed=0)
+        datasets.split(tracked()._replace(tracks=None), "track", seed=0)
 
 
 def test_split_of_too_few_signs_says_what_to_do():
     with pytest.raises(BadInput, match="--split random"):
-        training.split(tracked(tracks_per_class=1, classes=2), "track", seed=0)
+        datasets.split(tracked(tracks_per_class=1, classes=2), "track", seed=0)
 
 
 def flags(**changed):
-    common = dict(weights=None, demo=False, as_published=False, seed=0, epochs=3, batch_size=4, learning_rate=0.001)
+    common = dict(weights=None, demo=False, as_published=False, seed=0, epochs=3, batch_size=4, learning_rate=0.001,
+                  l2=0.0, no_cache=True, cache=None, network="alexnet", precision="float32")  # fmt: skip
     return argparse.Namespace(**{**common, **changed})
 
 
@@ -63,7 +65,8 @@ def test_head_is_as_good_as_scikit_learn(as_published, capsys):
     rows, held_out = np.arange(1200), np.arange(1200, len(labels))
     head = heads.untrained(64, [str(i) for i in range(10)])
     args = flags(epochs=60, batch_size=128, learning_rate=0.01, as_published=as_published)
-    head, accuracy = training.train_head(head, features * 3 + 1, labels, rows, held_out, args)
+    head, accuracies = training.train_head(head, features * 3 + 1, labels, rows, held_out, args)
+    accuracy = accuracies[-1]
     theirs = LogisticRegression(C=10, max_iter=2000).fit(features[rows], labels[rows]).score(features[held_out], labels[held_out])
     assert abs(accuracy - theirs) < 0.02 and accuracy > 0.9
     logits = head.logits(features[held_out] * 3 + 1)
@@ -88,7 +91,7 @@ def test_mean_and_spread_equal_numpy():
     features = np.random.default_rng(0).normal(5, 3, (5000, 7)).astype(np.float32)
     features[:, 3] = 2
     rows = np.arange(0, 5000, 2)
-    mean, spread = training.mean_and_spread(features, rows)
+    mean, spread = heads.mean_and_spread(features, rows)
     np.testing.assert_allclose(mean, features[rows].mean(0), rtol=1e-5)
     expected = features[rows].std(0)
     expected[3] = 1  # never varies
@@ -111,7 +114,7 @@ def test_frozen_is_frozen_and_every_picture_runs_once(network, alexnet_weights, 
     )
     monkeypatch.setattr(training, "load_network", lambda args: network)
     before = {variable.name: variable.numpy().copy() for variable in network.variables}
-    rows, held_out = training.split(dataset, "track", 0)
+    rows, held_out = datasets.split(dataset, "track", 0)
     training.train_on_frozen_features(flags(), dataset, rows, held_out, tmp_path / "head.npz")
     assert len(before) == 16
     for variable in network.variables:
@@ -129,8 +132,8 @@ def test_frozen_is_frozen_and_every_picture_runs_once(network, alexnet_weights, 
 
 def test_features_do_not_depend_on_the_batch_size(network):
     images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
-    one = training.extract_features(network, images, batch_size=3)
-    two = training.extract_features(network, images, batch_size=7)
+    one = training.frozen_features(network, images, flags(), "fc7", batch_size=3)[:]
+    two = training.frozen_features(network, images, flags(), "fc7", batch_size=7)[:]
     assert one.shape == (7, 4096) and one.dtype == np.float32
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(two).max())
 

@@ -65,3 +65,23 @@ def load(path):
     if kernel.dtype != np.float32 or bias.dtype != np.float32 or not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
         raise BadInput(f"{path}: its numbers are not finite float32; the training diverged or the file is damaged; {advice}")
     return head
+
+
+def mean_and_spread(features, rows):
+    """Mean and standard deviation of each feature over the training rows, float32 (features,).
+
+    In float64 and piece by piece: neither rounding nor memory grows with the number of pictures. A feature that never
+    varies is divided by 1.
+    """
+    count, total, squares = len(rows), 0.0, 0.0
+    for chosen in batches(rows, 1024):
+        piece = features[chosen].astype(np.float64)
+        total, squares = total + piece.sum(axis=0), squares + (piece**2).sum(axis=0)
+    mean = total / count
+    spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return np.float32(mean), np.float32(np.where(spread > 1e-6 * spread.max(), spread, 1))
+
+
+def batches(rows, size):
+    """Cut row numbers into pieces of `size`, the last one maybe smaller."""
+    return [rows[first : first + size] for first in range(0, len(rows), size)]

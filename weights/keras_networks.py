@@ -24,10 +24,10 @@ SMALLEST = 32  # pixels: both networks halve the side five times
 class KerasNetwork(tf.Module):
     """A network of `keras.applications` with two named layers: the card's bottleneck and, with a classifier, prob."""
 
-    def __init__(self, model, card, image_size):
+    def __init__(self, model, card, image_size, dtype):
         super().__init__(name=card.name)
         self.card = card
-        self.image_size = image_size
+        self.image_size, self.dtype = image_size, dtype
         last_map = [layer for layer in model.layers if len(layer.output.shape) == 4][-1]  # (N, height, width, channels)
         average = keras.layers.GlobalAveragePooling2D()(last_map.output)
         self.models = {card.bottleneck: keras.Model(model.input, average)}
@@ -83,9 +83,9 @@ def load(card, source=None, seed=0, top=True, image_size=None, dtype=tf.float32)
         model = build(card, top, image_size, dtype, weights=None)
         if source != "random":
             fill(model, card, source)
-        return KerasNetwork(model, card, image_size)
+        return KerasNetwork(model, card, image_size, dtype)
     try:
-        return KerasNetwork(build(card, top, image_size, dtype, weights="imagenet"), card, image_size)
+        return KerasNetwork(build(card, top, image_size, dtype, weights="imagenet"), card, image_size, dtype)
     except Exception as error:  # Keras raises nothing more special when a download fails
         reason = " ".join(str(error).split())
         raise BadInput(f"{card.file}: cannot be fetched ({reason:.200}); give a file with --weights") from None

@@ -1,0 +1,173 @@
+"""Train a classifier on the bottleneck features of VGG16, GoogLeNet, ResNet50 or AlexNet.
+
+    python feature_extraction_vgg.py --network vgg --dataset cifar10 --image_size 64   # minutes; 224: half an hour
+    python feature_extraction_vgg.py --network googlenet --dataset traffic
+    python feature_extraction_vgg.py --training_file vgg_cifar10_100_bottleneck_features_train.p \\
+                                     --validation_file vgg_cifar10_bottleneck_features_validation.p  # the course's files
+    python feature_extraction_vgg.py --demo              # drawn signs, random weights, nothing downloaded
+
+The bottleneck is the last layer before the classifier. Its features are made once, in two files in data/ as the course
+handed them out: pickles of {"features": float32 (N, D), "labels": int64 (N,)}, 100 training pictures a class in one,
+the validation pictures in the other. Files that are there are used. Output: the shapes, then loss and accuracy per
+epoch, at the end the best and the last accuracy.
+"""
+
+import argparse
+import json
+import pathlib
+import pickle
+
+import numpy as np
+from sklearn import model_selection
+
+from data import cifar10, datasets, safe_pickle, traffic_signs
+from data.files import DATA_DIR, BadInput, written_whole
+from data.program import run, start_tensorflow
+from imagenet_inference import load_network, not_negative, positive
+from train_feature_extraction import add_training_flags, frozen_features, network_settings, train_head
+from weights import cards, heads
+
+FORWARD_BATCH = 32  # pictures of 224 pixels at a time: VGG16's first layers alone take 800 MB of activations
+DEMO_SIZE = 64  # pixels; a twelfth of the work
+
+
+def load_pictures(args):
+    """(dataset, rows to train on, rows to validate on), split as the course did it."""
+    if args.demo:
+        dataset = traffic_signs.drawn(seed=args.seed)
+    elif args.dataset == "traffic":
+        dataset = traffic_signs.load()
+    else:
+        dataset, _ = cifar10.load()  # the 50,000 training pictures; a fifth of them for validation
+    if args.demo or args.dataset == "traffic":
+        rows, validation_rows = datasets.split(dataset, args.split, args.seed)
+    else:
+        rows = np.arange(len(dataset.labels))
+        rows, validation_rows = model_selection.train_test_split(rows, test_size=0.2, random_state=args.seed)
+    return dataset, first_of_each_class(rows, dataset.labels, args.per_class, args.seed), validation_rows
+
+
+def first_of_each_class(rows, labels, count, seed):
+    """The rows of `count` pictures of each class, chosen at random; 0 means all."""
+    if not count:
+        return rows
+    rows = np.random.default_rng(seed).permutation(rows)
+    return np.concatenate([rows[labels[rows] == label][:count] for label in np.unique(labels)])
+
+
+def default_files(args):
+    """Names as the course had them; what differs from its settings is added to the name."""
+    name = f"{args.network}_{args.dataset}"
+    if args.image_size != cards.CARDS[args.network].input_size:
+        name += f"_{args.image_size}px"
+    if args.split == "track" and args.dataset == "traffic":
+        name += "_track"
+    name = f"demo_{name}" if args.demo else name
+    return (
+        DATA_DIR / f"{name}_{args.per_class or 'all'}_bottleneck_features_train.p",
+        DATA_DIR / f"{name}_bottleneck_features_validation.p",
+    )
+
+
+def make_files(args, training_file, validation_file):
+    """Run the pictures through the network and write the two files, unless they hold the same features already."""
+    dataset, rows, validation_rows = load_pictures(args)
+    network = load_network(args, features_only=True, image_size=args.image_size)
+    layer = cards.CARDS[args.network].bottleneck
+    settings = network_settings(network, args, layer) | {"trained_on": dataset.name}
+    for path, chosen in ((validation_file, validation_rows), (training_file, rows)):
+        made_from = json.dumps(settings | {"per_class": args.per_class * (path == training_file), "split": args.split})
+        if path.exists() and safe_pickle.load(path).get("made_from") == made_from:
+            continue
+        features = frozen_features(network, dataset.images[chosen], args, layer, FORWARD_BATCH)
+        with written_whole(path) as temporary, open(temporary, "wb") as file:
+            content = {"features": features[:], "labels": dataset.labels[chosen], "made_from": made_from}
+            pickle.dump(content, file, protocol=4)
+    return settings, dataset.class_names
+
+
+def read_features(path):
+    """A pickle of {"features": (N, ...), "labels": (N,) or (N, 1)} -> float32 (N, D), int64 (N,); else `BadInput`."""
+    content = safe_pickle.load(path)
+    if not isinstance(content, dict) or not {"features", "labels"} <= content.keys():
+        raise BadInput(f"{path}: not a dict with features and labels; expected bottleneck features, see --help")
+    features, labels = np.asarray(content["features"]), np.asarray(content["labels"])
+    if features.dtype.kind not in "fiu" or features.ndim < 2 or 0 in features.shape:
+        raise BadInput(f"{path}: features are {features.dtype} {features.shape}; expected numbers of the shape (N, ...)")
+    if labels.shape not in ((len(features),), (len(features), 1)) or labels.dtype.kind not in "iu":
+        found = f"labels are {labels.dtype} {labels.shape} for {len(features)} pictures"
+        raise BadInput(f"{path}: {found}; expected one whole number a picture")
+    features = features.reshape(len(features), -1).astype(np.float32, copy=False)
+    if not np.isfinite(features).all():
+        raise BadInput(f"{path}: some features are nan or infinite; make the file anew")
+    return features, labels.reshape(-1).astype(np.int64)
+
+
+def read_both(training_file, validation_file):
+    """Features and labels of both files, one behind the other, and where the validation begins; checked together."""
+    features, labels = read_features(training_file)
+    validation_features, validation_labels = read_features(validation_file)
+    if features.shape[1] != validation_features.shape[1]:
+        widths = f"{features.shape[1]} features a picture, {validation_file} has {validation_features.shape[1]}"
+        raise BadInput(f"{training_file}: {widths}; expected two files of the same network and picture size")
+    classes = np.unique(labels)
+    if not np.array_equal(classes, np.arange(len(classes))):
+        raise BadInput(f"{training_file}: the labels are {classes[0]} to {classes[-1]}, {len(classes)} different ones; "
+                       f"expected 0 to {len(classes) - 1}, none missing")  # fmt: skip
+    if not np.isin(validation_labels, classes).all():
+        raise BadInput(f"{validation_file}: has labels that {training_file} lacks; expected the same classes in both")
+    print(f"{training_file.name}: {features.shape}\n{validation_file.name}: {validation_features.shape}\n")
+    both = np.concatenate([features, validation_features]), np.concatenate([labels, validation_labels])
+    return *both, len(labels)
+
+
+def print_epoch_in_a_line(epoch, seconds, loss, accuracy):
+    print(f"Epoch {epoch:2}: validation loss {loss:.4f}, validation accuracy {accuracy:.4f}", flush=True)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=cards.CARDS, help="whose features (default vgg)")
+    parser.add_argument("--dataset", choices=("cifar10", "traffic"), help="which pictures (default cifar10)")
+    parser.add_argument("--per_class", type=not_negative, default=100, help="training pictures a class, 0: all (default 100)")
+    parser.add_argument("--image_size", type=positive, help="pixels; 64 costs a twelfth of 224 (default: the network's)")
+    parser.add_argument(
+        "--split", choices=("random", "track"), default="random",
+        help="track, to keep all pictures of a sign on one side: an accuracy that does not flatter",
+    )  # fmt: skip
+    parser.add_argument("--training_file", type=pathlib.Path, help="features that you have already, with the next flag")
+    parser.add_argument("--validation_file", type=pathlib.Path, help="the features to validate on")
+    add_training_flags(parser, epochs=50, batch_size=256)
+    parser.set_defaults(network="vgg")
+    args = parser.parse_args()
+    args.dataset = args.dataset or ("traffic" if args.demo else "cifar10")
+    args.image_size = args.image_size or (DEMO_SIZE if args.demo else cards.CARDS[args.network].input_size)
+    return args
+
+
+def main():
+    args = parse_arguments()
+    if bool(args.training_file) != bool(args.validation_file):
+        raise BadInput("--training_file and --validation_file: one is missing; give both, or none to have them made")
+    if args.training_file:
+        files, settings, names = (args.training_file, args.validation_file), None, None
+        start_tensorflow()
+    else:
+        files = default_files(args)
+        settings, names = make_files(args, *files)
+    features, labels, count = read_both(*files)
+    names = names or [str(label) for label in range(labels.max() + 1)]
+    rows = np.arange(len(labels))
+    head = heads.untrained(features.shape[1], names, args.seed, settings)
+    head, accuracies = train_head(head, features, labels, rows[:count], rows[count:], args, print_epoch_in_a_line)
+    best = int(np.argmax(accuracies))
+    print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}")
+    if settings:
+        head.settings["validation_accuracy"] = accuracies[-1]
+        head_file = args.head or heads.default_path(f"{args.network}-{args.dataset}", args.demo)
+        heads.save(head, head_file)
+        print(f"Kept in {head_file}\nNext: python feature_extraction.py --head {head_file} IMAGE")
+
+
+if __name__ == "__main__":
+    run(main)
