@@ -141,7 +141,10 @@ def parse_arguments():
     parser.set_defaults(network="vgg")
     args = parser.parse_args()
     args.dataset = args.dataset or ("traffic" if args.demo else "cifar10")
-    args.image_size = args.image_size or (DEMO_SIZE if args.demo else cards.CARDS[args.network].input_size)
+    input_size = cards.CARDS[args.network].input_size
+    if args.network == "alexnet" and args.image_size not in (None, input_size):
+        parser.error(f"argument --image_size: AlexNet's fc7 takes {input_size} pixels only")
+    args.image_size = args.image_size or (DEMO_SIZE if args.demo and args.network != "alexnet" else input_size)
     return args
 
 

@@ -94,7 +94,7 @@ def file_hash(path, name):
 
 
 def _record(path):
-    return path.with_name(path.name + ".sha256")
+    return path.parent / f"{path.name}.sha256"  # with_name() does not take "."
 
 
 def _note(part):

@@ -1,0 +1,121 @@
+"""Bottleneck files: made here, from the course, and wrong ones; run as a program."""
+
+import pickle
+import re
+import sys
+
+import numpy as np
+import pytest
+from conftest import SHARED
+from test_scripts import run
+
+import feature_extraction_vgg as script
+from data.files import BadInput
+
+RNG = np.random.default_rng(0)
+
+
+def clusters(count, width=6, classes=3):
+    """Features that tell their class, so that a working trainer reaches accuracy 1."""
+    labels = np.arange(count) % classes
+    centres = np.random.default_rng(1).normal(size=(classes, width)) * 5
+    return (centres[labels] + RNG.normal(size=(count, width))).astype(np.float32), labels
+
+
+def write(path, features, labels, **more):
+    path.write_bytes(pickle.dumps({"features": features, "labels": labels, **more}, protocol=2))
+    return path
+
+
+def test_the_course_s_files_are_read(tmp_path):
+    """(N, 1, 1, 6) features and (N, 1) labels, written by Python 2 where its writer is at hand."""
+    features, labels = clusters(90)
+    content = {"features": features.reshape(90, 1, 1, 6), "labels": labels[:, None].astype(np.uint8)}
+    if (SHARED / "python2_pickle.py").exists():
+        sys.path.insert(0, str(SHARED))
+        import python2_pickle
+
+        (tmp_path / "train.p").write_bytes(python2_pickle.dumps(content))
+    else:
+        (tmp_path / "train.p").write_bytes(pickle.dumps(content, protocol=2))
+    write(tmp_path / "validation.p", *clusters(30))
+    read, read_labels, count = script.read_both(tmp_path / "train.p", tmp_path / "validation.p")
+    np.testing.assert_array_equal(read[:90], features)
+    np.testing.assert_array_equal(read_labels[:90], labels)
+    assert (read.shape, count, read.dtype, read_labels.dtype) == ((120, 6), 90, np.float32, np.int64)
+
+    done = run("feature_extraction_vgg.py", "--training_file", "train.p", "--validation_file", "validation.p",
+               "--learning_rate", 0.05, cwd=tmp_path)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "train.p: (90, 6)\nvalidation.p: (30, 6)\n" in done.stdout
+    assert re.search(r"^Epoch 50: validation loss 0\.\d{4}, validation accuracy 1\.0000$", done.stdout, re.MULTILINE)
+    assert re.search(r"^Best validation accuracy: 1\.0000 \(epoch \d+\), last: 1\.0000$", done.stdout, re.MULTILINE)
+
+
+X, Y = clusters(12)
+NAN = np.where(np.arange(12)[:, None] == 7, np.float32(np.nan), X)
+WRONG = {
+    "labels of another length": (X, Y[:-1], X, Y, r"train.p: labels are int64 \(11,\) for 12 pictures"),
+    "labels from 1": (X, Y + 1, X, Y, r"train.p: the labels are 1 to 3, 3 different ones; expected 0 to 2"),
+    "a class is missing": (X, Y * 2, X, Y, "train.p: the labels are 0 to 4"),
+    "labels are no numbers": (X, Y.astype(float), X, Y, "train.p: labels are float64"),
+    "nan": (NAN, Y, X, Y, "train.p: some features are nan"),
+    "nan in validation": (X, Y, NAN, Y, "validation.p: some features are nan"),
+    "two networks": (X, Y, X[:, :5], Y, "6 features a picture, .*validation.p has 5"),
+    "another class in validation": (X, Y, X, Y + 1, "validation.p: has labels that .*train.p lacks"),
+    "no features": (X[:0], Y[:0], X, Y, r"train.p: features are float32 \(0, 6\)"),
+    "features are text": (np.array(["a"] * 12), Y, X, Y, "train.p: features are <U1"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_files_get_one_clear_line(name, tmp_path):
+    features, labels, validation_features, validation_labels, message = WRONG[name]
+    train = write(tmp_path / "train.p", features, labels)
+    validation = write(tmp_path / "validation.p", validation_features, validation_labels)
+    with pytest.raises(BadInput, match=message) as error:
+        script.read_both(train, validation)
+    assert "\n" not in str(error.value)
+
+
+def test_not_a_dict_and_one_file_alone(tmp_path):
+    (tmp_path / "train.p").write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(BadInput, match="not a dict with features and labels"):
+        script.read_features(tmp_path / "train.p")
+    done = run("feature_extraction_vgg.py", "--training_file", "train.p", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: --training_file and --validation_file: one is missing")
+
+
+def test_first_of_each_class():
+    labels = RNG.integers(0, 5, 1000)
+    rows = np.arange(0, 1000, 2)
+    chosen = script.first_of_each_class(rows, labels, 20, seed=0)
+    assert len(set(chosen)) == 100 and set(chosen) <= set(rows)
+    np.testing.assert_array_equal(np.bincount(labels[chosen]), [20] * 5)
+    np.testing.assert_array_equal(script.first_of_each_class(rows, labels, 0, seed=0), rows)
+
+
+@pytest.mark.parametrize("network", ["vgg", "googlenet", "resnet", "alexnet"])
+def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "DATA_DIR", tmp_path)
+    monkeypatch.setattr(script.heads, "WEIGHTS_DIR", tmp_path)
+    flags = ["--demo", "--network", network, "--per_class", "2", "--split", "track", "--epochs", "2", "--cache", str(tmp_path / "features")]
+    monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
+    small = script.traffic_signs.drawn
+    monkeypatch.setattr(script.traffic_signs, "drawn", lambda seed: small(per_class=3, seed=seed))
+    script.main()
+    printed = capsys.readouterr().out
+    width = {"vgg": 512, "googlenet": 1024, "resnet": 2048, "alexnet": 4096}[network]
+    assert f"({43 * 2}, {width})" in printed and f"({43}, {width})" in printed and "Random weights" in printed
+    files = sorted(tmp_path.glob("demo_*.p"))
+    assert len(files) == 2
+    for path in files:
+        content = pickle.loads(path.read_bytes())
+        assert content["features"].dtype == np.float32 and content["features"].shape[1] == width
+        assert len(content["labels"]) == len(content["features"]) and np.isfinite(content["features"]).all()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.[pn]*")}
+    script.main()
+    assert {path: path.stat().st_mtime_ns for path in before if path.suffix != ".npz"} == {
+        path: time for path, time in before.items() if path.suffix != ".npz"
+    }
+    assert "Features:" not in capsys.readouterr().out  # the files were good: nothing was computed
