@@ -45,7 +45,7 @@ def frozen(network, image_shape, layer="fc7"):
     if isinstance(network, AlexNet) and not network.as_published and max(image_shape[:2]) <= LARGEST_FUSED:
         prepare, layers["conv1"] = tf.identity, first_layer(network, image_shape)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *image_shape), tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec((None, *image_shape), tf.uint8)], autograph=False)
     def run(pictures):
         x = prepare(pictures)
         for name in needed:
@@ -59,7 +59,7 @@ def in_dtype(weights, dtype):
     return tf.nest.map_structure(lambda variable: tf.cast(variable, dtype), weights)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def normalize(x):
     """`alexnet.normalize` in one pass: sums as five shifted additions, y^-0.75 = rsqrt(y) * sqrt(rsqrt(y)), no `pow`.
 
@@ -93,7 +93,7 @@ def first_layer(network, image_shape):
     places = rows[:, None, :, None] * width + columns[None, :, None, :]  # of a window's pixels in the picture
     places = places.reshape(-1)
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def in_order(x):
         x = tf.reshape(x, (PAIRS, PAIRS, -1, 2, 2, bias.shape[0]))
         x = tf.reshape(tf.transpose(x, (2, 0, 3, 1, 4, 5)), (-1, 2 * PAIRS, 2 * PAIRS, bias.shape[0]))
@@ -103,7 +103,7 @@ def first_layer(network, image_shape):
         pixels = tf.cast(tf.cast(pictures, tf.float32) - whole, network.dtype)
         pixels = tf.reshape(tf.transpose(pixels, (1, 2, 3, 0)), (height * width, -1))
         patches = tf.reshape(tf.gather(pixels, places), (PAIRS * PAIRS, fused.shape[1], -1))
-        return in_order(tf.matmul(patches, fused, transpose_a=True))
+        return in_order(tf.matmul(tf.transpose(patches, (0, 2, 1)), fused))
 
     return conv1
 

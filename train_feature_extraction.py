@@ -25,7 +25,6 @@ from imagenet_inference import add_as_published_flag, add_network_flags, load_ne
 from weights import heads, reading
 
 FORWARD_BATCH = 128  # pictures at a time through the frozen layers: 250 MB of activations, and no faster with more
-L2 = 0.0
 
 
 def frozen_features(network, images, args, layer, batch_size=FORWARD_BATCH):
@@ -66,16 +65,15 @@ def print_epoch(epoch, seconds, loss, accuracy):
 def train_head(head, features, labels, rows, validation_rows, args, report=print_epoch):
     """Softmax regression with Adam. Returns (trained head, validation accuracy after each epoch).
 
-    Features are standardised: one that is always about 5 would otherwise drown one that varies by 0.1. The head that
-    is returned takes the features as they are, mean and spread being folded into its kernel and bias. The course
-    (`--as_published`) trained on them as they are.
+    It sees the features minus their mean and divided by their spread: networks differ in the scale of their features,
+    and a feature that is always about 5 would drown one that varies by 0.1. The head that is returned takes features
+    as they are, mean and spread being folded into it. The course (`--as_published`) trained without this.
     """
     import tensorflow as tf
 
-    if args.as_published:
-        mean, spread, l2 = np.zeros(features.shape[1], np.float32), np.ones(features.shape[1], np.float32), 0.0
-    else:
-        mean, spread, l2 = *heads.mean_and_spread(features, rows), args.l2
+    mean, spread = np.zeros(features.shape[1], np.float32), np.float32(1)
+    if not args.as_published:
+        mean, spread = heads.mean_and_spread(features, rows)
     kernel, bias = tf.Variable(head.kernel), tf.Variable(head.bias)
     optimizer = tf.keras.optimizers.Adam(args.learning_rate)
     optimizer.build([kernel, bias])
@@ -87,7 +85,7 @@ def train_head(head, features, labels, rows, validation_rows, args, report=print
     @tf.function(reduce_retracing=True)
     def train_step(x, y):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(losses_and_logits(x, y)[0]) + l2 * tf.reduce_sum(kernel**2)
+            loss = tf.reduce_mean(losses_and_logits(x, y)[0]) + args.l2 * tf.reduce_sum(kernel**2)
         optimizer.apply_gradients(zip(tape.gradient(loss, [kernel, bias]), [kernel, bias]))
 
     @tf.function(reduce_retracing=True)
@@ -101,13 +99,14 @@ def train_head(head, features, labels, rows, validation_rows, args, report=print
         start = time.perf_counter()
         for chosen in heads.batches(rng.permutation(rows), args.batch_size):
             train_step(features[chosen], labels[chosen])
-        sums = [evaluate(features[chosen], labels[chosen]) for chosen in heads.batches(validation_rows, args.batch_size)]
+        pieces = heads.batches(validation_rows, args.batch_size)
+        sums = [evaluate(features[chosen], labels[chosen]) for chosen in pieces]
         loss, accuracy = np.sum(sums, axis=0) / len(validation_rows)
         report(epoch, time.perf_counter() - start, loss, accuracy)
         accuracies.append(float(accuracy))
         if not np.isfinite(loss):
             raise BadInput(f"the loss is {loss} after epoch {epoch}; no head was kept; try a tenth of --learning_rate")
-    folded = kernel.numpy() / spread[:, np.newaxis]
+    folded = kernel.numpy() / spread
     return head._replace(kernel=folded, bias=bias.numpy() - mean @ folded), accuracies
 
 
@@ -136,8 +135,8 @@ def add_training_flags(parser, epochs, batch_size=128):
         "--learning_rate", type=float, default=0.001, help="a tenth, when the loss jumps or is nan (default 0.001)"
     )
     parser.add_argument(
-        "--l2", type=float, default=L2, help=f"weight of the penalty on the head's squared kernel: more, when the "
-        f"validation loss rises again while training goes on (default {L2})"
+        "--l2", type=float, default=0.0, help="weight of a penalty on the head's squared kernel: 0.001, when the "
+        "validation loss rises again while training goes on (default 0)"
     )  # fmt: skip
     parser.add_argument(
         "--head", type=pathlib.Path, help="where to keep the head, when the last one in weights/ shall stay"

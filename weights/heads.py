@@ -51,7 +51,8 @@ def load(path):
     path = pathlib.Path(path)
     advice = "train_feature_extraction.py writes such files; train one, or name another with --head"
     if not path.is_file():
-        raise BadInput(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a trained head; {advice}")
+        found = "is a folder" if path.is_dir() else "no such file"
+        raise BadInput(f"{path}: {found}, expected a trained head; {advice}")
     try:
         with np.load(path, allow_pickle=False) as file:
             kernel, bias, names = file["kernel"], file["bias"], file["class_names"]
@@ -59,27 +60,29 @@ def load(path):
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not a trained head, or damaged ({reason}); {advice}") from None
-    if not isinstance(head.settings, dict) or kernel.ndim != 2 or bias.shape != kernel.shape[1:] or len(names) != len(bias):
-        shapes = f"kernel {kernel.shape}, bias {bias.shape}, {len(names)} class names"
+    fit = kernel.ndim == 2 and bias.shape == kernel.shape[1:] and names.shape == bias.shape
+    if not fit or not isinstance(head.settings, dict):
+        shapes = f"kernel {kernel.shape}, bias {bias.shape}, {names.size} class names"
         raise BadInput(f"{path}: {shapes} do not belong together; {advice}")
-    if kernel.dtype != np.float32 or bias.dtype != np.float32 or not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
-        raise BadInput(f"{path}: its numbers are not finite float32; the training diverged or the file is damaged; {advice}")
+    if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in (kernel, bias)):
+        raise BadInput(f"{path}: its numbers are not finite float32, the file is damaged; {advice}")
     return head
 
 
 def mean_and_spread(features, rows):
-    """Mean and standard deviation of each feature over the training rows, float32 (features,).
+    """Mean of each feature, float32 (features,), and one spread common to all, over the training rows.
 
-    In float64 and piece by piece: neither rounding nor memory grows with the number of pictures. A feature that never
-    varies is divided by 1.
+    In float64 and piece by piece: neither rounding nor memory grows with the number of pictures. The spread is the
+    root of the features' mean variance. One for all: dividing each feature by its own would raise those that hardly
+    vary, and costs half a point of accuracy on VGG16's and GoogLeNet's features.
     """
-    count, total, squares = len(rows), 0.0, 0.0
+    total = squares = 0.0
     for chosen in batches(rows, 1024):
         piece = features[chosen].astype(np.float64)
         total, squares = total + piece.sum(axis=0), squares + (piece**2).sum(axis=0)
-    mean = total / count
-    spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return np.float32(mean), np.float32(np.where(spread > 1e-6 * spread.max(), spread, 1))
+    mean = total / len(rows)
+    spread = np.sqrt(np.mean(np.maximum(squares / len(rows) - mean**2, 0)))
+    return np.float32(mean), np.float32(spread or 1)
 
 
 def batches(rows, size):
