@@ -11,8 +11,11 @@
 pays, on two cores of a Zen 4 server:
 
 * Small pictures never become 227 x 227: resizing and conv1 are one linear map, see `first_layer`.
-* Local response normalisation is two lines of arithmetic that `jit_compile` turns into one pass over memory.
-* Weights are brought to bfloat16 once, not for every batch.
+* Local response normalisation is a few lines of arithmetic that `jit_compile` turns into one pass over memory: a third
+  of the time of a product with a band of ones, an eighth of the library's.
+* Weights are brought to bfloat16 once, not for every batch; float32 ones are not copied.
+
+Larger pictures, `as_published` and GoogLeNet take the readable first layer, and the rest of the above.
 """
 
 import numpy as np
@@ -22,13 +25,13 @@ from alexnet import AlexNet
 
 CONV1_OUTPUTS = 55  # along a side: (227 - 11) / 4 + 1
 PAIRS = 28  # the 55 outputs two by two; the last pair has a dummy
-LARGEST_FUSED = 64  # pixels
+LARGEST_FUSED = 64  # pixels; it pays at 96 too, but the matrices grow as the square: 58 MB at 32, 130 at 64, 230 at 96
 
 
 def frozen(network, image_shape, layer="fc7"):
     """Return a function: uint8 pictures (n, height, width, 3), RGB -> float32 array, the output of the named layer.
 
-    network: an `AlexNet` or `GoogLeNet`, whose `dtype` is computed in; later changes of its weights may not be seen.
+    network: an `AlexNet` or `GoogLeNet`, whose `dtype` is computed in. Weights changed later are not seen.
     image_shape: (height, width, 3). The first call with another `n` compiles for it (0.3 s).
     ValueError for a layer that is not there.
     """
@@ -36,7 +39,7 @@ def frozen(network, image_shape, layer="fc7"):
     if layer not in names:
         raise ValueError(f"no layer {layer!r}; there are {', '.join(names)}")
     needed = names[: names.index(layer) + 1]
-    weights = in_dtype({name: pair for name, pair in network.weights.items()}, network.dtype)
+    weights = tf.nest.map_structure(lambda variable: tf.cast(variable, network.dtype), network.weights)
     layers = {name: normalize if name.startswith("norm") else function for name, function in network.layers(weights)}
 
     def prepare(pictures):
@@ -53,10 +56,6 @@ def frozen(network, image_shape, layer="fc7"):
         return tf.cast(x, tf.float32)
 
     return lambda pictures: run(pictures).numpy()
-
-
-def in_dtype(weights, dtype):
-    return tf.nest.map_structure(lambda variable: tf.cast(variable, dtype), weights)
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -77,6 +76,12 @@ def first_layer(network, image_shape):
 
     Resizing is linear: each of the 227 rows is a mix of two rows of the small picture. Subtracting the mean and
     conv1, before its ReLU, are linear too, and so is one after the other.
+
+    11 pixels of the large picture cover 1.6 of 32: any 2 x 2 neighbouring outputs of conv1 see no more than 4 x 4
+    pixels of the small one. So conv1 becomes 28 x 28 small matrices, each from the 4 * 4 * 3 = 48 numbers of its window
+    to 2 * 2 outputs of 96 channels, multiplied in one batched product: 29 MFLOP a picture instead of 211 for conv1
+    alone, and 58 MB of float32 or half of it in bfloat16, built in 0.3 s. Resize and conv1 together are 3 to 5 times
+    as fast, the same to 1e-6 of the range.
     """
     height, width, _ = image_shape
     kernel, bias = (variable.numpy() for variable in network.weights["conv1"])

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from other_alexnets import course_graph, onnx_graph
 
 from weights import cards, reading
 
@@ -70,81 +71,6 @@ def random_pictures(count, side):
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-def course_graph(weights, side):
-    """fc7 as the course of 2017 computed it: TensorFlow 1's session, groups split and joined, the library's LRN."""
-    import tensorflow as tf
-
-    v1 = tf.compat.v1
-    with tf.Graph().as_default():
-        pictures = v1.placeholder(tf.float32, (None, side, side, 3))
-        variables, feed = {}, {}
-        for layer, arrays in weights.items():
-            values = [v1.placeholder(tf.float32, array.shape) for array in arrays]
-            feed |= dict(zip(values, arrays))
-            variables[layer] = [v1.Variable(value) for value in values]
-
-        def conv(x, layer, groups=1, stride=1):
-            kernel, bias = variables[layer]
-            halves = zip(tf.split(x, groups, 3), tf.split(kernel, groups, 3))
-            parts = [v1.nn.conv2d(part, half, [1, stride, stride, 1], padding="SAME") for part, half in halves]
-            return tf.nn.relu(tf.nn.bias_add(tf.concat(parts, 3), bias))
-
-        def normalized_pool(x):
-            x = tf.nn.local_response_normalization(x, depth_radius=2, alpha=2e-5, beta=0.75, bias=1.0)
-            return v1.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], padding="VALID")
-
-        x = normalized_pool(conv(v1.image.resize_images(pictures, (227, 227)), "conv1", stride=4))
-        x = normalized_pool(conv(x, "conv2", groups=2))
-        x = conv(conv(conv(x, "conv3"), "conv4", groups=2), "conv5", groups=2)
-        x = tf.reshape(v1.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], padding="VALID"), (-1, 9216))
-        fc7 = v1.nn.relu_layer(v1.nn.relu_layer(x, *variables["fc6"]), *variables["fc7"])
-        session = v1.Session()
-        session.run(v1.global_variables_initializer(), feed)
-    return lambda batch: session.run(fc7, {pictures: batch})
-
-
-def onnx_graph(weights):
-    """fc7 of pictures (N, 3, 227, 227) by ONNX Runtime, without the resize; None where it is not installed."""
-    try:
-        import onnxruntime
-        from onnx import TensorProto, helper, numpy_helper
-    except ImportError:
-        return None
-    nodes, arrays, x = [], {}, "pictures"
-
-    def add(kind, *inputs, **attributes):
-        nonlocal x
-        nodes.append(helper.make_node(kind, [x, *inputs], [f"{kind}{len(nodes)}"], **attributes))
-        x = nodes[-1].output[0]
-
-    def pool():
-        add("MaxPool", kernel_shape=[3, 3], strides=[2, 2])
-
-    for layer, padding, groups in (("conv1", 0, 1), ("conv2", 2, 2), ("conv3", 1, 1), ("conv4", 1, 2), ("conv5", 1, 2)):
-        kernel, bias = weights[layer]
-        arrays |= {f"{layer}/kernel": np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)), f"{layer}/bias": bias}
-        stride = 4 if layer == "conv1" else 1
-        names = f"{layer}/kernel", f"{layer}/bias"
-        add("Conv", *names, pads=[padding] * 4, strides=[stride] * 2, group=groups)
-        add("Relu")
-        if layer in ("conv1", "conv2"):
-            add("LRN", size=5, alpha=1e-4, beta=0.75, bias=1.0)
-            pool()
-    pool()
-    add("Flatten")
-    for layer in ("fc6", "fc7"):
-        arrays |= {f"{layer}/kernel": weights[layer][0], f"{layer}/bias": weights[layer][1]}
-        add("Gemm", f"{layer}/kernel", f"{layer}/bias")
-        add("Relu")
-    ends = [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["N", 3, 227, 227])]
-    ends = ends, [helper.make_tensor_value_info(x, TensorProto.FLOAT, ["N", 4096])]
-    initial = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
-    model = helper.make_model(helper.make_graph(nodes, "alexnet", *ends, initial), ir_version=8)
-    model.opset_import[0].version = 13
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(None, {"pictures": batch})
-
-
 def operations(network, layer):
     """Multiplications and additions for one picture up to `layer`, from the shapes."""
     total = 0
@@ -179,7 +105,7 @@ def alexnet_part(results):
     seconds = measure(functions | products)
     print_speeds("AlexNet, 32x32 signs -> fc7", {name: seconds[name] for name in functions}, BATCH)
     work = operations(networks["float32"], "fc7")
-    print(f"\nThis machine's limit: a product of {CUBE} x {CUBE} matrices. AlexNet takes {work / 1e9:.2f} GFLOP a picture")
+    print(f"\nThe limit: a product of {CUBE} x {CUBE} matrices. To fc7 AlexNet takes {work / 1e9:.2f} GFLOP a picture")
     for name in networks:
         limit = 2 * CUBE**3 / seconds[f"product {name}"]
         share = work * BATCH / seconds[f"fast_alexnet.py, {name}"] / limit
@@ -279,19 +205,13 @@ def progress(text):
 def print_machine():
     import tensorflow as tf
 
-    try:
-        found = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    cpu = found[1] if found else platform.processor()
-    print(f"{cpu}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, Python {platform.python_version()}, ", end="")
-    print("load at the start " + (f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"), flush=True)
+    info = pathlib.Path("/proc/cpuinfo")  # Linux
+    cpu = re.search(r"model name\s*: (.*)", info.read_text())[1] if info.exists() else platform.processor()
+    print(f"{cpu}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, Python {platform.python_version()}")
+    print(f"load at the start {os.getloadavg()[0]:.1f} (other programs at work slow all down)", flush=True)
 
 
-PARTS = {
-    "alexnet": alexnet_part, "googlenet": googlenet_part, "vgg": vgg_part, "training": training_part,
-    "start": start_part,
-}  # fmt: skip
+PARTS = dict(alexnet=alexnet_part, googlenet=googlenet_part, vgg=vgg_part, training=training_part, start=start_part)
 
 
 def main():
@@ -302,7 +222,7 @@ def main():
     results = {}
     for part in args.only:
         PARTS[part](results)
-    print(f"\nload at the end {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "")
+    print(f"\nload at the end {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
