@@ -32,7 +32,7 @@ def frozen(network, image_shape, layer="fc7"):
     """Return a function: uint8 pictures (n, height, width, 3), RGB -> float32 array, the output of the named layer.
 
     network: an `AlexNet` or `GoogLeNet`, whose `dtype` is computed in. Weights changed later are not seen.
-    image_shape: (height, width, 3). The first call with another `n` compiles for it (0.3 s).
+    image_shape: (height, width, 3). The first call with another `n` compiles for it (1 to 4 s on a busy machine).
     ValueError for a layer that is not there.
     """
     names = list(dict(network.layers(network.weights)))
@@ -77,10 +77,10 @@ def first_layer(network, image_shape):
     Resizing is linear: each of the 227 rows is a mix of two rows of the small picture. Subtracting the mean and
     conv1, before its ReLU, are linear too, and so is one after the other.
 
-    11 pixels of the large picture cover 1.6 of 32: any 2 x 2 neighbouring outputs of conv1 see no more than 4 x 4
+    11 pixels of the large picture cover 1.6 of 32: the aligned 2 x 2 outputs of conv1 see no more than 4 x 4
     pixels of the small one. So conv1 becomes 28 x 28 small matrices, each from the 4 * 4 * 3 = 48 numbers of its window
     to 2 * 2 outputs of 96 channels, multiplied in one batched product: 29 MFLOP a picture instead of 211 for conv1
-    alone, and 58 MB of float32 or half of it in bfloat16, built in 0.3 s. Resize and conv1 together are 3 to 5 times
+    alone, and 58 MB of float32 or half of it in bfloat16, built in half a second. Resize and conv1 are 2.5 to 6 times
     as fast, the same to 1e-6 of the range.
     """
     height, width, _ = image_shape

@@ -14,7 +14,6 @@ import argparse
 import pathlib
 import time
 
-import numpy as np
 from scipy.special import softmax
 
 from data import traffic_signs
@@ -32,8 +31,8 @@ def find_head(args):
     path = pathlib.Path(args.head) if args.head else heads.default_path("traffic-signs", args.demo)
     if args.head or path.exists():
         head = heads.load(path)
-        print(f"Head: {path}, trained on {head.settings['trained_on']}, {len(head.class_names)} classes, "
-              f"validation accuracy {head.settings['validation_accuracy']:.3f}\n")  # fmt: skip
+        trained_on, accuracy = head.settings["trained_on"], head.settings["validation_accuracy"]
+        print(f"Head: {path}, {len(head.class_names)} classes, trained on {trained_on}, accuracy {accuracy:.3f}\n")
         return head
     print("The head is not trained yet, its answers mean nothing: run train_feature_extraction.py first.\n")
     return heads.untrained(cards.ALEXNET.bottleneck_size, traffic_signs.sign_names(), args.seed)
@@ -44,13 +43,15 @@ def load_network_of(head, args):
     trained = head.settings
     if not trained:
         return load_network(args)
+    if args.as_published and not trained["as_published"]:
+        raise BadInput("--as_published: the head was trained without it; train one with it, or leave the flag out")
     args.network, args.seed, args.precision = trained["network"], trained["seed"], trained["precision"]
     args.as_published, args.weights = trained["as_published"], args.weights or trained["weights"]
     network = load_network(args, features_only=True, image_size=trained["image_size"])
     if reading.fingerprint(network.weights) != trained["fingerprint"]:
         raise BadInput(
-            f"--weights {args.weights}: not the weights this head was trained on ({trained['weights'] or 'published'}); "
-            "name those with --weights, or train a new head"
+            f"{args.weights or 'the published weights'}: not the weights this head was trained on, which were "
+            f"{trained['weights'] or 'the published ones'}; name those with --weights, or train a new head"
         )
     return network
 

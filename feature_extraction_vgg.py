@@ -3,7 +3,7 @@
     python feature_extraction_vgg.py --network vgg --dataset cifar10 --image_size 64   # minutes; 224: half an hour
     python feature_extraction_vgg.py --network googlenet --dataset traffic
     python feature_extraction_vgg.py --training_file vgg_cifar10_100_bottleneck_features_train.p \\
-                                     --validation_file vgg_cifar10_bottleneck_features_validation.p  # the course's files
+        --validation_file vgg_cifar10_bottleneck_features_validation.p                 # the course's files
     python feature_extraction_vgg.py --demo              # drawn signs, random weights, nothing downloaded
 
 The bottleneck is the last layer before the classifier. Its features are made once, in two files in data/ as the course
@@ -93,7 +93,8 @@ def read_features(path):
         raise BadInput(f"{path}: not a dict with features and labels; expected bottleneck features, see --help")
     features, labels = np.asarray(content["features"]), np.asarray(content["labels"])
     if features.dtype.kind not in "fiu" or features.ndim < 2 or 0 in features.shape:
-        raise BadInput(f"{path}: features are {features.dtype} {features.shape}; expected numbers of the shape (N, ...)")
+        found = f"features are {features.dtype} {features.shape}"
+        raise BadInput(f"{path}: {found}; expected numbers of the shape (N, ...)")
     if labels.shape not in ((len(features),), (len(features), 1)) or labels.dtype.kind not in "iu":
         found = f"labels are {labels.dtype} {labels.shape} for {len(features)} pictures"
         raise BadInput(f"{path}: {found}; expected one whole number a picture")
@@ -129,8 +130,10 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=cards.CARDS, help="whose features (default vgg)")
     parser.add_argument("--dataset", choices=("cifar10", "traffic"), help="which pictures (default cifar10)")
-    parser.add_argument("--per_class", type=not_negative, default=100, help="training pictures a class, 0: all (default 100)")
-    parser.add_argument("--image_size", type=positive, help="pixels; 64 costs a twelfth of 224 (default: the network's)")
+    parser.add_argument(
+        "--per_class", type=not_negative, default=100, help="training pictures a class; 0 takes all (default 100)"
+    )
+    parser.add_argument("--image_size", type=positive, help="64 pixels cost a twelfth of 224 (default: the network's)")
     parser.add_argument(
         "--split", choices=("random", "track"), default="random",
         help="track, to keep all pictures of a sign on one side: an accuracy that does not flatter",

@@ -11,10 +11,25 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from data import sign_warnings
-from data.sign_shapes import (BLACK, BLUE, GREY, RED, SIDE, WHITE, YELLOW, arrow, box, car, disc, line, lorry, polygon,
-                              rounded, text)
+from data.sign_shapes import (
+    BLACK,
+    BLUE,
+    GREY,
+    RED,
+    SIDE,
+    WHITE,
+    YELLOW,
+    arrow,
+    box,
+    car,
+    disc,
+    line,
+    lorry,
+    polygon,
+    rounded,
+    text,
+)
 from data.sign_warnings import warning
-
 
 # Round signs: prohibition, end of prohibition, mandatory.
 

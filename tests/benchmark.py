@@ -59,6 +59,10 @@ def measure(functions, rounds=7):
     return {name: float(np.median(values[1:])) for name, values in seconds.items()}
 
 
+def progress(text):
+    print(f"\r{text:<100}", end="\r", file=sys.stderr, flush=True)
+
+
 def print_speeds(title, seconds, pictures):
     """One line a way of computing; the first is what the others are compared with."""
     print(f"\n{title}", flush=True)
@@ -110,7 +114,7 @@ def alexnet_part(results):
         limit = 2 * CUBE**3 / seconds[f"product {name}"]
         share = work * BATCH / seconds[f"fast_alexnet.py, {name}"] / limit
         print(f"  {name:<52}{limit / 1e9:8.0f} GFLOP/s   fast_alexnet.py: {share:.2f} of it")
-    print("  (32x32 pictures through the fused first layer need 0.2 GFLOP less: the share can exceed 1)", flush=True)
+    print("  (the fused first layer does with 0.2 GFLOP less, so the share can exceed 1)", flush=True)
     results["course"] = BATCH / seconds["the course's graph, float32"]
 
 
@@ -162,10 +166,11 @@ def training_part(results):
     imported = run_script("-c", "import tensorflow")[1]
     with tempfile.TemporaryDirectory() as folder:
         for times in (1, 2):
-            file = f"{folder}/{times}.p"
-            count = times * (SIGNS // FEWER)
-            rng = np.random.default_rng(times)
-            write_signs(file, random_pictures(count, 32), rng.permutation(np.arange(count) % 43))
+            file, count = f"{folder}/{times}.p", times * (SIGNS // FEWER)
+            with open(file, "wb") as opened:  # like the course's train.p
+                sides, labels = np.full((count, 2), 32), (np.arange(count) % 43).astype(np.uint8)
+                signs = {"features": random_pictures(count, 32), "labels": labels, "sizes": sides}
+                pickle.dump(signs | {"coords": np.tile(sides, 2)}, opened, protocol=2)
             for which in ("first run", "second run") if times == 1 else ("each picture twice",):
                 output, seconds, memory = run_script(
                     "train_feature_extraction.py", "--training_file", file, "--split", "random", "--weights", "random",
@@ -180,26 +185,12 @@ def training_part(results):
                 results.setdefault("whole", whole)
     if "course" in results:
         course = EPOCHS * SIGNS / results["course"]  # each epoch pushes all pictures through all layers
-        print(f"  {'the course way, extrapolated from its batches':<52}{course:8.1f} s", end="")
-        print(f"{course / results['whole']:8.1f} x as long as the first run")
-
-
-def write_signs(path, pictures, labels):
-    """A file like the course's train.p."""
-    ends = np.tile([32, 32], (len(labels), 1))
-    signs = {"features": pictures, "labels": labels.astype(np.uint8), "sizes": ends, "coords": np.tile(ends, 2)}
-    with open(path, "wb") as file:
-        pickle.dump(signs, file, protocol=2)
+        print(f"  {'course way, extrapolated':<52}{course:8.1f} s, {course / results['whole']:.1f} x our first run")
 
 
 def start_part(_):
     seconds = np.median([float(run_script("-c", FIRST_PREDICTION)[0]) for _ in range(3)])
-    print("\nFrom TensorFlow imported and weights read to AlexNet's first prediction")
-    print(f"  {'one photo, 227x227':<52}{seconds:8.2f} s", flush=True)
-
-
-def progress(text):
-    print(f"\r{text:<100}", end="\r", file=sys.stderr, flush=True)
+    print(f"\nFirst prediction of AlexNet, TensorFlow imported, weights read{seconds:8.2f} s", flush=True)
 
 
 def print_machine():

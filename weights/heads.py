@@ -12,8 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from data.files import BadInput, written_whole
+from weights import cards
 
-
+SETTINGS = {
+    "network", "layer", "image_size", "as_published", "precision", "weights", "seed", "fingerprint",
+    "trained_on", "validation_accuracy",
+}  # fmt: skip
 WEIGHTS_DIR = pathlib.Path(__file__).resolve().parent
 
 
@@ -60,9 +64,12 @@ def load(path):
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{path}: not a trained head, or damaged ({reason}); {advice}") from None
+    card = cards.CARDS.get(head.settings.get("network")) if isinstance(head.settings, dict) else None
+    if card is None or not SETTINGS <= head.settings.keys():
+        raise BadInput(f"{path}: does not tell how it was trained (network, layer, weights ...); {advice}")
     fit = kernel.ndim == 2 and bias.shape == kernel.shape[1:] and names.shape == bias.shape
-    if not fit or not isinstance(head.settings, dict):
-        shapes = f"kernel {kernel.shape}, bias {bias.shape}, {names.size} class names"
+    if not fit or kernel.shape[0] != card.bottleneck_size:
+        shapes = f"{card.bottleneck_size} features, kernel {kernel.shape}, bias {bias.shape}, {names.size} class names"
         raise BadInput(f"{path}: {shapes} do not belong together; {advice}")
     if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in (kernel, bias)):
         raise BadInput(f"{path}: its numbers are not finite float32, the file is damaged; {advice}")
