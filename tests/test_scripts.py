@@ -100,6 +100,15 @@ def test_inference_demo(script, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("network", ["googlenet", "resnet"])
+def test_imagenet_inference_with_another_network(network, tmp_path):
+    done = run("imagenet_inference.py", "--demo", "--network", network, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "Random weights" in done.stdout and len(lines(done.stdout)[0]) == 10
+    done = run("imagenet_inference.py", "--demo", "--network", network, "--as_published", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: --as_published: ") and done.stderr.count("\n") == 1
+
+
 def test_real_layout_and_own_pictures(tmp_path, alexnet_weights):
     """Weights in the layout of bvlc-alexnet.npy, pictures of several kinds; no network, nothing pretended."""
     content = np.array({name: [kernel, bias] for name, (kernel, bias) in alexnet_weights.items()}, dtype=object)
