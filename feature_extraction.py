@@ -19,7 +19,7 @@ from scipy.special import softmax
 from data import traffic_signs
 from data.files import BadInput
 from data.program import run
-from imagenet_inference import load_network, print_top
+from imagenet_inference import load_network, print_top, shown
 from traffic_sign_inference import add_sign_flags, find_signs
 from weights import cards, heads, reading
 
@@ -32,7 +32,7 @@ def find_head(args):
     if args.head or path.exists():
         head = heads.load(path)
         trained_on, accuracy = head.settings["trained_on"], head.settings["validation_accuracy"]
-        print(f"Head: {path}, {len(head.class_names)} classes, trained on {trained_on}, accuracy {accuracy:.3f}\n")
+        print(f"Head: {shown(path)}, {len(head.class_names)} classes, trained on {trained_on}, accuracy {accuracy:.3f}\n")
         return head
     print("The head is not trained yet, its answers mean nothing: run train_feature_extraction.py first.\n")
     return heads.untrained(cards.ALEXNET.bottleneck_size, traffic_signs.sign_names(), args.seed)

@@ -23,7 +23,7 @@ from sklearn import model_selection
 from data import cifar10, datasets, safe_pickle, traffic_signs
 from data.files import DATA_DIR, BadInput, written_whole
 from data.program import run, start_tensorflow
-from imagenet_inference import load_network, not_negative, positive
+from imagenet_inference import load_network, not_negative, positive, shown
 from train_feature_extraction import add_training_flags, frozen_features, network_settings, train_head
 from weights import cards, heads
 
@@ -172,7 +172,7 @@ def main():
         head.settings["validation_accuracy"] = accuracies[-1]
         head_file = args.head or heads.default_path(f"{args.network}-{args.dataset}", args.demo)
         heads.save(head, head_file)
-        print(f"Kept in {head_file}\nNext: python feature_extraction.py --head {head_file} IMAGE")
+        print(f"Kept in {shown(head_file)}\nNext: python feature_extraction.py --head {shown(head_file)} IMAGE")
 
 
 if __name__ == "__main__":

@@ -91,10 +91,15 @@ def centre_crop(photo, size):
     return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
+def shown(path):
+    """The path as a person would type it here."""
+    path, here = pathlib.Path(path), pathlib.Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def print_top(number, path, probabilities, names, top):
     """Print the `top` likeliest names of one picture, the likeliest first."""
-    path, here = pathlib.Path(path), pathlib.Path.cwd()
-    print(f"Image {number}: {path.relative_to(here) if path.is_relative_to(here) else path}")
+    print(f"Image {number}: {shown(path)}")
     for index in np.argsort(-probabilities, kind="stable")[:top]:
         print(f"{names[index]}: {probabilities[index]:.3f}")
     print()

@@ -21,7 +21,7 @@ from data import datasets, feature_store, traffic_signs
 from data.files import BadInput
 from data.program import run
 from feature_extraction import LAYER
-from imagenet_inference import add_as_published_flag, add_network_flags, load_network, positive
+from imagenet_inference import add_as_published_flag, add_network_flags, load_network, positive, shown
 from weights import heads, reading
 
 FORWARD_BATCH = 128  # pictures at a time through the frozen layers: 250 MB of activations, and no faster with more
@@ -125,7 +125,7 @@ def train_on_frozen_features(args, dataset, rows, validation_rows, head_file):
     head, accuracies = train_head(head, features, dataset.labels, rows, validation_rows, args)
     head.settings["validation_accuracy"] = accuracies[-1]
     heads.save(head, head_file)
-    print(f"Kept in {head_file}")
+    print(f"Kept in {shown(head_file)}")
 
 
 def add_training_flags(parser, epochs, batch_size=128):
@@ -183,7 +183,7 @@ def main():
     rows, validation_rows = datasets.split(dataset, args.split, args.seed)
     head_file = args.head or heads.default_path("traffic-signs", args.demo)
     train_on_frozen_features(args, dataset, rows, validation_rows, head_file)
-    flags = " --demo" * args.demo + (f" --head {head_file}" if args.head else "")
+    flags = " --demo" * args.demo + (f" --head {shown(head_file)}" if args.head else "")
     print(f"Next: python feature_extraction.py{flags}")
 
 

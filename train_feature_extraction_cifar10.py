@@ -13,7 +13,7 @@ import numpy as np
 
 from data import cifar10
 from data.program import run
-from imagenet_inference import add_as_published_flag
+from imagenet_inference import add_as_published_flag, shown
 from train_feature_extraction import add_training_flags, train_on_frozen_features
 from weights import heads
 
@@ -35,7 +35,7 @@ def main():
     head_file = args.head or heads.default_path("cifar10", args.demo)
     train_on_frozen_features(args, both, rows[: len(training.labels)], rows[len(training.labels) :], head_file)
     demo = " --demo" if args.demo else ""
-    print(f"Next: python feature_extraction.py{demo} --head {head_file} IMAGE")
+    print(f"Next: python feature_extraction.py{demo} --head {shown(head_file)} IMAGE")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ def _read_otherwise(file, name):
     try:
         if hasattr(file, "seek"):
             file.seek(0)
-        pixels = np.asarray(iio.imread(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about readers that imageio will drop one day
+            pixels = np.asarray(iio.imread(file))
         while pixels.ndim > 3 or (pixels.ndim == 3 and pixels.shape[2] not in (1, 2, 3, 4)):
             pixels = pixels[0]  # the first of several pages
         if pixels.dtype != np.uint8:

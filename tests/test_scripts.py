@@ -44,7 +44,7 @@ def test_training_demo_then_inference_with_its_head(tmp_path):
 
     done = run("feature_extraction.py", "--demo", "--head", head, "--top", 43, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert f"Head: {head}, 43 classes, trained on drawn" in done.stdout and "not trained" not in done.stdout
+    assert f"Head: head.npz, 43 classes, trained on drawn" in done.stdout and "not trained" not in done.stdout
     names, probabilities = lines(done.stdout)
     assert len(names) == 86 and len(set(names)) == 43
     assert sum(probabilities[:43]) == pytest.approx(1, abs=0.03)
