@@ -15,16 +15,15 @@ epoch, at the end the best and the last accuracy.
 import argparse
 import json
 import pathlib
-import pickle
 
 import numpy as np
 from sklearn import model_selection
 
-from data import cifar10, datasets, safe_pickle, traffic_signs
-from data.files import DATA_DIR, BadInput, written_whole
+from data import bottleneck_files, cifar10, datasets, traffic_signs
+from data.files import DATA_DIR, BadInput
 from data.program import run, start_tensorflow
 from imagenet_inference import load_network, not_negative, positive, shown
-from train_feature_extraction import add_training_flags, frozen_features, network_settings, train_head
+from train_feature_extraction import add_training_flags, frozen_features, train_head
 from weights import cards, heads
 
 FORWARD_BATCH = 32  # pictures of 224 pixels at a time: VGG16's first layers alone take 800 MB of activations
@@ -70,56 +69,23 @@ def default_files(args):
 
 
 def make_files(args, training_file, validation_file):
-    """Run the pictures through the network and write the two files, unless they hold the same features already."""
+    """Run the pictures through the network and write the two files, unless they hold the same features already.
+
+    Returns (how they were made, class names), or (None, None) when both files are there and come from elsewhere.
+    """
+    known = {path: bottleneck_files.made_from(path) for path in (training_file, validation_file) if path.exists()}
+    if list(known.values()) == [None, None]:
+        return None, None
     dataset, rows, validation_rows = load_pictures(args)
     network = load_network(args, features_only=True, image_size=args.image_size)
     layer = cards.CARDS[args.network].bottleneck
-    settings = network_settings(network, args, layer) | {"trained_on": dataset.name}
+    settings = heads.settings(network, args, layer) | {"trained_on": dataset.name}
     for path, chosen in ((validation_file, validation_rows), (training_file, rows)):
         made_from = json.dumps(settings | {"per_class": args.per_class * (path == training_file), "split": args.split})
-        if path.exists() and safe_pickle.load(path).get("made_from") == made_from:
-            continue
-        features = frozen_features(network, dataset.images[chosen], args, layer, FORWARD_BATCH)
-        with written_whole(path) as temporary, open(temporary, "wb") as file:
-            content = {"features": features[:], "labels": dataset.labels[chosen], "made_from": made_from}
-            pickle.dump(content, file, protocol=4)
+        if known.get(path, "absent") not in (None, made_from):
+            features = frozen_features(network, dataset.images[chosen], args, layer, FORWARD_BATCH)
+            bottleneck_files.write(path, features[:], dataset.labels[chosen], made_from)
     return settings, dataset.class_names
-
-
-def read_features(path):
-    """A pickle of {"features": (N, ...), "labels": (N,) or (N, 1)} -> float32 (N, D), int64 (N,); else `BadInput`."""
-    content = safe_pickle.load(path)
-    if not isinstance(content, dict) or not {"features", "labels"} <= content.keys():
-        raise BadInput(f"{path}: not a dict with features and labels; expected bottleneck features, see --help")
-    features, labels = np.asarray(content["features"]), np.asarray(content["labels"])
-    if features.dtype.kind not in "fiu" or features.ndim < 2 or 0 in features.shape:
-        found = f"features are {features.dtype} {features.shape}"
-        raise BadInput(f"{path}: {found}; expected numbers of the shape (N, ...)")
-    if labels.shape not in ((len(features),), (len(features), 1)) or labels.dtype.kind not in "iu":
-        found = f"labels are {labels.dtype} {labels.shape} for {len(features)} pictures"
-        raise BadInput(f"{path}: {found}; expected one whole number a picture")
-    features = features.reshape(len(features), -1).astype(np.float32, copy=False)
-    if not np.isfinite(features).all():
-        raise BadInput(f"{path}: some features are nan or infinite; make the file anew")
-    return features, labels.reshape(-1).astype(np.int64)
-
-
-def read_both(training_file, validation_file):
-    """Features and labels of both files, one behind the other, and where the validation begins; checked together."""
-    features, labels = read_features(training_file)
-    validation_features, validation_labels = read_features(validation_file)
-    if features.shape[1] != validation_features.shape[1]:
-        widths = f"{features.shape[1]} features a picture, {validation_file} has {validation_features.shape[1]}"
-        raise BadInput(f"{training_file}: {widths}; expected two files of the same network and picture size")
-    classes = np.unique(labels)
-    if not np.array_equal(classes, np.arange(len(classes))):
-        raise BadInput(f"{training_file}: the labels are {classes[0]} to {classes[-1]}, {len(classes)} different ones; "
-                       f"expected 0 to {len(classes) - 1}, none missing")  # fmt: skip
-    if not np.isin(validation_labels, classes).all():
-        raise BadInput(f"{validation_file}: has labels that {training_file} lacks; expected the same classes in both")
-    print(f"{training_file.name}: {features.shape}\n{validation_file.name}: {validation_features.shape}\n")
-    both = np.concatenate([features, validation_features]), np.concatenate([labels, validation_labels])
-    return *both, len(labels)
 
 
 def print_epoch_in_a_line(epoch, seconds, loss, accuracy):
@@ -157,11 +123,11 @@ def main():
         raise BadInput("--training_file and --validation_file: one is missing; give both, or none to have them made")
     if args.training_file:
         files, settings, names = (args.training_file, args.validation_file), None, None
-        start_tensorflow()
     else:
         files = default_files(args)
         settings, names = make_files(args, *files)
-    features, labels, count = read_both(*files)
+    features, labels, count = bottleneck_files.read_both(*files)
+    start_tensorflow()
     names = names or [str(label) for label in range(labels.max() + 1)]
     rows = np.arange(len(labels))
     head = heads.untrained(features.shape[1], names, args.seed, settings)

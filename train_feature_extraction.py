@@ -22,15 +22,15 @@ from data.files import BadInput
 from data.program import run
 from feature_extraction import LAYER
 from imagenet_inference import add_as_published_flag, add_network_flags, load_network, positive, shown
-from weights import heads, reading
+from weights import heads
 
-FORWARD_BATCH = 128  # pictures at a time through the frozen layers: 250 MB of activations, and no faster with more
+FORWARD_BATCH = 128  # pictures at a time through the frozen layers: a few hundred MB of activations
 
 
 def frozen_features(network, images, args, layer, batch_size=FORWARD_BATCH):
     """Every picture once through the frozen layers, ever: uint8 (N, H, W, 3) -> float32 (N, features), kept on disk."""
-    key = network_settings(network, args, layer)
-    key.pop("weights")  # wherever they lie: the fingerprint says what they are
+    key = heads.settings(network, args, layer)
+    del key["weights"], key["seed"]  # the fingerprint says which weights they are
 
     def compute(batch):
         return network.activations(batch, layer=layer, training=True).numpy()
@@ -46,17 +46,6 @@ def frozen_features(network, images, args, layer, batch_size=FORWARD_BATCH):
     pictures, width = features.shape
     print(f"Features: {pictures:,} pictures x {width:,} in {time.perf_counter() - start:.1f} seconds", flush=True)
     return features
-
-
-def network_settings(network, args, layer):
-    """What shapes features besides the pictures; kept with a head, so that inference repeats it."""
-    random = args.weights == "random" or (args.demo and not args.weights)
-    path = args.weights and str(pathlib.Path(args.weights).resolve())
-    return {
-        "network": args.network, "layer": layer, "image_size": network.image_size, "as_published": args.as_published,
-        "precision": network.dtype.name, "weights": "random" if random else path, "seed": args.seed,
-        "fingerprint": reading.fingerprint(network.weights),
-    }  # fmt: skip
 
 
 def print_epoch(epoch, seconds, loss, accuracy):
@@ -120,7 +109,7 @@ def train_on_frozen_features(args, dataset, rows, validation_rows, head_file):
     network = load_network(args)
     features = frozen_features(network, dataset.images, args, LAYER)
     print(f"Training on {len(rows):,} pictures, validating on {len(validation_rows):,}\n", flush=True)
-    settings = network_settings(network, args, LAYER) | {"trained_on": dataset.name}
+    settings = heads.settings(network, args, LAYER) | {"trained_on": dataset.name}
     head = heads.untrained(features.shape[1], dataset.class_names, args.seed, settings)
     head, accuracies = train_head(head, features, dataset.labels, rows, validation_rows, args)
     head.settings["validation_accuracy"] = accuracies[-1]

@@ -10,6 +10,7 @@ from conftest import SHARED
 from test_scripts import run
 
 import feature_extraction_vgg as script
+from data import bottleneck_files
 from data.files import BadInput
 
 RNG = np.random.default_rng(0)
@@ -39,7 +40,7 @@ def test_the_course_s_files_are_read(tmp_path):
     else:
         (tmp_path / "train.p").write_bytes(pickle.dumps(content, protocol=2))
     write(tmp_path / "validation.p", *clusters(30))
-    read, read_labels, count = script.read_both(tmp_path / "train.p", tmp_path / "validation.p")
+    read, read_labels, count = bottleneck_files.read_both(tmp_path / "train.p", tmp_path / "validation.p")
     np.testing.assert_array_equal(read[:90], features)
     np.testing.assert_array_equal(read_labels[:90], labels)
     assert (read.shape, count, read.dtype, read_labels.dtype) == ((120, 6), 90, np.float32, np.int64)
@@ -74,14 +75,14 @@ def test_wrong_files_get_one_clear_line(name, tmp_path):
     train = write(tmp_path / "train.p", features, labels)
     validation = write(tmp_path / "validation.p", validation_features, validation_labels)
     with pytest.raises(BadInput, match=message) as error:
-        script.read_both(train, validation)
+        bottleneck_files.read_both(train, validation)
     assert "\n" not in str(error.value)
 
 
 def test_not_a_dict_and_one_file_alone(tmp_path):
     (tmp_path / "train.p").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(BadInput, match="not a dict with features and labels"):
-        script.read_features(tmp_path / "train.p")
+        bottleneck_files.read_features(tmp_path / "train.p")
     done = run("feature_extraction_vgg.py", "--training_file", "train.p", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: --training_file and --validation_file: one is")
 
@@ -119,3 +120,13 @@ def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp
         path: time for path, time in before.items() if path.suffix != ".npz"
     }
     assert "Features:" not in capsys.readouterr().out  # the files were good: nothing was computed
+
+
+def test_the_course_s_files_under_their_names_need_no_pictures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "DATA_DIR", tmp_path)
+    monkeypatch.setattr(script, "load_pictures", lambda args: pytest.fail("no pictures are needed"))
+    write(tmp_path / "vgg_cifar10_100_bottleneck_features_train.p", *clusters(90))
+    write(tmp_path / "vgg_cifar10_bottleneck_features_validation.p", *clusters(30))
+    monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", "--epochs", "3"])
+    script.main()
+    assert "Epoch  3: " in capsys.readouterr().out

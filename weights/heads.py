@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.files import BadInput, written_whole
-from weights import cards
+from weights import cards, reading
 
 SETTINGS = {
     "network", "layer", "image_size", "as_published", "precision", "weights", "seed", "fingerprint",
@@ -30,6 +30,17 @@ class Head(NamedTuple):
     def logits(self, features):
         """(N, features) -> (N, classes)."""
         return features @ self.kernel + self.bias
+
+
+def settings(network, args, layer):
+    """What shapes features besides the pictures; kept with a head, so that inference repeats it."""
+    random = args.weights == "random" or (args.demo and not args.weights)
+    path = args.weights and str(pathlib.Path(args.weights).resolve())
+    return {
+        "network": args.network, "layer": layer, "image_size": network.image_size, "as_published": args.as_published,
+        "precision": network.dtype.name, "weights": "random" if random else path, "seed": args.seed,
+        "fingerprint": reading.fingerprint(network.weights),
+    }  # fmt: skip
 
 
 def untrained(size, class_names, seed=0, settings=None):
