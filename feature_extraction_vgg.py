@@ -20,9 +20,9 @@ import numpy as np
 from sklearn import model_selection
 
 from data import bottleneck_files, cifar10, datasets, traffic_signs
-from data.files import DATA_DIR, BadInput
+from data.files import DATA_DIR, BadInput, check_writable
 from data.program import run, start_tensorflow
-from imagenet_inference import load_network, not_negative, positive, shown
+from imagenet_inference import at_least, load_network, shown
 from train_feature_extraction import add_training_flags, frozen_features, train_head
 from weights import cards, heads
 
@@ -97,9 +97,9 @@ def parse_arguments():
     parser.add_argument("--network", choices=cards.CARDS, help="whose features (default vgg)")
     parser.add_argument("--dataset", choices=("cifar10", "traffic"), help="which pictures (default cifar10)")
     parser.add_argument(
-        "--per_class", type=not_negative, default=100, help="training pictures a class; 0 takes all (default 100)"
+        "--per_class", type=at_least(0), default=100, help="training pictures a class; 0 takes all (default 100)"
     )
-    parser.add_argument("--image_size", type=positive, help="64 pixels cost a twelfth of 224 (default: the network's)")
+    parser.add_argument("--image_size", type=at_least(1), help="64 pixels cost a twelfth of 224 (default: the network's)")
     parser.add_argument(
         "--split", choices=("random", "track"), default="random",
         help="track, to keep all pictures of a sign on one side: an accuracy that does not flatter",
@@ -125,6 +125,8 @@ def main():
         files, settings, names = (args.training_file, args.validation_file), None, None
     else:
         files = default_files(args)
+        head_file = args.head or heads.default_path(f"{args.network}-{args.dataset}", args.demo)
+        check_writable(head_file)
         settings, names = make_files(args, *files)
     features, labels, count = bottleneck_files.read_both(*files)
     start_tensorflow()
@@ -136,7 +138,6 @@ def main():
     print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}")
     if settings:
         head.settings["validation_accuracy"] = accuracies[-1]
-        head_file = args.head or heads.default_path(f"{args.network}-{args.dataset}", args.demo)
         heads.save(head, head_file)
         print(f"Kept in {shown(head_file)}\nNext: python feature_extraction.py --head {shown(head_file)} IMAGE")
 

@@ -34,7 +34,7 @@ def add_network_flags(parser):
         "elsewhere than in weights/; or 'random', to try things out without the download (the output then means "
         "nothing)",
     )
-    parser.add_argument("--seed", type=not_negative, default=0, help="another number, other random choices (default 0)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="another number, other random choices (default 0)")
     parser.add_argument(
         "--demo", action="store_true", help="use only what is in the repository: no download, random weights"
     )
@@ -115,22 +115,23 @@ def find_photos(demo):
     return images.sample_photos()
 
 
-def positive(text):
-    """argparse's type for whole numbers from 1."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: 1 or more is expected")
-    return int(text)
+def at_least(least, kind=int):
+    """argparse's type for numbers from `least` on."""
 
+    def number(text):
+        value = kind(text)
+        if not value >= least:  # nan, too, is not
+            raise argparse.ArgumentTypeError(f"{text}: {least} or more is expected")
+        return value
 
-def not_negative(text):
-    """argparse's type for whole numbers from 0."""
-    return int(text) and positive(text)
+    number.__name__ = kind.__name__  # as argparse calls it in "invalid int value"
+    return number
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="your own photos, of any kind and size")
-    parser.add_argument("--top", type=positive, default=5, help="more, to see what else was considered (default 5)")
+    parser.add_argument("--top", type=at_least(1), default=5, help="more, to see what else was considered (default 5)")
     parser.add_argument("--network", choices=cards.CARDS, help="another than AlexNet, to compare (default alexnet)")
     add_network_flags(parser)
     add_as_published_flag(parser)

@@ -18,7 +18,7 @@ from caffe_classes import class_names
 from data import images, traffic_signs
 from data.files import BadInput
 from data.program import run
-from imagenet_inference import add_as_published_flag, add_network_flags, load_network, positive, print_top
+from imagenet_inference import add_as_published_flag, add_network_flags, at_least, load_network, print_top
 
 SIGN_SIZE = 32  # pixels; the size of the course's signs
 
@@ -51,7 +51,7 @@ def find_signs(args):
 def add_sign_flags(parser):
     """The flags of the two scripts that look at signs."""
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="your own pictures, cut out closely around the sign")
-    parser.add_argument("--top", type=positive, default=5, help="more, to see what else was considered (default 5)")
+    parser.add_argument("--top", type=at_least(1), default=5, help="more, to see what else was considered (default 5)")
     add_network_flags(parser)
     add_as_published_flag(parser)
 

@@ -18,10 +18,10 @@ import time
 import numpy as np
 
 from data import datasets, feature_store, traffic_signs
-from data.files import BadInput
+from data.files import BadInput, check_writable
 from data.program import run
 from feature_extraction import LAYER
-from imagenet_inference import add_as_published_flag, add_network_flags, load_network, positive, shown
+from imagenet_inference import add_as_published_flag, add_network_flags, at_least, load_network, shown
 from weights import heads
 
 FORWARD_BATCH = 128  # pictures at a time through the frozen layers: a few hundred MB of activations
@@ -106,6 +106,7 @@ def train_head(head, features, labels, rows, validation_rows, args, report=print
 
 def train_on_frozen_features(args, dataset, rows, validation_rows, head_file):
     """From pictures to a head, kept in `head_file`; what the sign and the CIFAR-10 script share."""
+    check_writable(head_file)
     network = load_network(args)
     features = frozen_features(network, dataset.images, args, LAYER)
     print(f"Training on {len(rows):,} pictures, validating on {len(validation_rows):,}\n", flush=True)
@@ -120,17 +121,17 @@ def train_on_frozen_features(args, dataset, rows, validation_rows, head_file):
 def add_training_flags(parser, epochs, batch_size=128):
     """The flags of the training scripts."""
     parser.add_argument(
-        "--epochs", type=positive, default=epochs, help=f"more, while the loss still falls (default {epochs})"
+        "--epochs", type=at_least(1), default=epochs, help=f"more, while the loss still falls (default {epochs})"
     )
     parser.add_argument(
-        "--batch_size", type=positive, default=batch_size, help=f"pictures a step of training (default {batch_size})"
+        "--batch_size", type=at_least(1), default=batch_size, help=f"pictures a step of training (default {batch_size})"
     )
     parser.add_argument(
-        "--learning_rate", type=float, default=0.001, help="a tenth, when the loss jumps or is nan (default 0.001)"
+        "--learning_rate", type=at_least(0, float), default=0.001, help="a tenth, when the loss jumps or is nan (default 0.001)"
     )
     parser.add_argument(
-        "--l2", type=float, default=0.0, help="weight of a penalty on the head's squared kernel: 0.001, when the "
-        "validation loss rises again while training goes on (default 0)"
+        "--l2", type=at_least(0, float), default=0.0, help="weight of a penalty on the head's squared kernel: 0.001, "
+        "when the validation loss rises again while training goes on (default 0)"
     )  # fmt: skip
     parser.add_argument(
         "--head", type=pathlib.Path, help="where to keep the head, when the last one in weights/ shall stay"

@@ -32,6 +32,21 @@ def written_whole(path):
     A reader therefore sees the old file or the new one, never half of one, whenever the writer is stopped.
     """
     path = pathlib.Path(path)
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private; this one is an ordinary file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path):
+    """Raise `BadInput` when `path` cannot be written: before minutes of work, not after them."""
+    _temporary(pathlib.Path(path)).unlink()
+
+
+def _temporary(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -40,12 +55,7 @@ def written_whole(path):
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror}); choose another place") from None
     os.close(handle)
-    try:
-        yield pathlib.Path(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private; this one is an ordinary file
-        os.replace(temporary, path)
-    finally:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+    return pathlib.Path(temporary)
 
 
 def _umask():

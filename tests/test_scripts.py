@@ -44,7 +44,7 @@ def test_training_demo_then_inference_with_its_head(tmp_path):
 
     done = run("feature_extraction.py", "--demo", "--head", head, "--top", 43, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert f"Head: head.npz, 43 classes, trained on drawn" in done.stdout and "not trained" not in done.stdout
+    assert "Head: head.npz, 43 classes, trained on drawn" in done.stdout and "not trained" not in done.stdout
     names, probabilities = lines(done.stdout)
     assert len(names) == 86 and len(set(names)) == 43
     assert sum(probabilities[:43]) == pytest.approx(1, abs=0.03)
@@ -144,6 +144,9 @@ MISTAKES = {
     "no such head": (["feature_extraction.py", "p.png", "--weights", "random", "--head", "no.npz"], "no.npz"),
     "no such training file": (["train_feature_extraction.py", "--training_file", "no.p"], "no.p"),
     "text as training file": (["train_feature_extraction.py", "--training_file", "text.npy"], "text.npy"),
+    "head in no place": (["train_feature_extraction.py", "--demo", "--head", "p.png/head.npz"], "p.png/head.npz"),
+    "rate below zero": (["train_feature_extraction.py", "--learning_rate", "-1"], "--learning_rate"),
+    "no number": (["train_feature_extraction.py", "--l2", "nan"], "--l2"),
     "flag out of range": (["train_feature_extraction.py", "--epochs", "0"], "--epochs"),
     "not a number": (["imagenet_inference.py", "--top", "five"], "--top"),
 }
