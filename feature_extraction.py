@@ -34,7 +34,8 @@ def find_head(args):
         trained_on, accuracy = head.settings["trained_on"], head.settings["validation_accuracy"]
         print(f"Head: {shown(path)}, {len(head.class_names)} classes, trained on {trained_on}, accuracy {accuracy:.3f}\n")
         return head
-    print("The head is not trained yet, its answers mean nothing: run train_feature_extraction.py first.\n")
+    demo = " --demo" * args.demo
+    print(f"The head is not trained yet, its answers mean nothing: run train_feature_extraction.py{demo} first.\n")
     return heads.untrained(cards.ALEXNET.bottleneck_size, traffic_signs.sign_names(), args.seed)
 
 
@@ -50,7 +51,7 @@ def load_network_of(head, args):
     network = load_network(args, features_only=True, image_size=trained["image_size"])
     if reading.fingerprint(network.weights) != trained["fingerprint"]:
         raise BadInput(
-            f"{args.weights or 'the published weights'}: not the weights this head was trained on, which were "
+            f"{args.weights or ('random weights' if args.demo else 'the published weights')}: not the weights this head was trained on, which were "
             f"{trained['weights'] or 'the published ones'}; name those with --weights, or train a new head"
         )
     return network

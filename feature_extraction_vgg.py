@@ -76,13 +76,17 @@ def make_files(args, training_file, validation_file):
     known = {path: bottleneck_files.made_from(path) for path in (training_file, validation_file) if path.exists()}
     if list(known.values()) == [None, None]:
         return None, None
+    for path, how in known.items():
+        if how is None:
+            raise BadInput(f"{path}: was not made here, and its partner is absent or was; give both with "
+                           "--training_file and --validation_file, or move it away")  # fmt: skip
     dataset, rows, validation_rows = load_pictures(args)
     network = load_network(args, features_only=True, image_size=args.image_size)
     layer = cards.CARDS[args.network].bottleneck
     settings = heads.settings(network, args, layer) | {"trained_on": dataset.name}
     for path, chosen in ((validation_file, validation_rows), (training_file, rows)):
         made_from = json.dumps(settings | {"per_class": args.per_class * (path == training_file), "split": args.split})
-        if known.get(path, "absent") not in (None, made_from):
+        if known.get(path) != made_from:
             features = frozen_features(network, dataset.images[chosen], args, layer, FORWARD_BATCH)
             bottleneck_files.write(path, features[:], dataset.labels[chosen], made_from)
     return settings, dataset.class_names
@@ -109,7 +113,11 @@ def parse_arguments():
     add_training_flags(parser, epochs=50, batch_size=256)
     parser.set_defaults(network="vgg")
     args = parser.parse_args()
-    args.dataset = args.dataset or ("traffic" if args.demo else "cifar10")
+    args.dataset = "traffic" if args.demo else args.dataset or "cifar10"
+    if args.split == "track" and args.dataset == "cifar10":
+        parser.error("argument --split: CIFAR-10 has no tracks, every picture shows another thing")
+    if args.head and args.training_file:
+        parser.error("argument --head: files alone do not tell which network a head would need; none is kept")
     input_size = cards.CARDS[args.network].input_size
     if args.network == "alexnet" and args.image_size not in (None, input_size):
         parser.error(f"argument --image_size: AlexNet's fc7 takes {input_size} pixels only")

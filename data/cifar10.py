@@ -11,6 +11,7 @@ import numpy as np
 from data import drawn_signs, safe_pickle
 from data.datasets import Dataset, check
 from data.files import DATA_DIR, BadInput
+from data.program import start_tensorflow
 from data.traffic_signs import sign_names
 
 FOLDER = DATA_DIR / "cifar-10-batches-py"
@@ -67,6 +68,7 @@ def _member(tar, name, path):
 
 
 def _from_keras():
+    start_tensorflow()
     from keras.datasets import cifar10  # slow to import, and seldom needed
 
     try:

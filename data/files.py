@@ -37,6 +37,8 @@ def written_whole(path):
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private; this one is an ordinary file
         os.replace(temporary, path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from None
     finally:
         temporary.unlink(missing_ok=True)
 
