@@ -85,7 +85,8 @@ class Network(tf.Module):
     """What AlexNet and GoogLeNet share: their variables, and running the layers up to the one that is asked for.
 
     `weights` is {layer: (kernel, bias)}, as `weights.reading.load` returns it. `dtype`: tf.bfloat16 computes faster on
-    processors that have it; variables and results are float32 either way.
+    processors that have it; variables and results are float32 either way. `layers(weights)`, [(name, function)] in
+    order, is the network's own.
     """
 
     card = None  # of the weights, see weights/cards.py
@@ -98,10 +99,6 @@ class Network(tf.Module):
             name: (tf.Variable(kernel, name=f"{name}/kernel"), tf.Variable(bias, name=f"{name}/bias"))
             for name, (kernel, bias) in weights.items()
         }
-
-    def layers(self, weights):
-        """[(name, function)] in order."""
-        raise NotImplementedError
 
     def __call__(self, images, layer="prob", feature_extract=False):
         """Preprocessed pictures (N, size, size, 3) -> the output of the named layer, float32.
