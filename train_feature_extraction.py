@@ -12,6 +12,7 @@ in weights/ with its class names and settings; `feature_extraction.py` uses it.
 """
 
 import argparse
+import functools
 import pathlib
 import time
 
@@ -32,13 +33,16 @@ def frozen_features(network, images, args, layer, batch_size=FORWARD_BATCH):
     key = heads.settings(network, args, layer)
     del key["weights"], key["seed"]  # the fingerprint says which weights they are
 
-    def compute(batch):
-        return network.activations(batch, layer=layer, training=True).numpy()
-
-    if args.network in ("alexnet", "googlenet"):  # the same features, faster
+    @functools.cache
+    def fast():  # built when the first batch comes: features that are kept already need none of it
         import fast_alexnet
 
-        compute = fast_alexnet.frozen(network, images.shape[1:], layer)
+        return fast_alexnet.frozen(network, images.shape[1:], layer)
+
+    def compute(batch):
+        if args.network in ("alexnet", "googlenet"):  # the same features, faster
+            return fast()(batch)
+        return network.activations(batch, layer=layer, training=True).numpy()
 
     folder = None if args.no_cache else args.cache
     start = time.perf_counter()

@@ -41,7 +41,7 @@ def start_tensorflow():
 
 
 def compute_dtype(precision):
-    """"float32", "bfloat16" or "auto" -> TensorFlow's type to compute features in.
+    """TensorFlow's type to compute features in, for "float32", "bfloat16" or "auto".
 
     bfloat16 keeps float32's range with 3 digits, enough for features, and is about twice as fast where the hardware
     multiplies it: GPUs from Nvidia's Ampere on, processors with AVX-512 BF16 or AMX. Elsewhere it would be slower.
