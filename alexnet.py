@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from weights.cards import ALEXNET
 
+POOLED_SIDE = 4  # places along a side of a map that a head looks at
 
 def preprocess(images, card=ALEXNET, image_size=None):
     """RGB pictures (N, height, width, 3), 0-255 -> (N, size, size, 3) as the card's weights expect them.
@@ -71,6 +72,18 @@ def dense(x, kernel, bias):
     return tf.matmul(x, kernel) + bias
 
 
+def pooled(x):
+    """A map (N, H, W, C) -> (N, up to 4 x 4 x C), averages over its parts; what is flat already stays as it is.
+
+    For a head on an early layer: pool2's 13 x 13 x 256 would be 43,264 features a picture, most of them neighbours
+    that say the same.
+    """
+    if len(x.shape) == 2:
+        return x
+    windows = [-(-side // POOLED_SIDE) for side in x.shape[1:3]]
+    return flatten(tf.nn.avg_pool2d(x, windows, windows, "SAME"))
+
+
 def softmax(x):
     """Logits -> probabilities, in float32 whatever the network computes in."""
     return tf.nn.softmax(tf.cast(x, tf.float32))
@@ -90,30 +103,51 @@ class Network(tf.Module):
     """
 
     card = None  # of the weights, see weights/cards.py
+    dropped = {}  # {layer: share of its output that becomes 0 in training}
 
     def __init__(self, weights, image_size=None, dtype=tf.float32):
         super().__init__(name=self.card.name)
         self.image_size = image_size or self.card.input_size
         self.dtype = dtype
+        self.normalize = normalize  # `fast_alexnet.normalize` computes the same faster
         self.weights = {
             name: (tf.Variable(kernel, name=f"{name}/kernel"), tf.Variable(bias, name=f"{name}/bias"))
             for name, (kernel, bias) in weights.items()
         }
 
-    def __call__(self, images, layer="prob", feature_extract=False):
+    def __call__(self, x, layer="prob", feature_extract=False, after=None, dropout_seed=None):
         """Preprocessed pictures (N, size, size, 3) -> the output of the named layer, float32.
 
-        `feature_extract` stands for the bottleneck, AlexNet's fc7. ValueError for a layer that is not there.
+        `feature_extract` stands for the bottleneck, AlexNet's fc7. `after`: x is the output of this layer, and only the
+        layers behind it are run. `dropout_seed`: two integers, for training. ValueError for a layer that is not there.
         """
         layer = self.card.bottleneck if feature_extract else layer
         layers = self.layers(tf.nest.map_structure(lambda variable: tf.cast(variable, self.dtype), self.weights))
-        names = [name for name, _ in layers]
-        if layer not in names:
-            raise ValueError(f"no layer {layer!r}; there are {', '.join(names)}")
-        x = tf.cast(images, self.dtype)
-        for _, function in layers[: names.index(layer) + 1]:
-            x = function(x)
+        chosen = self.names_between(after, layer)
+        x = tf.cast(x, self.dtype)
+        for number, (name, function) in enumerate(layers):
+            if name in chosen:
+                x = function(x)
+                if dropout_seed is not None and name in self.dropped:
+                    seed = tf.random.experimental.stateless_fold_in(dropout_seed, number)  # layers drop independently
+                    x = tf.nn.experimental.stateless_dropout(x, self.dropped[name], seed)
         return tf.cast(x, tf.float32)
+
+    def names_between(self, after, layer):
+        """The layers behind `after` (None: from the first one on) up to `layer`."""
+        names = [name for name, _ in self.layers(self.weights)]
+        for name in {after, layer} - {None, *names}:
+            raise ValueError(f"no layer {name!r}; there are {', '.join(names)}")
+        return names[names.index(after) + 1 if after else 0 : names.index(layer) + 1]
+
+    def variables_between(self, after, layer):
+        """The kernels and biases of those layers, in their order."""
+        names = self.names_between(after, layer)
+        return [each for name, pair in self.weights.items() if self.layer_of(name) in names for each in pair]
+
+    def layer_of(self, weights_name):
+        """Which layer reads these weights."""
+        return weights_name
 
     def preprocess(self, pictures, training=False):
         """RGB pictures (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3)."""
@@ -134,6 +168,7 @@ class AlexNet(Network):
     """
 
     card = ALEXNET
+    dropped = {"fc6": 0.5, "fc7": 0.5}  # as in the paper, section 4.2
 
     def __init__(self, weights, as_published=False, dtype=tf.float32):
         super().__init__(weights, dtype=dtype)
@@ -144,10 +179,10 @@ class AlexNet(Network):
         padding = "SAME" if self.as_published else "VALID"
         return [
             ("conv1", lambda x: conv(x, *w["conv1"], stride=4, padding=padding)),  # 55 x 55 x  96, kernels 11 x 11
-            ("norm1", normalize),                                                  # 55 x 55 x  96
+            ("norm1", self.normalize),                                             # 55 x 55 x  96
             ("pool1", max_pool),                                                   # 27 x 27 x  96
             ("conv2", lambda x: conv(x, *w["conv2"])),                             # 27 x 27 x 256, 5 x 5, two groups
-            ("norm2", normalize),                                                  # 27 x 27 x 256
+            ("norm2", self.normalize),                                             # 27 x 27 x 256
             ("pool2", max_pool),                                                   # 13 x 13 x 256
             ("conv3", lambda x: conv(x, *w["conv3"])),                             # 13 x 13 x 384, 3 x 3
             ("conv4", lambda x: conv(x, *w["conv4"])),                             # 13 x 13 x 384, 3 x 3, two groups

@@ -21,24 +21,21 @@ Larger pictures, `as_published` and GoogLeNet take the readable first layer, and
 import numpy as np
 import tensorflow as tf
 
-from alexnet import AlexNet
+from alexnet import AlexNet, pooled
 
 CONV1_OUTPUTS = 55  # along a side: (227 - 11) / 4 + 1
 PAIRS = 28  # the 55 outputs two by two; the last pair has a dummy
 LARGEST_FUSED = 64  # pixels; it pays at 96 too, but the matrices grow as the square: 58 MB at 32, 130 at 64, 230 at 96
 
 
-def frozen(network, image_shape, layer="fc7"):
+def frozen(network, image_shape, layer="fc7", pool=False):
     """Return a function: uint8 pictures (n, height, width, 3), RGB -> float32 array, the output of the named layer.
 
     network: an `AlexNet` or `GoogLeNet`, whose `dtype` is computed in. Weights changed later are not seen.
     image_shape: (height, width, 3). The first call with another `n` compiles for it (1 to 4 s on a busy machine).
-    ValueError for a layer that is not there.
+    pool: the output of an early layer as a head sees it, see `alexnet.pooled`. ValueError for a layer that is not there.
     """
-    names = list(dict(network.layers(network.weights)))
-    if layer not in names:
-        raise ValueError(f"no layer {layer!r}; there are {', '.join(names)}")
-    needed = names[: names.index(layer) + 1]
+    needed = network.names_between(None, layer)
     weights = tf.nest.map_structure(lambda variable: tf.cast(variable, network.dtype), network.weights)
     layers = {name: normalize if name.startswith("norm") else function for name, function in network.layers(weights)}
 
@@ -53,7 +50,7 @@ def frozen(network, image_shape, layer="fc7"):
         x = prepare(pictures)
         for name in needed:
             x = layers[name](x)
-        return tf.cast(x, tf.float32)
+        return tf.cast(pooled(x) if pool else x, tf.float32)
 
     return lambda pictures: run(pictures).numpy()
 

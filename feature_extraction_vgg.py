@@ -20,38 +20,31 @@ import numpy as np
 from sklearn import model_selection
 
 from data import bottleneck_files, cifar10, datasets, traffic_signs
-from data.files import DATA_DIR, BadInput, check_writable
-from data.program import run, start_tensorflow
+from data.files import DATA_DIR, BadInput
+from data.program import run
 from imagenet_inference import at_least, load_network, shown
-from train_feature_extraction import add_training_flags, frozen_features, train_head
+from train_feature_extraction import train_head
+from training import devices, flags, pictures, runs
+from training.features import frozen_features
 from weights import cards, heads
 
+SCRIPT = pathlib.Path(__file__).stem
 FORWARD_BATCH = 32  # pictures of 224 pixels at a time: VGG16's first layers alone take 800 MB of activations
 DEMO_SIZE = 64  # pixels; a twelfth of the work
 
 
 def load_pictures(args):
-    """(dataset, rows to train on, rows to validate on), split as the course did it."""
-    if args.demo:
-        dataset = traffic_signs.drawn(seed=args.seed)
+    """(dataset, rows to train on, rows to validate on), split as the course did it; or one's own pictures."""
+    if args.training_dir:
+        dataset, rows, validation_rows = pictures.own(args)
     elif args.dataset == "traffic":
-        dataset = traffic_signs.load()
-    else:
-        dataset, _ = cifar10.load()  # the 50,000 training pictures; a fifth of them for validation
-    if args.demo or args.dataset == "traffic":
+        dataset = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load()
         rows, validation_rows = datasets.split(dataset, args.split, args.seed)
     else:
+        dataset, _ = cifar10.load()  # the 50,000 training pictures; a fifth of them for validation
         rows = np.arange(len(dataset.labels))
         rows, validation_rows = model_selection.train_test_split(rows, test_size=0.2, random_state=args.seed)
-    return dataset, first_of_each_class(rows, dataset.labels, args.per_class, args.seed), validation_rows
-
-
-def first_of_each_class(rows, labels, count, seed):
-    """The rows of `count` pictures of each class, chosen at random; 0 means all."""
-    if not count:
-        return rows
-    rows = np.random.default_rng(seed).permutation(rows)
-    return np.concatenate([rows[labels[rows] == label][:count] for label in np.unique(labels)])
+    return dataset, datasets.few(rows, dataset.labels, args.per_class, args.seed), validation_rows
 
 
 def default_files(args):
@@ -80,20 +73,47 @@ def make_files(args, training_file, validation_file):
         if how is None:
             raise BadInput(f"{path}: was not made here, and its partner is absent or was; give both with "
                            "--training_file and --validation_file, or move it away")  # fmt: skip
-    dataset, rows, validation_rows = load_pictures(args)
-    network = load_network(args, features_only=True, image_size=args.image_size)
-    layer = cards.CARDS[args.network].bottleneck
-    settings = heads.settings(network, args, layer) | {"trained_on": dataset.name}
+    dataset, rows, validation_rows, network, settings = load_all(args)
     for path, chosen in ((validation_file, validation_rows), (training_file, rows)):
         made_from = json.dumps(settings | {"per_class": args.per_class * (path == training_file), "split": args.split})
         if known.get(path) != made_from:
-            features = frozen_features(network, dataset.images[chosen], args, layer, FORWARD_BATCH)
+            features = frozen_features(network, dataset.images[chosen], args, args.layer, FORWARD_BATCH)
             bottleneck_files.write(path, features[:], dataset.labels[chosen], made_from)
     return settings, dataset.class_names
 
 
-def print_epoch_in_a_line(epoch, seconds, loss, accuracy):
-    print(f"Epoch {epoch:2}: validation loss {loss:.4f}, validation accuracy {accuracy:.4f}", flush=True)
+def load_all(args):
+    """(dataset, rows, validation rows, network, settings of a head on it)."""
+    dataset, rows, validation_rows = load_pictures(args)
+    network = load_network(args, features_only=True, image_size=args.image_size)
+    settings = heads.settings(network, args, args.layer) | {
+        "trained_on": dataset.name, "picture_size": dataset.images.shape[1], "crop": bool(args.training_dir)
+    }  # fmt: skip
+    return dataset, rows, validation_rows, network, settings
+
+
+def features_of_files(args):
+    """(features, labels, rows, validation rows, settings of a head or None, class names) by way of two files."""
+    files = (args.training_file, args.validation_file)
+    settings = names = None
+    if not args.training_file:
+        files = default_files(args)
+        settings, names = make_files(args, *files)
+    features, labels, count = bottleneck_files.read_both(*files)
+    rows = np.arange(len(labels))
+    return features, labels, rows[:count], rows[count:], settings, names or [str(each) for each in np.unique(labels)]
+
+
+def features_of_own(args):
+    """The same for one's own pictures, straight from the feature store, which knows when a picture has changed."""
+    dataset, rows, validation_rows, network, settings = load_all(args)
+    features = frozen_features(network, dataset.images, args, args.layer, FORWARD_BATCH)
+    return features, dataset.labels, rows, validation_rows, settings, dataset.class_names
+
+
+def print_epoch_in_a_line(epoch):
+    print("Epoch {epoch:2}: validation loss {validation_loss:.4f}, validation accuracy {validation_accuracy:.4f}".format(
+        **epoch), flush=True)  # fmt: skip
 
 
 def parse_arguments():
@@ -110,44 +130,40 @@ def parse_arguments():
     )  # fmt: skip
     parser.add_argument("--training_file", type=pathlib.Path, help="features that you have already, with the next flag")
     parser.add_argument("--validation_file", type=pathlib.Path, help="the features to validate on")
-    add_training_flags(parser, epochs=50, batch_size=256)
+    flags.add_training_flags(parser, epochs=50, batch_size=256)
     parser.set_defaults(network="vgg")
-    args = parser.parse_args()
-    args.dataset = "traffic" if args.demo else args.dataset or "cifar10"
+    args, folder = flags.parse(parser, SCRIPT, settle)
     if args.split == "track" and args.dataset == "cifar10":
         parser.error("argument --split: CIFAR-10 has no tracks, every picture shows another thing")
-    if args.head and args.training_file:
-        parser.error("argument --head: files alone do not tell which network a head would need; none is kept")
-    input_size = cards.CARDS[args.network].input_size
-    if args.network == "alexnet" and args.image_size not in (None, input_size):
-        parser.error(f"argument --image_size: AlexNet's fc7 takes {input_size} pixels only")
-    args.image_size = args.image_size or (DEMO_SIZE if args.demo and args.network != "alexnet" else input_size)
-    return args
+    if bool(args.training_file) != bool(args.validation_file):
+        raise BadInput("--training_file and --validation_file: one is missing; give both, or none to have them made")
+    return args, folder
+
+
+def settle(args):
+    """Fill in what the flags leave open."""
+    args.dataset = "traffic" if args.demo else args.dataset or "cifar10"
+    args.image_size = args.image_size or (DEMO_SIZE if args.demo and args.network != "alexnet" else None)
+    flags.settle_case(args)
 
 
 def main():
-    args = parse_arguments()
-    if bool(args.training_file) != bool(args.validation_file):
-        raise BadInput("--training_file and --validation_file: one is missing; give both, or none to have them made")
-    if args.training_file:
-        files, settings, names = (args.training_file, args.validation_file), None, None
-    else:
-        files = default_files(args)
-        head_file = args.head or heads.default_path(f"{args.network}-{args.dataset}", args.demo)
-        check_writable(head_file)
-        settings, names = make_files(args, *files)
-    features, labels, count = bottleneck_files.read_both(*files)
-    start_tensorflow()
-    names = names or [str(label) for label in range(labels.max() + 1)]
-    rows = np.arange(len(labels))
-    head = heads.untrained(features.shape[1], names, args.seed, settings)
-    head, accuracies = train_head(head, features, labels, rows[:count], rows[count:], args, print_epoch_in_a_line)
+    args, folder = parse_arguments()
+    here = devices.find()
+    found = features_of_own(args) if args.training_dir else features_of_files(args)
+    features, labels, rows, validation_rows, settings, names = found
+    kept = None
+    if settings:  # else the features come from elsewhere, and do not tell which network a head on them would need
+        folder = folder or (runs.begin(args, SCRIPT) if here.chief else None)
+        kept = runs.Run(folder, settings, names, here.chief)
+    head = heads.untrained(features.shape[1], names, args.seed)
+    _, history = train_head(head, features, labels, rows, validation_rows, args, kept, print_epoch_in_a_line)
+    accuracies = [epoch["validation_accuracy"] for epoch in history]
     best = int(np.argmax(accuracies))
     print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}")
-    if settings:
-        head.settings["validation_accuracy"] = accuracies[-1]
-        heads.save(head, head_file)
-        print(f"Kept in {shown(head_file)}\nNext: python feature_extraction.py --head {shown(head_file)} IMAGE")
+    if kept and here.chief:
+        kept.end(history)
+        print(f"Kept in {shown(folder)}\nNext: python feature_extraction.py{' --demo' * args.demo} IMAGE")
 
 
 if __name__ == "__main__":

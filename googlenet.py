@@ -14,7 +14,7 @@ parameters. The two auxiliary classifiers, which served training alone, are left
 
 import tensorflow as tf
 
-from alexnet import Network, conv, dense, normalize, softmax
+from alexnet import Network, conv, dense, softmax
 from weights.cards import GOOGLENET
 
 
@@ -50,6 +50,12 @@ class GoogLeNet(Network):
     """
 
     card = GOOGLENET
+    dropped = {"pool5": 0.4}  # table 1 of the paper
+
+    def layer_of(self, weights_name):
+        """Which layer reads these weights."""
+        others = {"conv2/3x3_reduce": "conv2_reduce", "loss3/classifier": "logits"}
+        return others.get(weights_name, weights_name.split("/")[0])
 
     def layers(self, w):
         """[(name, function)] in order; behind each line the output's height x width x channels."""
@@ -57,10 +63,10 @@ class GoogLeNet(Network):
         return [
             ("conv1", lambda x: conv(x, *w["conv1/7x7_s2"], stride=2, padding=border)),  # 112 x 112 x 64, kernels 7 x 7
             ("pool1", max_pool),                                                         #  56 x 56 x   64
-            ("norm1", normalize),                                                        #  56 x 56 x   64
+            ("norm1", self.normalize),                                                   #  56 x 56 x   64
             ("conv2_reduce", lambda x: conv(x, *w["conv2/3x3_reduce"])),                 #  56 x 56 x   64, 1 x 1
             ("conv2", lambda x: conv(x, *w["conv2/3x3"])),                               #  56 x 56 x  192, 3 x 3
-            ("norm2", normalize),                                                        #  56 x 56 x  192
+            ("norm2", self.normalize),                                                   #  56 x 56 x  192
             ("pool2", max_pool),                                                         #  28 x 28 x  192
             ("inception_3a", lambda x: inception(x, w, "3a")),                           #  28 x 28 x  256
             ("inception_3b", lambda x: inception(x, w, "3b")),                           #  28 x 28 x  480

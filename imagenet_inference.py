@@ -14,7 +14,6 @@ import pathlib
 import time
 
 import numpy as np
-from PIL import Image
 
 from caffe_classes import class_names
 from data import images
@@ -22,7 +21,6 @@ from data.files import BadInput
 from data.program import compute_dtype, run, start_tensorflow
 from weights import cards, reading
 
-SHORTER_SIDE = 256  # pixels; ImageNet's pictures were scaled to this before the centre was cut out
 BATCH_SIZE = 32  # photos at a time, about 250 MB of activations
 
 
@@ -38,7 +36,7 @@ def add_network_flags(parser):
     parser.add_argument(
         "--demo", action="store_true", help="use only what is in the repository: no download, random weights"
     )
-    parser.set_defaults(network="alexnet", precision="float32", as_published=False)
+    parser.set_defaults(network="alexnet", precision="float32", as_published=False, from_scratch=False, train="head")
 
 
 def add_as_published_flag(parser):
@@ -57,13 +55,15 @@ def load_network(args, features_only=False, image_size=None):
     `features_only`: VGG16 and ResNet50 without their classifier. `image_size`: another one than the card's, in pixels.
     """
     card = cards.CARDS[args.network]
-    source = args.weights or ("random" if args.demo else None)
+    source = args.weights or ("random" if args.demo or args.from_scratch else None)
     if args.as_published and args.network != "alexnet":
         raise BadInput(f"--as_published: the course has no hand-built {card.title}; leave the flag out")
     weights = None if card.application else reading.load(card, source, args.seed)
     start_tensorflow()
-    dtype = compute_dtype(args.precision)
-    if source == "random":
+    dtype = compute_dtype(args.precision, gradients=args.train != "head")
+    if args.from_scratch:
+        print(f"From scratch (seed {args.seed}): all layers of {card.title} begin with random weights.\n")
+    elif source == "random":
         print(f"Random weights (seed {args.seed}): {card.title} has learned nothing, its answers mean nothing.\n")
     if args.network == "alexnet":
         from alexnet import AlexNet
@@ -76,19 +76,6 @@ def load_network(args, features_only=False, image_size=None):
     from weights import keras_networks
 
     return keras_networks.load(card, source, args.seed, not features_only, image_size, dtype)
-
-
-def centre_crop(photo, size):
-    """uint8 (height, width, 3) -> (size, size, 3): the shorter side scaled to 256, the centre cut out.
-
-    A photo that fits between `size` and 256, as the course's of 227x227 do, was cut out already: its centre, unscaled.
-    """
-    shorter, longer = min(photo.shape[:2]), max(photo.shape[:2])
-    scale = 1 if size <= shorter and longer <= SHORTER_SIDE else SHORTER_SIDE / shorter
-    side = round(size / scale)  # pixels of the photo that become `size` pixels
-    top, left = ((length - side) // 2 for length in photo.shape[:2])
-    box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
 def shown(path):
@@ -142,7 +129,7 @@ def main():
     args = parse_arguments()
     paths = args.images or find_photos(args.demo)
     size = cards.CARDS[args.network].input_size
-    photos = np.stack([centre_crop(images.read(path), size) for path in paths])
+    photos = images.read_all(paths, size, crop=True)
     network = load_network(args)
     start = time.perf_counter()
     for first in range(0, len(photos), BATCH_SIZE):

@@ -11,9 +11,6 @@ The next step, `feature_extraction.py`, replaces the last layer by one that know
 import argparse
 import time
 
-import numpy as np
-from PIL import Image
-
 from caffe_classes import class_names
 from data import images, traffic_signs
 from data.files import BadInput
@@ -29,8 +26,7 @@ def read_signs(paths, size=SIGN_SIZE):
     A larger picture goes through 32x32 as well. A classifier that was trained on enlarged 32x32 pictures knows
     soft edges only.
     """
-    pictures = [Image.fromarray(images.read(path)) for path in paths]
-    return np.stack([np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)) for picture in pictures])
+    return images.read_all(paths, size, crop=False)
 
 
 def find_signs(args):

@@ -1,41 +1,48 @@
-"""Train a classifier for CIFAR-10's ten classes on AlexNet's frozen features: the sign script, other pictures.
+"""Train a classifier for CIFAR-10's ten classes: the sign script, other pictures.
 
-    python train_feature_extraction_cifar10.py            # 50,000 + 10,000 pictures, 2 epochs
+    python train_feature_extraction_cifar10.py            # case 1: 50,000 + 10,000 pictures, 2 epochs
+    python train_feature_extraction_cifar10.py --case 3   # all layers, gently; 2 and 4 as for the signs
     python train_feature_extraction_cifar10.py --demo     # ten drawn signs, random weights, nothing downloaded
 
 CIFAR-10's animals and vehicles are much like ImageNet's, only smaller: 32x32 pixels. Validated on its 10,000 test
-pictures. Output and kept head as in `train_feature_extraction.py`.
+pictures. A frog seen in a mirror is still a frog: fine-tuning flips half of the pictures, which it must not do with
+signs. Output and kept run as in `train_feature_extraction.py`.
 """
 
 import argparse
+import pathlib
 
 import numpy as np
 
-from data import cifar10
+from data import cifar10, datasets
 from data.program import run
-from imagenet_inference import add_as_published_flag, shown
-from train_feature_extraction import add_training_flags, train_on_frozen_features
-from weights import heads
+from imagenet_inference import add_as_published_flag
+from train_feature_extraction import train_case
+from training import devices, flags, pictures
+
+SCRIPT = pathlib.Path(__file__).stem
+
+
+def load_pictures(args):
+    """(pictures, rows for training, rows for validation)."""
+    training, test = cifar10.drawn(seed=args.seed) if args.demo else cifar10.load()
+    rows = np.arange(len(training.labels) + len(test.labels))
+    return datasets.joined(training, test), rows[: len(training.labels)], rows[len(training.labels) :]
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_flags(parser, epochs=2)
+    flags.add_training_flags(parser, epochs=2)
+    flags.add_case_flags(parser)
     add_as_published_flag(parser)
-    return parser.parse_args()
+    parser.set_defaults(flip=True)
+    return flags.parse(parser, SCRIPT)
 
 
 def main():
-    args = parse_arguments()
-    training, test = cifar10.drawn(seed=args.seed) if args.demo else cifar10.load()
-    both = training._replace(
-        images=np.concatenate([training.images, test.images]), labels=np.concatenate([training.labels, test.labels])
-    )
-    rows = np.arange(len(both.labels))
-    head_file = args.head or heads.default_path("cifar10", args.demo)
-    train_on_frozen_features(args, both, rows[: len(training.labels)], rows[len(training.labels) :], head_file)
-    demo = " --demo" if args.demo else ""
-    print(f"Next: python feature_extraction.py{demo} --head {shown(head_file)} IMAGE")
+    args, folder = parse_arguments()
+    devices.find()
+    train_case(args, folder, SCRIPT, *pictures.chosen(args, load_pictures))
 
 
 if __name__ == "__main__":

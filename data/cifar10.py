@@ -30,9 +30,9 @@ def load(folder=FOLDER):
     """
     folder = pathlib.Path(folder)
     if folder.exists():
-        return _datasets(lambda name: safe_pickle.load(folder / name), folder)
+        return _datasets(lambda name: safe_pickle.load(_existing(folder / name)), folder)
     if folder.resolve() != FOLDER:
-        raise BadInput(f"{folder}: no such folder; leave the flag out to have CIFAR-10 fetched")
+        raise BadInput(f"{folder}: no such folder; expected the one that {ARCHIVE.name} unpacks to")
     return _from_archive(ARCHIVE) if ARCHIVE.exists() else _from_keras()
 
 
@@ -49,6 +49,12 @@ def drawn(per_class=30, seed=0):
         _dataset(np.concatenate(part), np.repeat(np.arange(len(DRAWN)), part.shape[1]), names, "drawn_signs.py", name)
         for part, name in ((images[:, :per_class], "ten drawn signs"), (images[:, per_class:], "ten drawn signs, test"))
     )
+
+
+def _existing(path):
+    if not path.is_file():
+        raise BadInput(f"{path}: missing; unpack {ARCHIVE.name} again, or delete the folder to have CIFAR-10 fetched")
+    return path
 
 
 def _from_archive(path):

@@ -58,6 +58,26 @@ def split(dataset, how, seed):
     return next(folds.split(rows, dataset.labels, dataset.tracks))
 
 
+def subset(dataset, rows):
+    """Only these rows, in this order."""
+    tracks = None if dataset.tracks is None else dataset.tracks[rows]
+    return dataset._replace(images=dataset.images[rows], labels=dataset.labels[rows], tracks=tracks)
+
+
+def joined(first, second):
+    """The pictures of both under the first one's name and class names, without tracks."""
+    images, labels = (np.concatenate(pair) for pair in ((first.images, second.images), (first.labels, second.labels)))
+    return first._replace(images=images, labels=labels, tracks=None)
+
+
+def few(rows, labels, count, seed):
+    """The rows of `count` pictures of each class, chosen at random; 0 means all."""
+    if not count:
+        return rows
+    rows = np.random.default_rng(seed).permutation(rows)
+    return np.concatenate([rows[labels[rows] == label][:count] for label in np.unique(labels)])
+
+
 def _one_integer_each(values, what, count, path):
     try:
         values = np.asarray(values)

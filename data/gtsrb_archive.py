@@ -1,10 +1,14 @@
-"""The official archive of the German Traffic Sign Recognition Benchmark (GTSRB), read into the arrays of `train.p`.
+"""The official archives of the German Traffic Sign Recognition Benchmark (GTSRB) as the arrays of train.p and test.p.
 
-The archive has a folder a class, 00000 to 00042. Each holds its pictures as `<track>_<frame>.ppm`, of all sizes, and
-`GT-<class>.csv`, a line a picture: its file, width, height, the sign's box in the picture, and the class. A track is
-the 30 pictures that a passing car took of one physical sign (Stallkamp et al., "Man vs. computer", 2012).
+The training archive has a folder a class, 00000 to 00042. Each holds its pictures as `<track>_<frame>.ppm`, of all
+sizes, and `GT-<class>.csv`, a line a picture: its file, width, height, the sign's box in the picture, and the class. A
+track is the 30 pictures that a passing car took of one physical sign (Stallkamp et al., "Man vs. computer", 2012).
+
+The test archive has one folder with 00000.ppm to 12629.ppm, of signs that the training pictures do not show. Their
+classes came later, in an archive of their own: GTSRB_Final_Test_GT.zip, which holds one csv of the same columns.
 """
 
+import contextlib
 import csv
 import io
 import pathlib
@@ -23,6 +27,10 @@ from data.files import BadInput, written_whole
 CLASSES = 43
 SIDE = 32  # of the pictures in the course's train.p
 INSIDE = ("GTSRB/Final_Training/Images", "Final_Training/Images", "Images", "")  # where the class folders may lie
+INSIDE_TEST = ("GTSRB/Final_Test/Images", "Final_Test/Images", "Images", "")  # where the test pictures may lie
+LABELS_INSIDE = (*INSIDE_TEST, "GTSRB/Final_Test", "GTSRB", "Final_Test")  # their classes: there, or above
+TEST_CSV = "GT-final_test.csv"  # with classes; GT-final_test.test.csv beside the pictures has none
+TEST_LABELS = "GTSRB_Final_Test_GT.zip"  # holds it
 ROI = ("Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
 
 
@@ -33,17 +41,44 @@ def read_archive(path):
     sign's box in the original, x1 y1 x2 y2; tracks (N,), class * 1000 + track. In the official order, N = 39,209.
     Nothing is unpacked to disk. Raises `BadInput` naming what is damaged or missing.
     """
+    with _opened(pathlib.Path(path)) as top:
+        folder = _folder_holding("00000/GT-00000.csv", top, INSIDE)
+        rows, tracks = [], []
+        for label in range(CLASSES):
+            for name, *row in _read_csv(folder / f"{label:05}" / f"GT-{label:05}.csv", r"(\d{5})_\d{5}\.ppm", [label]):
+                rows.append((folder / f"{label:05}" / name[0], *row))
+                tracks.append(label * 1000 + int(name[1]))
+        return _arrays(rows) | {"tracks": np.array(tracks, np.int32)}
+
+
+def read_test_archive(path):
+    """Return `path`, the official zip of test pictures or an unpacked folder of it, as `read_archive` does.
+
+    Without tracks; in the order of the csv with the classes, N = 12,630. See `find_test_labels` for where that may lie.
+    """
     path = pathlib.Path(path)
-    try:
-        if path.is_dir():
-            return _read_folders(_folder_of_classes(path))
-        with zipfile.ZipFile(path) as archive:
-            return _read_folders(_folder_of_classes(zipfile.Path(archive)))
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); expected the official archive, whole") from None
+    labels = find_test_labels(path)
+    if labels is None:
+        advice = f"put {TEST_LABELS}, or the {TEST_CSV} in it, into {path.absolute().parent}"
+        raise BadInput(f"{path}: the classes of the test pictures are missing; {advice}")
+    with _opened(labels) as top:
+        rows = _read_csv(top / TEST_CSV if labels.suffix == ".zip" else top, r"\d{5}\.ppm", range(CLASSES))
+    with _opened(path) as top:
+        folder = _folder_holding(rows[0][0][0], top, INSIDE_TEST)
+        return _arrays([(folder / name[0], *row) for name, *row in rows])
 
 
-def write_train_p(path, arrays):
+def find_test_labels(path):
+    """Return the csv with the classes of the test pictures in `path`, or the zip that holds it; None if there is none.
+
+    It may lie beside `path`, and, when `path` is a folder, in it and in the folders down to the pictures.
+    """
+    folders = [path / part for part in LABELS_INSIDE] if path.is_dir() else []
+    places = [folder / name for folder in (*folders, path.absolute().parent) for name in (TEST_CSV, TEST_LABELS)]
+    return next((place for place in places if place.is_file()), None)
+
+
+def write_pickle(path, arrays):
     """Write the dict of arrays as a pickle (protocol 4) that whatever reads the course's train.p reads, too."""
     with written_whole(path) as temporary, open(temporary, "wb") as file:
         pickle.dump(arrays, file, protocol=4)
@@ -62,44 +97,58 @@ def shrunk(picture):
     return np.floor(scaled + 0.5).astype(np.uint8)
 
 
-def _folder_of_classes(top):
-    """Return the folder under `top` (a `pathlib.Path` or `zipfile.Path`) that holds 00000 to 00042."""
-    for inside in INSIDE:
-        folder = top / inside if inside else top
-        if (folder / "00000" / "GT-00000.csv").is_file():
+@contextlib.contextmanager
+def _opened(path):
+    """Give a folder as it is, a zip as a `zipfile.Path`; what fails inside is told as a damaged archive."""
+    try:
+        if path.suffix == ".csv" or path.is_dir():
+            yield path
+        else:
+            with zipfile.ZipFile(path) as archive:
+                yield zipfile.Path(archive)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        raise BadInput(f"{path}: cannot be read ({error}); expected the official archive, whole") from None
+
+
+def _folder_holding(name, top, inside):
+    """Return the first of the folders `inside` `top` (a `pathlib.Path` or `zipfile.Path`) that holds the file."""
+    for folder in (top / part if part else top for part in inside):
+        if (folder / name).is_file():
             return folder
-    raise BadInput(f"{top}: no 00000/GT-00000.csv inside; expected the official training archive, zip or unpacked")
+    raise BadInput(f"{top}: no {name} inside; expected the official archive, zip or unpacked")
 
 
-def _read_folders(folder):
-    rows = [row for label in range(CLASSES) for row in _read_csv(folder / f"{label:05}" / f"GT-{label:05}.csv", label)]
+def _arrays(rows):
+    """Return the dict of arrays for rows of (path of the picture, label, (width, height), box)."""
     features = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
     # disable=None: no bar where stderr is not a terminal
-    for feature, (path, _, size, _, _) in zip(features, tqdm(rows, "Reading signs", unit="picture", disable=None)):
+    for feature, (path, _, size, _) in zip(features, tqdm(rows, "Reading signs", unit="picture", disable=None)):
         feature[:] = shrunk(_read_picture(path, size))
-    _, labels, sizes, coords, tracks = zip(*rows)
+    _, labels, sizes, coords = zip(*rows)
     # The smallest type that holds every value: bytes for the official pictures, of which the largest is 243x225.
     small = {key: np.array(values) for key, values in (("labels", labels), ("sizes", sizes), ("coords", coords))}
-    small = {key: values.astype(np.min_scalar_type(values.max())) for key, values in small.items()}
-    return {"features": features, **small, "tracks": np.array(tracks, np.int32)}
+    return {"features": features} | {key: part.astype(np.min_scalar_type(part.max())) for key, part in small.items()}
 
 
-def _read_csv(path, label):
-    """Return the rows of one class: (path of the picture, label, (width, height), box, class * 1000 + track)."""
+def _read_csv(path, names, labels):
+    """Return the rows of a csv: (match of the file's name with the pattern `names`, label, (width, height), box)."""
     if not path.is_file():
-        raise BadInput(f"{path}: missing; expected all {CLASSES} classes of the official archive")
+        raise BadInput(f"{path}: missing; expected the official archive, whole")
     rows = []
     try:
         for line in csv.DictReader(io.StringIO(path.read_bytes().decode("ascii")), delimiter=";"):
             # Only a plain name of a picture: a file from elsewhere must not point out of its folder.
-            track = re.fullmatch(r"(\d{5})_\d{5}\.ppm", line["Filename"])[1]
-            if int(line["ClassId"]) != label:
+            name, label = re.fullmatch(names, line["Filename"]), int(line["ClassId"])
+            if name is None or label not in labels:
                 raise ValueError
             size, box = (int(line["Width"]), int(line["Height"])), tuple(int(line[key]) for key in ROI)
-            rows.append((path.parent / line["Filename"], label, size, box, label * 1000 + int(track)))
+            rows.append((name, label, size, box))
     except (ValueError, TypeError, KeyError, csv.Error):
         expected = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
-        raise BadInput(f"{path}: line {len(rows) + 2} is damaged; expected {expected} of class {label}") from None
+        classes = f"of class {labels[0]}" if len(labels) == 1 else f"with classes below {CLASSES}"
+        raise BadInput(f"{path}: line {len(rows) + 2} is damaged; expected {expected} {classes}") from None
+    if not rows:
+        raise BadInput(f"{path}: names no pictures; expected the official file, whole")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Single pictures: any file that Pillow reads becomes RGB, and the photos that the walk through the scripts uses."""
+"""Pictures: any file that Pillow reads becomes RGB of the size that a network takes; the photos of the walk."""
 
 import importlib.util
 import pathlib
@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from data.fetching import fetch
 from data.files import DATA_DIR, BadInput
 
+SHORTER_SIDE = 256  # pixels; ImageNet's pictures were scaled to this before the centre was cut out
 COURSE = "https://raw.githubusercontent.com/udacity/CarND-Alexnet-Feature-Extraction/master/"
 PHOTOS = {  # file: SHA-256
     "poodle.png": "c7c6de6cbc4d237a2e4f5cdcab78e01bf68a4a3ff653862ab05def0c7d1a3aa9",
@@ -20,6 +21,31 @@ SIGNS = {
     "construction.jpg": "dd932886d8fb55dd521c9e2dca6905268b910a784b986696052560e287d0fb7f",
     "stop.jpg": "ca7c0857c5047dc992c76e80f0e83092a93702dbc08613b304c4e24416dda0aa",
 }
+
+
+def read_all(paths, size, crop):
+    """Read picture files as uint8 (N, size, size, 3): their centres (`crop`), or whole, squeezed into the square."""
+    cut = centre_crop if crop else whole
+    return np.stack([cut(read(path), size) for path in paths])
+
+
+def centre_crop(photo, size):
+    """uint8 (height, width, 3) -> (size, size, 3): the shorter side scaled to 256, the centre cut out.
+
+    A photo that fits between `size` and 256, as the course's of 227x227 do, was cut out already: its centre, unscaled.
+    A `size` above 256 takes the place of 256.
+    """
+    shorter, longer = min(photo.shape[:2]), max(photo.shape[:2])
+    scale = 1 if size <= shorter and longer <= SHORTER_SIDE else max(SHORTER_SIDE, size) / shorter
+    side = round(size / scale)  # pixels of the photo that become `size` pixels
+    top, left = ((length - side) // 2 for length in photo.shape[:2])
+    box = (left, top, left + side, top + side)
+    return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def whole(photo, size):
+    """uint8 (height, width, 3) -> (size, size, 3): the whole picture, resized; its proportions are not kept."""
+    return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def read(file, name=None):
@@ -72,10 +98,10 @@ def _rgb(image):
     """Return a Pillow picture of any mode as uint8 (H, W, 3)."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # grey; Pillow's own conversion would clip it
         return np.repeat(_eight_bits(np.asarray(image))[:, :, None], 3, axis=2)
+    if not image.has_transparency_data:
+        return np.array(image.convert("RGB"))  # half the time of the way below
     rgba = np.asarray(image.convert("RGBA"))
     rgb, alpha = rgba[:, :, :3], rgba[:, :, 3:]
-    if (alpha == 255).all():
-        return rgb.copy()
     on_white = rgb * (alpha / np.float32(255)) + (255 - alpha)
     return np.rint(on_white).astype(np.uint8)
 

@@ -15,6 +15,8 @@ import numpy as np
 from data import pickled_arrays
 from data.files import BadInput
 
+ADVICE = "delete it, and fetch or make it again"
+
 
 def load(path_or_file, name=None):
     """Return what the pickle holds: dict, list, tuple, set, numbers, str, bytes, None, numpy arrays and scalars.
@@ -43,14 +45,14 @@ def load_npy(path):
             start = file.tell()
             missing = math.prod(shape) * dtype.itemsize - (file.seek(0, 2) - start)
             if missing > 0:  # asked before numpy reserves memory for all
-                raise BadInput(f"{path}: is cut off, {missing:,} bytes are missing; fetch it again")
+                raise BadInput(f"{path}: is cut off, {missing:,} bytes are missing; {ADVICE}")
             file.seek(0)
             return np.lib.format.read_array(file, allow_pickle=False)
         except BadInput:
             raise
         except Exception as error:  # a crafted header can raise nearly anything
             reason = pickled_arrays.short(error)
-            raise BadInput(f"{path}: is not a .npy file that can be read ({reason}); fetch it again") from None
+            raise BadInput(f"{path}: is not a .npy file that can be read ({reason}); {ADVICE}") from None
 
 
 @contextlib.contextmanager
@@ -70,7 +72,7 @@ def _unpickled(file, name):
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = f" ({pickled_arrays.short(error)})" if isinstance(error, pickle.UnpicklingError) else ""
-        raise BadInput(f"{name}: is cut off, damaged or no pickle of plain values{reason}; fetch it again") from None
+        raise BadInput(f"{name}: is cut off, damaged or no pickle of plain values{reason}; {ADVICE}") from None
 
 
 class _Unpickler(pickle._Unpickler):

@@ -1,7 +1,7 @@
-"""German traffic signs: the course's `train.p`, the same from the official archive, or drawn ones.
+"""German traffic signs: the course's `train.p` and `test.p`, the same from the official archives, or drawn ones.
 
 `train.p` is a pickled dict: `features` uint8 (N, 32, 32, 3) RGB, `labels` (N,) 0-42, `sizes` (N, 2) and `coords` (N, 4)
-of the pictures before they were shrunk. N = 39,209.
+of the pictures before they were shrunk. N = 39,209. `test.p` is the same for the 12,630 test pictures.
 """
 
 import csv
@@ -15,13 +15,18 @@ from data import drawn_signs, safe_pickle
 from data.datasets import Dataset, check
 from data.fetching import fetch
 from data.files import DATA_DIR, BadInput
-from data.gtsrb_archive import read_archive, write_train_p
+from data.gtsrb_archive import TEST_LABELS, find_test_labels, read_archive, read_test_archive, write_pickle
 
 TRAIN_FILE = DATA_DIR / "train.p"
 COURSE = "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580a829f_train/train.p"
 ARCHIVE = DATA_DIR / "GTSRB_Final_Training_Images.zip"
-OFFICIAL = f"https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/{ARCHIVE.name}"  # 263 MB
+OFFICIAL = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"  # the training archive: 263 MB
 UNPACKED = [DATA_DIR / "GTSRB_Final_Training_Images", DATA_DIR / "GTSRB"]
+
+TEST_FILE = DATA_DIR / "test.p"
+TEST_ARCHIVE = DATA_DIR / "GTSRB_Final_Test_Images.zip"
+TEST_UNPACKED = DATA_DIR / "GTSRB" / "Final_Test" / "Images"
+MD5 = {TEST_ARCHIVE.name: "c7e4e6327067d32654124b0fe9e82185", TEST_LABELS: "fe31e9c9270bbcd7b84b7f21a9d9d9e5"}
 
 # Tracks a class in the full file: 30 pictures each, but 29 in track 19 of class 33.
 TRACKS = [7, 74, 75, 47, 66, 62, 14, 48, 47, 49, 67, 44, 70, 72, 26, 21, 14, 37, 40, 7, 12, 11,
@@ -47,9 +52,24 @@ def load(path=TRAIN_FILE):
         if path.resolve() != TRAIN_FILE:
             raise BadInput(f"{path}: no such file; leave the flag out to have {TRAIN_FILE} fetched")
         return _made()
-    if path.is_dir() or path.suffix == ".zip" or zipfile.is_zipfile(path):
-        return _dataset(read_archive(path), path)
-    return _dataset(safe_pickle.load(path), path)
+    return _dataset(read_archive(path) if _is_archive(path) else safe_pickle.load(path), path)
+
+
+def load_test(path=TEST_FILE):
+    """Return the official test set as a `Dataset` without tracks: other signs than those of the training pictures.
+
+    path: a pickle like test.p, the official zip, or an unpacked folder of it; beside those, or in the folder, the file
+    with the classes (`gtsrb_archive.find_test_labels`). Only `data/test.p` itself is made when absent, from the
+    official archives; those that data/ lacks are fetched. Raises `BadInput`.
+    """
+    path = pathlib.Path(path)
+    if path.exists():
+        arrays = read_test_archive(path) if _is_archive(path) else safe_pickle.load(path)
+    elif path.resolve() == TEST_FILE:
+        arrays = _made_test()
+    else:
+        raise BadInput(f"{path}: no such file; give a test.p, or the official test pictures, as a zip or unpacked")
+    return _dataset(arrays, path)._replace(tracks=None, name="German traffic signs, test")
 
 
 def drawn(per_class=30, seed=0):
@@ -100,11 +120,27 @@ def _made():
             for file in TRAIN_FILE, TRAIN_FILE.with_name(f"{TRAIN_FILE.name}.sha256"):  # fetch's record of it
                 file.unlink(missing_ok=True)
             print(f"{error}; trying the official archive", file=sys.stderr)
-        fetch([OFFICIAL], ARCHIVE)
+        fetch([OFFICIAL + ARCHIVE.name], ARCHIVE)
         archive = ARCHIVE
     arrays = read_archive(archive)
-    write_train_p(TRAIN_FILE, arrays)
+    write_pickle(TRAIN_FILE, arrays)
     return _dataset(arrays, TRAIN_FILE)
+
+
+def _made_test():
+    """Make data/test.p, and return its arrays."""
+    place = TEST_FILE.parent if TEST_UNPACKED.is_dir() else TEST_ARCHIVE
+    if place == TEST_ARCHIVE:
+        fetch([OFFICIAL + TEST_ARCHIVE.name], TEST_ARCHIVE, md5=MD5[TEST_ARCHIVE.name])
+    if find_test_labels(place) is None:
+        fetch([OFFICIAL + TEST_LABELS], TEST_FILE.parent / TEST_LABELS, md5=MD5[TEST_LABELS])
+    arrays = read_test_archive(place)
+    write_pickle(TEST_FILE, arrays)
+    return arrays
+
+
+def _is_archive(path):
+    return path.is_dir() or path.suffix == ".zip" or zipfile.is_zipfile(path)
 
 
 def _dataset(arrays, path):

@@ -5,6 +5,8 @@
 
 What is compared runs in turn in one process, batch by batch, so that whatever else the machine does falls on all alike;
 a number is the median of the rounds. Weights and pictures are random: speed does not depend on them.
+
+Output: the machine and a Markdown table, printed at the end in one piece.
 """
 
 import argparse
@@ -25,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from other_alexnets import course_graph, onnx_graph
 
+from data.program import start_tensorflow
 from weights import cards, reading
 
 BATCH = 128
@@ -45,6 +48,19 @@ network = AlexNet(weights)
 network.activations(np.zeros((1, 227, 227, 3), np.uint8)).numpy()
 print(time.perf_counter() - start)
 """
+# Runs a script and adds a line with its own peak of memory in GB. The parent cannot ask the system for it: Linux hands
+# the parent's peak on to its children, over fork and exec (getrusage(2), ru_maxrss); VmHWM starts anew.
+WITH_PEAK = """
+import pathlib, resource, runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+status = pathlib.Path("/proc/self/status")
+if status.exists():
+    kilobytes = int(status.read_text().split("VmHWM:")[1].split()[0]) * 1.024
+else:
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1000 if sys.platform == "darwin" else 1)
+print("Peak memory:", kilobytes / 1e6)
+"""
 
 
 def measure(functions, rounds=7):
@@ -59,16 +75,16 @@ def measure(functions, rounds=7):
     return {name: float(np.median(values[1:])) for name, values in seconds.items()}
 
 
-def progress(text):
-    print(f"\r{text:<100}", end="\r", file=sys.stderr, flush=True)
+def progress(text=""):
+    if sys.stderr.isatty():
+        print(f"\r{text:<100}", end="\r", file=sys.stderr, flush=True)
 
 
-def print_speeds(title, seconds, pictures):
-    """One line a way of computing; the first is what the others are compared with."""
-    print(f"\n{title}", flush=True)
+def add_speeds(table, title, seconds, pictures):
+    """A row for each way of computing; the first is what the others are compared with."""
     first = next(iter(seconds.values()))
     for name, each in seconds.items():
-        print(f"  {name:<52}{pictures / each:8.1f} pictures/s{first / each:8.2f} x", flush=True)
+        table.append((f"{title}: {name}", f"{pictures / each:.1f} pictures/s", f"{first / each:.2f} x"))
 
 
 def random_pictures(count, side):
@@ -85,7 +101,7 @@ def operations(network, layer):
             return int(total)
 
 
-def alexnet_part(results):
+def alexnet_part(table, results):
     import tensorflow as tf
 
     from alexnet import AlexNet
@@ -107,18 +123,18 @@ def alexnet_part(results):
     cubes = {name: tf.cast(tf.random.normal((CUBE, CUBE)), name) for name in networks}
     products = {f"product {name}": lambda cube=cube: tf.matmul(cube, cube).numpy() for name, cube in cubes.items()}
     seconds = measure(functions | products)
-    print_speeds("AlexNet, 32x32 signs -> fc7", {name: seconds[name] for name in functions}, BATCH)
+    add_speeds(table, "AlexNet, 32x32 signs to fc7", {name: seconds[name] for name in functions}, BATCH)
     work = operations(networks["float32"], "fc7")
-    print(f"\nThe limit: a product of {CUBE} x {CUBE} matrices. To fc7 AlexNet takes {work / 1e9:.2f} GFLOP a picture")
     for name in networks:
         limit = 2 * CUBE**3 / seconds[f"product {name}"]
         share = work * BATCH / seconds[f"fast_alexnet.py, {name}"] / limit
-        print(f"  {name:<52}{limit / 1e9:8.0f} GFLOP/s   fast_alexnet.py: {share:.2f} of it")
-    print("  (the fused first layer does with 0.2 GFLOP less, so the share can exceed 1)", flush=True)
+        # The fused first layer of fast_alexnet.py does with 0.2 GFLOP less, so the share can exceed 1.
+        what = f"the limit: product of {CUBE} x {CUBE} matrices, {name}; a picture takes {work / 1e9:.2f} GFLOP"
+        table.append((what, f"{limit / 1e9:.0f} GFLOP/s", f"fast_alexnet.py: {share:.2f} of it"))
     results["course"] = BATCH / seconds["the course's graph, float32"]
 
 
-def googlenet_part(_):
+def googlenet_part(table, _):
     import tensorflow as tf
 
     from fast_alexnet import frozen
@@ -132,10 +148,10 @@ def googlenet_part(_):
         fast = frozen(network, pictures.shape[1:], "pool5")
         functions[f"googlenet.py, {dtype.name}"] = lambda n=network: n.activations(pictures, layer="pool5").numpy()
         functions[f"by fast_alexnet.frozen, {dtype.name}"] = lambda fast=fast: fast(pictures)
-    print_speeds("GoogLeNet, 224x224 -> pool5", measure(functions, rounds=5), len(pictures))
+    add_speeds(table, "GoogLeNet, 224x224 to pool5", measure(functions, rounds=5), len(pictures))
 
 
-def vgg_part(_):
+def vgg_part(table, _):
     import tensorflow as tf
 
     from weights import keras_networks
@@ -145,61 +161,68 @@ def vgg_part(_):
     for dtype in (tf.float32, tf.bfloat16):
         network = keras_networks.load(cards.VGG, "random", top=False, dtype=dtype)
         functions[f"keras.applications, {dtype.name}"] = lambda n=network: n.activations(pictures, "avg_pool").numpy()
-    print_speeds("VGG16, 224x224 -> avg_pool", measure(functions, rounds=5), len(pictures))
+    add_speeds(table, "VGG16, 224x224 to avg_pool", measure(functions, rounds=5), len(pictures))
 
 
 def run_script(*arguments):
-    """Run Python in the repository. Returns (output, seconds, peak resident memory in GB)."""
+    """Run Python in the repository. Returns (output, seconds); what it writes to stderr is shown when it fails."""
     progress(" ".join(arguments)[:60].replace("\n", " "))
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"\nexit status {os.waitstatus_to_exitcode(status)}: {' '.join(arguments)}")
-    return output, time.perf_counter() - start, usage.ru_maxrss / 1e6
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{done.stderr}\nexit status {done.returncode}: {' '.join(arguments)}")
+    return done.stdout, time.perf_counter() - start
 
 
-def training_part(results):
+def training_part(table, results):
     """train_feature_extraction.py on one sign in 15, its parts that grow with the pictures multiplied by 15."""
-    print(f"\nA training of {EPOCHS} epochs on {SIGNS:,} signs, from {SIGNS // FEWER:,} of them")
     imported = run_script("-c", "import tensorflow")[1]
+    title = f"training of {EPOCHS} epochs on {SIGNS:,} signs (extrapolated from {SIGNS // FEWER:,})"
     with tempfile.TemporaryDirectory() as folder:
-        for times in (1, 2):
-            file, count = f"{folder}/{times}.p", times * (SIGNS // FEWER)
-            with open(file, "wb") as opened:  # like the course's train.p
-                sides, labels = np.full((count, 2), 32), (np.arange(count) % 43).astype(np.uint8)
-                signs = {"features": random_pictures(count, 32), "labels": labels, "sizes": sides}
-                pickle.dump(signs | {"coords": np.tile(sides, 2)}, opened, protocol=2)
-            for which in ("first run", "second run") if times == 1 else ("each picture twice",):
-                output, seconds, memory = run_script(
-                    "train_feature_extraction.py", "--training_file", file, "--split", "random", "--weights", "random",
-                    "--cache", f"{folder}/cache", "--head", f"{folder}/head.npz", "--epochs", str(EPOCHS),
-                )  # fmt: skip
-                growing = float(re.search(r"in ([\d.]+) seconds", output)[1])
-                growing += sum(float(each) for each in re.findall(r"^Time: ([\d.]+)", output, re.MULTILINE))
-                whole = seconds - imported + (FEWER - 1) * growing
-                if times == 1:
-                    print(f"  {which + ', beyond importing TensorFlow':<52}{whole:8.1f} s", flush=True)
-                print(f"  {which + ', peak memory as measured':<52}{memory:8.2f} GB", flush=True)
-                results.setdefault("whole", whole)
+        for which, times in ("first run", 1), ("second run", 1), ("each picture twice", 2):
+            file = pathlib.Path(f"{folder}/{times}.p")
+            if not file.exists():
+                write_signs(file, times * (SIGNS // FEWER))
+            output, seconds = run_script(
+                "-c", WITH_PEAK, "train_feature_extraction.py", "--training_file", str(file), "--split", "random",
+                "--weights", "random", "--cache", f"{folder}/cache", "--head", f"{folder}/head.npz",
+                "--epochs", str(EPOCHS),
+            )  # fmt: skip
+            growing = float(re.search(r"in ([\d.]+) seconds", output)[1])
+            growing += sum(float(each) for each in re.findall(r"^Time: ([\d.]+)", output, re.MULTILINE))
+            whole = seconds - imported + (FEWER - 1) * growing
+            peak = float(re.search(r"^Peak memory: ([\d.]+)", output, re.MULTILINE)[1])
+            if times == 1:
+                table.append((f"{title}, {which}, beyond importing TensorFlow", f"{whole:.1f} s", ""))
+            results.setdefault("whole", whole)
+            ratio = f"{peak / results.setdefault('peak', peak):.2f} x"
+            table.append((f"peak memory of that training, {which}, as measured", f"{peak:.2f} GB", ratio))
     if "course" in results:
         course = EPOCHS * SIGNS / results["course"]  # each epoch pushes all pictures through all layers
-        print(f"  {'course way, extrapolated':<52}{course:8.1f} s, {course / results['whole']:.1f} x our first run")
+        ratio = f"{course / results['whole']:.1f} x the first run"
+        table.append(("the course's way, extrapolated", f"{course:.1f} s", ratio))
 
 
-def start_part(_):
+def write_signs(path, count):
+    """Random pictures in a file like the course's train.p."""
+    sides, labels = np.full((count, 2), 32), (np.arange(count) % 43).astype(np.uint8)
+    signs = {"features": random_pictures(count, 32), "labels": labels, "sizes": sides}
+    with open(path, "wb") as file:
+        pickle.dump(signs | {"coords": np.tile(sides, 2)}, file, protocol=2)
+
+
+def start_part(table, _):
     seconds = np.median([float(run_script("-c", FIRST_PREDICTION)[0]) for _ in range(3)])
-    print(f"\nFirst prediction of AlexNet, TensorFlow imported, weights read{seconds:8.2f} s", flush=True)
+    table.append(("first prediction of AlexNet, TensorFlow imported, weights read", f"{seconds:.2f} s", ""))
 
 
-def print_machine():
+def machine():
+    """The machine in words."""
     import tensorflow as tf
 
     info = pathlib.Path("/proc/cpuinfo")  # Linux
     cpu = re.search(r"model name\s*: (.*)", info.read_text())[1] if info.exists() else platform.processor()
-    print(f"{cpu}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, Python {platform.python_version()}")
-    print(f"load at the start {os.getloadavg()[0]:.1f} (other programs at work slow all down)", flush=True)
+    return f"{cpu}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, Python {platform.python_version()}"
 
 
 PARTS = dict(alexnet=alexnet_part, googlenet=googlenet_part, vgg=vgg_part, training=training_part, start=start_part)
@@ -209,11 +232,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="to measure again what changed")
     args = parser.parse_args()
-    print_machine()
-    results = {}
+    load = os.getloadavg()[0]
+    start_tensorflow()
+    table, results = [], {}
     for part in args.only:
-        PARTS[part](results)
-    print(f"\nload at the end {os.getloadavg()[0]:.1f}")
+        PARTS[part](table, results)
+    progress()
+    print(f"{machine()}; load before {load:.1f} (other programs at work slow all down)\n")
+    print("| what | measured | compared |\n|---|---|---|")
+    for row in table:
+        print(f"| {' | '.join(row)} |")
 
 
 if __name__ == "__main__":

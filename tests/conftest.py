@@ -2,12 +2,15 @@
 
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from data.files import BadInput
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # real files that are not part of the project; tests that need them skip without
@@ -16,6 +19,26 @@ ALEXNET_SHAPES = {  # written out again, not imported: the tests must not agree 
     "conv1": (11, 11, 3, 96), "conv2": (5, 5, 48, 256), "conv3": (3, 3, 256, 384), "conv4": (3, 3, 192, 384),
     "conv5": (3, 3, 192, 256), "fc6": (9216, 4096), "fc7": (4096, 4096), "fc8": (4096, 1000),
 }  # fmt: skip
+
+
+def in_one_line(function, *arguments, **settings):
+    """The message of the `BadInput` that the call raises."""
+    with pytest.raises(BadInput) as told:
+        function(*arguments, **settings)
+    assert "\n" not in str(told.value)
+    return str(told.value)
+
+
+def python2_dumps(content):
+    """`content` pickled as Python 2 did; skips the test where the writer is not at hand."""
+    if not (SHARED / "python2_pickle.py").exists():
+        pytest.skip("the Python 2 pickler is not here")
+    sys.path.insert(0, str(SHARED))
+    try:
+        import python2_pickle
+    finally:
+        sys.path.remove(str(SHARED))
+    return python2_pickle.dumps(content)
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,15 @@
 """data/cifar10.py: the official batches from a folder, a tar.gz or Keras; ten drawn signs in their place."""
 
 import io
-import pathlib
 import pickle
-import sys
 import tarfile
 
 import numpy as np
 import pytest
+from conftest import in_one_line, python2_dumps
 
 from data import cifar10, traffic_signs
-from data.files import BadInput
 
-SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 NAMES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
 
 
@@ -33,17 +30,6 @@ def written(folder, files, dumps=pickle.dumps):
     return folder
 
 
-def python2_dumps(content):
-    if not SHARED.exists():
-        pytest.skip("the Python 2 pickler is not here")
-    sys.path.insert(0, str(SHARED))
-    try:
-        import python2_pickle
-    finally:
-        sys.path.remove(str(SHARED))
-    return python2_pickle.dumps(content)
-
-
 def is_as_written(train, test, files):
     assert train.images.shape == (15, 32, 32, 3) and test.images.shape == (3, 32, 32, 3)
     first, last = files["data_batch_1"][b"data"][0], files["data_batch_5"][b"data"][2]
@@ -54,13 +40,6 @@ def is_as_written(train, test, files):
     assert test.labels.tolist() == files["test_batch"][b"labels"]
     assert train.images.dtype == np.uint8 and train.labels.dtype == np.int64 and train.images.flags.c_contiguous
     assert train.class_names == [name.decode() for name in NAMES] and train.tracks is None
-
-
-def in_one_line(function, *arguments):
-    with pytest.raises(BadInput) as told:
-        function(*arguments)
-    assert "\n" not in str(told.value)
-    return str(told.value)
 
 
 @pytest.mark.parametrize("dumps", [pickle.dumps, python2_dumps], ids=["Python 3", "Python 2"])
@@ -133,7 +112,7 @@ def test_keras(empty_data, monkeypatch, capsys):
     ("data_batch_2", {b"data": np.zeros((3, 3072), np.uint8), b"labels": [1, 2, 10]}, "expected 0 to 9"),
     ("data_batch_2", {b"data": np.zeros((3, 3072), np.uint8), b"labels": [[1], [2, 3], 4]}, "data_batch_2"),
     ("data_batch_2", [1], "no data and labels"),
-    ("test_batch", None, "test_batch"),
+    ("test_batch", None, "test_batch: missing; unpack cifar-10-python.tar.gz"),
 ])  # fmt: skip
 def test_wrong_batches(tmp_path, name, content, said):
     folder = written(tmp_path / "batches", official() | {name: content})

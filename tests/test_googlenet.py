@@ -10,8 +10,8 @@ from PIL import Image
 
 import googlenet
 from caffe_classes import class_names
+from data import images
 from data.files import BadInput
-from imagenet_inference import centre_crop
 from weights import cards, reading
 
 REAL_WEIGHTS = SHARED / "weights" / "bvlc_googlenet.npz"
@@ -154,7 +154,7 @@ def test_real_weights_on_real_photos():
     ids = [line.split()[0] for line in (SHARED / "facts" / "synset_words.txt").read_text().splitlines()]
     paths = sorted(PHOTOS.glob("*.JPEG"))
     truth = np.array([ids.index(path.name.split("_")[0]) for path in paths])
-    photos = np.stack([centre_crop(read_photo(path), 224) for path in paths])
+    photos = np.stack([images.centre_crop(read_photo(path), 224) for path in paths])
     order = np.argsort(-network.activations(photos).numpy(), axis=1)
     assert len(paths) == 30
     assert (order[:, 0] == truth).sum() >= 24

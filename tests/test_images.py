@@ -171,6 +171,36 @@ def test_large_pictures_give_no_warning(tmp_path, monkeypatch, recwarn):
     assert not recwarn
 
 
+def test_whole_and_centre(tmp_path):
+    """A wide picture with red, green and blue thirds: squeezed it keeps all of them, its centre is green."""
+    thirds = np.repeat(np.eye(3, dtype=np.uint8) * 255, 300, axis=0)[None].repeat(300, axis=0)  # 300 x 900
+    paths = [saved(tmp_path / "wide.png", thirds), saved(tmp_path / "high.png", thirds.swapaxes(0, 1))]
+    squeezed, cut = images.read_all(paths, 60, crop=False), images.read_all(paths, 60, crop=True)
+    assert squeezed.shape == cut.shape == (2, 60, 60, 3) and squeezed.dtype == cut.dtype == np.uint8
+    assert (cut == [0, 255, 0]).all()
+    np.testing.assert_array_equal(squeezed[0], squeezed[1].swapaxes(0, 1))
+    np.testing.assert_array_equal(squeezed[0, 5, [5, 30, 55]], np.eye(3) * 255)
+
+
+def test_centre_crop_scales_the_shorter_side_to_256():
+    """Each pixel holds its own place: the borders of what is cut out can be read off."""
+    rows, columns = np.mgrid[:128, :200].astype(np.uint8)
+    cut = images.centre_crop(np.stack([rows, columns, rows], axis=2), 224)  # 112 pixels, doubled
+    assert np.abs(cut[[0, -1], [0, -1], 0].astype(int) - [8, 119]).max() <= 1
+    assert np.abs(cut[[0, -1], [0, -1], 1].astype(int) - [44, 155]).max() <= 1
+
+
+@pytest.mark.parametrize("height, width, size", [(1, 1, 227), (1, 900, 227), (227, 227, 227), (240, 256, 227),
+                                                 (300, 200, 299), (256, 256, 299), (31, 7, 600)])  # fmt: skip
+def test_centre_crop_of_any_shape(height, width, size):
+    photo = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    cut = images.centre_crop(photo, size)
+    assert cut.shape == (size, size, 3)
+    if size <= min(height, width) and max(height, width) <= 256:
+        top, left = (height - size) // 2, (width - size) // 2
+        np.testing.assert_array_equal(cut, photo[top : top + size, left : left + size])
+
+
 def test_course_pictures_are_fetched_once(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "DATA_DIR", tmp_path)
     fetched = []

@@ -3,18 +3,15 @@
 import collections
 import io
 import os
-import pathlib
 import pickle
 import struct
 
 import numpy as np
 import pytest
+from conftest import SHARED, python2_dumps
 
 from data import safe_pickle
 from data.files import BadInput
-
-SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
-needs_python2 = pytest.mark.skipif(not (SHARED / "python2_pickle.py").exists(), reason="no Python 2 writer")
 
 RNG = np.random.default_rng(0)
 ARRAY = RNG.standard_normal((3, 4, 5)).astype(np.float32)
@@ -69,13 +66,9 @@ def test_names_of_numpy_1(protocol):
     same(loaded(pickled), ARRAY)
 
 
-@needs_python2
-def test_python_2(monkeypatch):
-    monkeypatch.syspath_prepend(str(SHARED))
-    import python2_pickle
-
+def test_python_2():
     written = {"features": ARRAY, "labels": [1, 2], "names": [b"caf\xe9", "stop"], 3: {"deep": np.float32(2)}}
-    same(loaded(python2_pickle.dumps(written)), written | {"names": [b"caf\xe9", b"stop"]})
+    same(loaded(python2_dumps(written)), written | {"names": [b"caf\xe9", b"stop"]})
 
 
 class Evil:

@@ -1,20 +1,18 @@
 """data/traffic_signs.py, data/gtsrb_archive.py, data/datasets.py: signs from a pickle, the archive, or drawn."""
 
 import io
-import pathlib
 import pickle
-import sys
 import zipfile
 
 import numpy as np
 import pytest
+from conftest import SHARED, in_one_line, python2_dumps
 from PIL import Image
 
 from data import gtsrb_archive, traffic_signs
 from data.datasets import Dataset, check
 from data.files import BadInput
 
-SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 needs_signs = pytest.mark.skipif(not (SHARED / "data/gtsrb_train.npz").exists(), reason="the real signs are not here")
 RNG = np.random.default_rng(0)
 
@@ -35,37 +33,18 @@ def real():
         return {key: npz[key] for key in npz}
 
 
-def dumped(path, content, dump=pickle.dump):
-    with open(path, "wb") as file:
-        dump(content, file)
+def dumped(path, content, dumps=pickle.dumps):
+    path.write_bytes(dumps(content))
     return path
-
-
-def in_one_line(function, *arguments):
-    with pytest.raises(BadInput) as told:
-        function(*arguments)
-    assert "\n" not in str(told.value)
-    return str(told.value)
 
 
 # The pickle
 
 
-def python2_dump(content, file):
-    if not SHARED.exists():
-        pytest.skip("the Python 2 pickler is not here")
-    sys.path.insert(0, str(SHARED))
-    try:
-        import python2_pickle
-    finally:
-        sys.path.remove(str(SHARED))
-    python2_pickle.dump(content, file)
-
-
-@pytest.mark.parametrize("dump", [pickle.dump, python2_dump], ids=["Python 3", "Python 2"])
-def test_train_p(tmp_path, dump):
+@pytest.mark.parametrize("dumps", [pickle.dumps, python2_dumps], ids=["Python 3", "Python 2"])
+def test_train_p(tmp_path, dumps):
     content = signs()
-    loaded = traffic_signs.load(dumped(tmp_path / "train.p", content, dump))
+    loaded = traffic_signs.load(dumped(tmp_path / "train.p", content, dumps))
     np.testing.assert_array_equal(loaded.images, content["features"])
     np.testing.assert_array_equal(loaded.labels, content["labels"])
     assert loaded.images.dtype == np.uint8 and loaded.labels.dtype == np.int64
@@ -192,7 +171,7 @@ def test_archive_zip_and_folders_give_the_same(tmp_path):
         for key in arrays:
             np.testing.assert_array_equal(arrays[key], again[key])
 
-    gtsrb_archive.write_train_p(tmp_path / "train.p", arrays)
+    gtsrb_archive.write_pickle(tmp_path / "train.p", arrays)
     with open(tmp_path / "train.p", "rb") as file:
         plain = pickle.load(file)
     assert list(plain) == ["features", "labels", "sizes", "coords", "tracks"]
@@ -261,6 +240,9 @@ def empty_data(tmp_path, monkeypatch):
     monkeypatch.setattr(traffic_signs, "TRAIN_FILE", tmp_path / "train.p")
     monkeypatch.setattr(traffic_signs, "ARCHIVE", tmp_path / "signs.zip")
     monkeypatch.setattr(traffic_signs, "UNPACKED", [tmp_path / "GTSRB"])
+    monkeypatch.setattr(traffic_signs, "TEST_FILE", tmp_path / "test.p")
+    monkeypatch.setattr(traffic_signs, "TEST_ARCHIVE", tmp_path / "GTSRB_Final_Test_Images.zip")
+    monkeypatch.setattr(traffic_signs, "TEST_UNPACKED", tmp_path / "GTSRB/Final_Test/Images")
     return tmp_path
 
 
@@ -268,7 +250,9 @@ def fake_fetch(monkeypatch, **answers):
     """What each address gives, by the name of the file; without an answer the network is down."""
     asked = []
 
-    def fetch(urls, path):
+    def fetch(urls, path, md5=None):
+        if path.exists():
+            return
         asked.append(path.name)
         if path.stem not in answers:
             raise BadInput(f"{path}: could not be fetched")
@@ -310,6 +294,150 @@ def test_no_network_leaves_nothing_behind(empty_data, monkeypatch):
     assert list(empty_data.iterdir()) == []
 
 
+# The official test set
+
+TEST_LABELS = [16, 1, 38, 0, 42]
+
+
+def official_test_set(change=lambda name, data: data):
+    """Both official archives of the test set in small: {name: bytes} of the pictures, of the labels; the pictures."""
+    rng = np.random.default_rng(2)
+    files, pictures = {}, []
+    columns = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2"
+    unlabelled, labelled = f"{columns}\r\n", f"{columns};ClassId\r\n"
+    for number, label in enumerate(TEST_LABELS):
+        height, width = rng.integers(15, 60, 2)
+        pictures.append(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        stream = io.BytesIO()
+        Image.fromarray(pictures[-1]).save(stream, "PPM")
+        files[f"GTSRB/Final_Test/Images/{number:05}.ppm"] = stream.getvalue()
+        line = f"{number:05}.ppm;{width};{height};5;6;{width - 5};{height - 6}"
+        unlabelled, labelled = f"{unlabelled}{line}\r\n", f"{labelled}{line};{label}\r\n"
+    files["GTSRB/Final_Test/Images/GT-final_test.test.csv"] = unlabelled.encode()
+    files["GT-final_test.csv"] = labelled.encode()
+    files = {name: change(name, data) for name, data in files.items() if change(name, data) is not None}
+    return files, {"GT-final_test.csv": files.pop("GT-final_test.csv")}, pictures
+
+
+def as_written(dataset, pictures):
+    assert dataset.labels.tolist() == TEST_LABELS and dataset.tracks is None and len(dataset.class_names) == 43
+    np.testing.assert_array_equal(dataset.images, [gtsrb_archive.shrunk(picture) for picture in pictures])
+    return dataset.name == "German traffic signs, test"
+
+
+def test_test_p(tmp_path):
+    loaded = traffic_signs.load_test(dumped(tmp_path / "test.p", signs()))
+    assert len(loaded.images) == 172 and loaded.tracks is None
+    assert "no such file; give a test.p" in in_one_line(traffic_signs.load_test, tmp_path / "absent")
+
+
+@pytest.mark.parametrize("labels_zipped", [False, True])
+def test_test_set_zip(tmp_path, labels_zipped):
+    files, labels, pictures = official_test_set()
+    path = zipped(tmp_path / "GTSRB_Final_Test_Images.zip", files)
+    assert f"put GTSRB_Final_Test_GT.zip, or the GT-final_test.csv in it, into {tmp_path}" in in_one_line(
+        traffic_signs.load_test, path
+    )
+    zipped(tmp_path / "GTSRB_Final_Test_GT.zip", labels) if labels_zipped else unpacked(tmp_path, labels)
+    assert as_written(traffic_signs.load_test(path), pictures)
+
+
+@pytest.mark.parametrize("inside", ["", "GTSRB", "GTSRB/Final_Test", "GTSRB/Final_Test/Images"])
+@pytest.mark.parametrize("labels_zipped", [False, True])
+def test_test_set_folder(tmp_path, inside, labels_zipped):
+    """The labels may lie in every folder from the pictures up to the one beside the folder that is given."""
+    files, labels, pictures = official_test_set()
+    given = unpacked(tmp_path / "signs", files) / inside
+    assert "put GTSRB_Final_Test_GT.zip" in in_one_line(traffic_signs.load_test, given)
+    place = given / "GTSRB/Final_Test/Images" if not inside else tmp_path / "signs/GTSRB/Final_Test/Images"
+    while True:
+        file = zipped(place / "GTSRB_Final_Test_GT.zip", labels) if labels_zipped else place / "GT-final_test.csv"
+        unpacked(place, {} if labels_zipped else labels)
+        assert as_written(traffic_signs.load_test(given), pictures)
+        file.unlink()
+        if place == given.parent:
+            break
+        place = place.parent
+
+
+def test_test_set_in_the_working_folder(tmp_path, monkeypatch):
+    files, labels, pictures = official_test_set()
+    monkeypatch.chdir(unpacked(tmp_path / "signs", files))
+    unpacked(tmp_path, labels)
+    assert as_written(traffic_signs.load_test("."), pictures)
+
+
+TEST_CSV, TEST_PPM = "GT-final_test.csv", "00003.ppm"
+
+
+@pytest.mark.parametrize("target, damage, said", [
+    (TEST_CSV, lambda data: data.replace(b";42\r", b";43\r"), "line 6"),
+    (TEST_CSV, lambda data: data.replace(b"00003.ppm", b"../../3.ppm"), "line 5"),
+    (TEST_CSV, lambda data: data.replace(b"00003.ppm", b"/tmp/00003.ppm"), "line 5"),
+    (TEST_CSV, lambda data: data.replace(b";ClassId", b""), "ClassId"),
+    (TEST_CSV, lambda data: data[:-4], "line 6"),
+    (TEST_CSV, lambda data: data[: data.index(b"00000")], "names no pictures"),
+    (TEST_CSV, lambda data: data.replace(b"00000.ppm", b"99999.ppm"), "no 99999.ppm inside"),
+    (TEST_PPM, lambda data: None, TEST_PPM),
+    (TEST_PPM, lambda data: data[:100], TEST_PPM),
+    (TEST_PPM, lambda data: b"P6 1 1 255\nabc", "is 1x1, its GT csv says"),
+])  # fmt: skip
+def test_damaged_test_sets_are_named(tmp_path, target, damage, said):
+    files, labels, _ = official_test_set(lambda name, data: damage(data) if name.endswith(target) else data)
+    zipped(tmp_path / "GTSRB_Final_Test_GT.zip", labels)
+    for path in zipped(tmp_path / "signs.zip", files), unpacked(tmp_path / "folder", files):
+        assert said in in_one_line(traffic_signs.load_test, path)
+
+
+def test_damaged_zips_of_the_test_set(tmp_path):
+    files, labels, _ = official_test_set()
+    path, labels_path = zipped(tmp_path / "signs.zip", files), tmp_path / "GTSRB_Final_Test_GT.zip"
+    labels_path.write_bytes(b"PK\3\4 and no more")
+    assert "GTSRB_Final_Test_GT.zip: cannot be read" in in_one_line(traffic_signs.load_test, path)
+    zipped(labels_path, {"other.csv": b""})
+    assert "GT-final_test.csv: missing" in in_one_line(traffic_signs.load_test, path)
+    zipped(labels_path, labels)
+    path.write_bytes(path.read_bytes()[:2000])
+    assert "signs.zip: cannot be read" in in_one_line(traffic_signs.load_test, path)
+
+
+@pytest.mark.parametrize("there", ["nothing", "the images", "all", "unpacked", "unpacked with labels"])
+def test_test_p_is_made(empty_data, monkeypatch, there):
+    files, labels, pictures = official_test_set()
+    elsewhere = empty_data / "elsewhere"
+    elsewhere.mkdir()
+    images_zip = zipped(elsewhere / "GTSRB_Final_Test_Images.zip", files)
+    labels_zip = zipped(elsewhere / "GTSRB_Final_Test_GT.zip", labels)
+    answers = {path.stem: path.read_bytes() for path in (images_zip, labels_zip)}
+    if there in ("the images", "all"):
+        images_zip.rename(empty_data / images_zip.name)
+    if there == "all":
+        labels_zip.rename(empty_data / labels_zip.name)
+    if there.startswith("unpacked"):
+        unpacked(empty_data, files)
+    if there == "unpacked with labels":
+        unpacked(empty_data / "GTSRB/Final_Test/Images", labels)
+    asked = fake_fetch(monkeypatch, **answers)
+    assert as_written(traffic_signs.load_test(empty_data / "test.p"), pictures)
+    expected = {"nothing": [images_zip.name, labels_zip.name], "the images": [labels_zip.name],
+                "unpacked": [labels_zip.name]}  # fmt: skip
+    assert asked == expected.get(there, [])
+    for archive in [*empty_data.rglob("*.zip"), *empty_data.rglob("*.ppm")]:
+        archive.unlink()
+    fake_fetch(monkeypatch)
+    assert as_written(traffic_signs.load_test(empty_data / "test.p"), pictures)  # from test.p alone
+
+
+def test_addresses_and_hashes_of_the_test_set(empty_data, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(traffic_signs, "fetch", lambda urls, path, md5: asked.update({urls[0]: md5}))
+    in_one_line(traffic_signs.load_test, empty_data / "test.p")
+    facts = (SHARED / "facts/sources.md").read_text() if SHARED.exists() else pytest.skip("the facts are not here")
+    for url, md5 in asked.items():
+        assert md5 in facts and url.removeprefix("https://").rpartition("/")[0] in facts
+    assert len(asked) == 2
+
+
 # Drawn signs and the real file
 
 
@@ -331,6 +459,6 @@ def test_names_are_the_benchmarks():
 @needs_signs
 def test_real_train_p(tmp_path, real):
     content = {key: real[key] for key in ("features", "labels", "sizes", "coords")}
-    loaded = traffic_signs.load(dumped(tmp_path / "train.p", content, python2_dump))
+    loaded = traffic_signs.load(dumped(tmp_path / "train.p", content, python2_dumps))
     assert loaded.images.shape == (39_209, 32, 32, 3) and len(set(loaded.tracks)) == 1307
     assert loaded.images.mean() == pytest.approx(82.66505, abs=1e-5)  # as notebooks print for the course's file

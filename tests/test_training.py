@@ -9,10 +9,11 @@ from sklearn.linear_model import LogisticRegression
 
 import alexnet
 import fast_alexnet
-import train_feature_extraction as training
+import train_feature_extraction as script
 from data import datasets
 from data.datasets import Dataset
 from data.files import BadInput
+from training import devices, features
 from weights import heads
 
 
@@ -54,7 +55,10 @@ def test_split_of_too_few_signs_says_what_to_do():
 
 def flags(**changed):
     common = dict(weights=None, demo=False, as_published=False, seed=0, epochs=3, batch_size=4, learning_rate=0.001,
-                  l2=0.0, no_cache=True, cache=None, network="alexnet", precision="float32")  # fmt: skip
+                  l2=0.0, no_cache=True, cache=None, network="alexnet", precision="float32", layer="fc7", train="head",
+                  from_scratch=False, image_size=None, patience=0, augment=False, flip=False, no_dropout=True, out=None,
+                  lower_learning_rate=0.0001, weight_decay=0.0, head_epochs=0, training_dir=None, test_file=None,
+                  plot=False, logdir=None)  # fmt: skip
     return argparse.Namespace(**{**common, **changed})
 
 
@@ -66,8 +70,9 @@ def test_head_is_as_good_as_scikit_learn(as_published, capsys):
     rows, held_out = np.arange(1200), np.arange(1200, len(labels))
     head = heads.untrained(64, [str(i) for i in range(10)])
     args = flags(epochs=60, batch_size=128, learning_rate=0.01, as_published=as_published)
-    head, accuracies = training.train_head(head, features * 3 + 1, labels, rows, held_out, args)
-    accuracy = accuracies[-1]
+    trained, history = script.train_head(head, features * 3 + 1, labels, rows, held_out, args)
+    head = heads.Head(*trained.folded(), head.class_names, {})
+    accuracy = history[-1]["validation_accuracy"]
     theirs = LogisticRegression(C=10, max_iter=2000).fit(features[rows], labels[rows])
     theirs = theirs.score(features[held_out], labels[held_out])
     assert abs(accuracy - theirs) < 0.02 and accuracy > 0.9
@@ -86,16 +91,16 @@ def test_a_diverging_loss_stops_with_advice():
     rows = np.arange(64)
     with pytest.raises(BadInput, match="--learning_rate"):
         args = flags(learning_rate=1e10, as_published=True)
-        training.train_head(heads.untrained(4, ["a", "b"]), features, labels, rows, rows, args)
+        script.train_head(heads.untrained(4, ["a", "b"]), features, labels, rows, rows, args)
 
 
 def test_mean_and_spread_equal_numpy():
-    features = np.random.default_rng(0).normal(5, 3, (5000, 7)).astype(np.float32) * np.arange(7, dtype=np.float32)
-    rows = np.arange(0, 5000, 2)
-    mean, spread = heads.mean_and_spread(features, rows)
-    np.testing.assert_allclose(mean, features[rows].mean(0), rtol=1e-5)
-    assert spread == pytest.approx(np.sqrt(features[rows].var(0).mean()), rel=1e-5)
-    assert heads.mean_and_spread(np.ones((4, 2), np.float32), np.arange(4))[1] == 1  # nothing varies
+    numbers = np.random.default_rng(0).normal(5, 3, (5000, 7)).astype(np.float32) * np.arange(7, dtype=np.float32)
+    rows, here = np.arange(0, 5000, 2), devices.find()
+    mean, spread = features.mean_and_spread(numbers, rows, here)
+    np.testing.assert_allclose(mean, numbers[rows].mean(0), rtol=1e-5)
+    assert spread == pytest.approx(np.sqrt(numbers[rows].var(0).mean()), rel=1e-5)
+    assert features.mean_and_spread(np.ones((4, 2), np.float32), np.arange(4), here)[1] == 1  # nothing varies
 
 
 @pytest.fixture(scope="module")
@@ -114,16 +119,16 @@ def test_frozen_is_frozen_and_every_picture_runs_once(network, alexnet_weights, 
         return lambda batch: seen.append(batch) or compute(batch)
 
     monkeypatch.setattr(fast_alexnet, "frozen", counting)
-    monkeypatch.setattr(training, "load_network", lambda args: network)
+    monkeypatch.setattr(script, "load_network", lambda args, image_size: network)
     before = {variable.name: variable.numpy().copy() for variable in network.variables}
     rows, held_out = datasets.split(dataset, "track", 0)
-    training.train_on_frozen_features(flags(), dataset, rows, held_out, tmp_path / "head.npz")
+    script.train_case(flags(out=tmp_path / "run"), None, "script", dataset, rows, held_out)
     assert len(before) == 16
     for variable in network.variables:
         np.testing.assert_array_equal(variable.numpy(), before[variable.name])
     np.testing.assert_array_equal(np.concatenate(seen), dataset.images)  # each once, in three epochs
 
-    head = heads.load(tmp_path / "head.npz")
+    head = heads.load(tmp_path / "run")
     assert head.class_names == dataset.class_names and head.kernel.shape == (4096, 3)
     assert head.settings["layer"] == "fc7" and head.settings["trained_on"] == "made up"
     logits = head.logits(network.activations(dataset.images[held_out], layer="fc7").numpy())
@@ -134,14 +139,16 @@ def test_frozen_is_frozen_and_every_picture_runs_once(network, alexnet_weights, 
 
 def test_features_do_not_depend_on_the_batch_size(network):
     images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
-    one = training.frozen_features(network, images, flags(), "fc7", batch_size=3)[:]
-    two = training.frozen_features(network, images, flags(), "fc7", batch_size=7)[:]
+    one = features.frozen_features(network, images, flags(), "fc7", batch_size=3)[:]
+    two = features.frozen_features(network, images, flags(), "fc7", batch_size=7)[:]
     assert one.shape == (7, 4096) and one.dtype == np.float32
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(two).max())
 
 
 def test_heads_are_kept_and_damage_is_told(tmp_path):
-    settings = dict.fromkeys(heads.SETTINGS, 0) | {"network": "vgg"}
+    settings = {"network": "vgg", "layer": "avg_pool", "image_size": 224, "as_published": False, "precision": "float32",
+                "weights": None, "seed": 0, "fingerprint": "0", "trained_on": "signs", "validation_accuracy": 0.5,
+                "picture_size": 32, "crop": False}  # fmt: skip
     head = heads.untrained(512, ["Halt", "Vorfahrt gewähren"], seed=3, settings=settings)
     path = tmp_path / "head.npz"
     heads.save(head, path)
@@ -160,15 +167,17 @@ def test_heads_are_kept_and_damage_is_told(tmp_path):
         assert "\n" not in str(error.value) and "head.npz" in str(error.value)
     for changed, expected in [
         (head._replace(bias=np.zeros(3, np.float32)), "do not belong together"),
-        (head._replace(kernel=head.kernel[:5]), "512 features, .* do not belong together"),
         (head._replace(kernel=head.kernel * np.nan), "not finite"),
         (head._replace(settings={"network": "vgg"}), "does not tell how it was trained"),
         (head._replace(settings=settings | {"network": "lenet"}), "does not tell how it was trained"),
+        (head._replace(settings=settings | {"image_size": "224"}), "does not tell how it was trained"),
+        (head._replace(settings=["vgg"]), "does not tell how it was trained"),
     ]:
         heads.save(changed, path)
         with pytest.raises(BadInput, match=expected):
             heads.load(path)
-    with pytest.raises(BadInput, match="is a folder"):
-        heads.load(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="no such file"):
+        heads.load(tmp_path / "empty")
     with pytest.raises(BadInput, match="no such file"):
         heads.load(tmp_path / "absent.npz")

@@ -44,7 +44,8 @@ def read(path):
                 if blobs:
                     layers[name] = blobs
     except _Damaged as error:
-        raise BadInput(f"{path}: is no .npy, .npz or whole .caffemodel ({error}); fetch it again") from None
+        found = f"is no .npy, .npz or whole .caffemodel ({error})"
+        raise BadInput(f"{path}: {found}; delete it and fetch it again") from None
     if not layers:
         raise BadInput(f"{path}: holds no layers with weights; expected a .caffemodel")
     return layers

@@ -26,7 +26,6 @@ class Card:
     urls: tuple[str, ...] = ()  # addresses of `file`, tried in turn
     other_files: tuple[Source, ...] = ()  # the same weights in other formats, tried after `file`
     licence: str
-    size_bytes: int  # about
     input_size: int  # side of the square input in pixels
     mean_bgr: tuple[float, float, float]  # subtracted from pixels of 0-255, in the order blue, green, red
     shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
@@ -63,7 +62,6 @@ ALEXNET = Card(
         Source("bvlc_alexnet.npz"),
     ),
     licence="released for unrestricted use (Berkeley Vision and Learning Center)",
-    size_bytes=244_000_000,
     input_size=227,  # what 11x11 steps of 4 need for 55 positions without padding
     mean_bgr=(104.00698793, 116.66876762, 122.67891434),
     shapes={
@@ -134,7 +132,6 @@ GOOGLENET = Card(
         Source("bvlc_googlenet.npz"),
     ),
     licence="released for unrestricted use (Berkeley Vision and Learning Center)",
-    size_bytes=51_000_000,
     input_size=224,
     mean_bgr=(104.0, 117.0, 123.0),
     shapes=googlenet_shapes(),
@@ -154,7 +151,6 @@ VGG = Card(
     application="vgg16.VGG16",
     file="vgg16_weights_tf_dim_ordering_tf_kernels.h5",
     licence="CC BY 4.0 (Visual Geometry Group, University of Oxford)",
-    size_bytes=553_000_000,
     input_size=224,
     mean_bgr=(103.939, 116.779, 123.68),
     parameters=138_357_544,  # 14,714,688 without the classifier
@@ -170,7 +166,6 @@ RESNET = Card(
     application="resnet50.ResNet50",
     file="resnet50_weights_tf_dim_ordering_tf_kernels.h5",
     licence="MIT (Kaiming He; converted by Keras)",
-    size_bytes=103_000_000,
     input_size=224,
     mean_bgr=(103.939, 116.779, 123.68),
     parameters=25_636_712,  # 23,587,712 without the classifier; the statistics of batch normalisation are counted

@@ -37,8 +37,8 @@ def read(path, shapes, title, classifier=()):
             arrays = _datasets(file, shapes) if isinstance(file, h5py.File) else {key: file[key] for key in file.files}
             return _checked(arrays, shapes, path, title, classifier)
     except (*DAMAGED, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(f"{path}: is damaged, or was not written by Keras ({reason:.200}); fetch it again") from None
+        found = f"is damaged, or was not written by Keras ({' '.join(str(error).split()):.200})"
+        raise BadInput(f"{path}: {found}; delete it and fetch it again") from None
 
 
 def _datasets(file, shapes):

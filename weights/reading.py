@@ -9,18 +9,20 @@ or (in, out), biases (out,). The format is recognised by the file's content:
 """
 
 import hashlib
+import math
 import pathlib
 import zlib
 
 import numpy as np
 
 from data import fetching, safe_pickle
-from data.files import BadInput
+from data.files import BadInput, written_whole
 from weights import caffemodel
 
 WEIGHTS_DIR = pathlib.Path(__file__).resolve().parent
 PIXEL_SPREAD = 64  # about the standard deviation of a photo's pixels, 0-255
 MOST_PROBLEMS = 4  # named in one message
+ALIGNMENT = 64  # bytes; TensorFlow takes an array that begins at a multiple of this as it lies, and copies any other
 
 
 def load(card, source=None, seed=0):
@@ -84,8 +86,8 @@ def _from_npz(path):
                 layer, _, part = key.rpartition("/")
                 layers.setdefault(layer, {})[part] = archive[key]
     except Exception as error:  # a damaged archive can raise nearly anything
-        reason = " ".join(str(error).split())[:100]
-        raise BadInput(f"{path}: is a damaged .npz, or holds more than arrays ({reason}); fetch it again") from None
+        found = f"is a damaged .npz, or holds more than arrays ({' '.join(str(error).split()):.100})"
+        raise BadInput(f"{path}: {found}; delete it and fetch it again") from None
     return {layer: _pair(arrays) for layer, arrays in layers.items()}
 
 
@@ -112,7 +114,7 @@ def checked(layers, card, path):
                 problems.append(f"{layer} {problem}")
             else:
                 with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite
-                    weights[layer] = tuple(np.ascontiguousarray(array, dtype=np.float32) for array in arrays)
+                    weights[layer] = tuple(_aligned(array) for array in arrays)
                 if not all(_finite(array) for array in weights[layer]):
                     problems.append(f"{layer} holds NaN or infinite numbers")
     if problems:
@@ -134,6 +136,21 @@ def _problem(arrays, shape):
     return None
 
 
+def _aligned(array):
+    """The same numbers as float32, read-only, at an address that TensorFlow takes: there is no second copy later."""
+    copy = _empty(array.shape)
+    copy[...] = array
+    copy.flags.writeable = False
+    return copy
+
+
+def _empty(shape):
+    size = 4 * math.prod(shape)
+    buffer = np.empty(size + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    return buffer[start : start + size].view(np.float32).reshape(shape)
+
+
 def _finite(array):
     return bool(np.isfinite(array.min()) and np.isfinite(array.max()))  # a NaN is passed on by both
 
@@ -150,10 +167,17 @@ def random_weights(card, seed=0):
     weights = {}
     for layer, shape in card.shapes.items():
         rng = np.random.default_rng([seed, zlib.crc32(layer.encode())])
-        kernel = rng.standard_normal(shape, dtype=np.float32)
+        kernel = rng.standard_normal(out=_empty(shape), dtype=np.float32)
         kernel *= np.float32(np.sqrt(2 / np.prod(shape[:-1])) / {first: PIXEL_SPREAD, last: 4}.get(layer, 1))
         weights[layer] = (kernel, np.zeros(shape[-1], np.float32))
     return weights
+
+
+def save(weights, path):
+    """Write `{layer: (kernel, bias)}` as an .npz that `load` reads, whole or not at all."""
+    arrays = {f"{layer}/{part}": array for layer, pair in weights.items() for part, array in zip(("weights", "biases"), pair)}
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
 
 
 def fingerprint(weights):

@@ -1,0 +1,98 @@
+"""One device or many: how the training scripts share their work, with `tf.distribute`.
+
+* One processor or one GPU: nothing to share.
+* Several GPUs in one machine: each takes a part of every batch (`MirroredStrategy`).
+* Several machines: start the same command on each with TF_CONFIG set (`MultiWorkerMirroredStrategy`), as in
+
+    TF_CONFIG='{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
+
+  with index 1 on the second one. Worker w looks after the pictures w, w + workers, w + 2 * workers ...: it computes
+  their features and, of every batch, the gradients of those pictures that are its own. The gradients of all are added
+  up, so each step is the same as one machine would make with that batch. The first worker, the chief, prints and writes.
+"""
+
+import functools
+import json
+import os
+import sys
+
+import numpy as np
+
+from data import program
+from data.files import BadInput
+
+
+class Devices:
+    """A `tf.distribute` strategy and which share of the work is this process's own."""
+
+    def __init__(self, strategy, worker=0, workers=1):
+        self.strategy, self.worker, self.workers = strategy, worker, workers
+        self.chief = worker == 0
+        self.replicas = strategy.num_replicas_in_sync // workers  # in this process
+
+    def own(self, rows):
+        """Those of the rows that this worker looks after."""
+        return rows if self.workers == 1 else rows[rows % self.workers == self.worker]
+
+    def spread(self, *arrays):
+        """Deal the arrays' rows out to this process's replicas, and a weight for each row: 1, or 0 where filled up."""
+        count = len(arrays[0])
+        weights = np.ones(count, np.float32)
+        if self.strategy.num_replicas_in_sync == 1:
+            return (*arrays, weights)
+        size = max(1, -(-count // self.replicas))
+        missing = size * self.replicas - count
+        arrays = [np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) for array in arrays]
+        arrays.append(np.concatenate([weights, np.zeros(missing, np.float32)]))
+
+        def part(array, context):
+            start = size * (context.replica_id_in_sync_group - self.worker * self.replicas)
+            return array[start : start + size]
+
+        values = self.strategy.experimental_distribute_values_from_function
+        return tuple(values(functools.partial(part, array)) for array in arrays)
+
+    def total(self, array):
+        """The sum of all workers' arrays."""
+        array = np.asarray(array)
+        if self.workers == 1:
+            return array
+        first = self.worker * self.replicas
+        parts = self.strategy.experimental_distribute_values_from_function(
+            lambda context: array if context.replica_id_in_sync_group == first else np.zeros_like(array)
+        )
+        return self.strategy.reduce("SUM", parts, axis=None).numpy()
+
+
+@functools.cache
+def find():
+    """Return the `Devices` of this process. To be called before anything else is done with TensorFlow."""
+    cluster, task = _cluster()
+    with program.stderr_kept_back():
+        import tensorflow as tf
+    if len(cluster) < 2:
+        program.start_tensorflow()
+        several = len(tf.config.list_logical_devices("GPU")) > 1
+        return Devices(tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy())
+    print(f"Worker {task + 1} of {len(cluster)}, waiting for the others", file=sys.stderr, flush=True)
+    with program.stderr_kept_back():
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    program.start_tensorflow()
+    if task:
+        sys.stdout = open(os.devnull, "w")  # the chief prints
+    return Devices(strategy, task, len(cluster))
+
+
+def _cluster():
+    """(addresses of the workers, number of this one) as TF_CONFIG says; ([], 0) where it is not set."""
+    text = os.environ.get("TF_CONFIG") or "{}"
+    try:
+        config = json.loads(text)
+        workers = config.get("cluster", {}).get("worker", [])
+        index = config.get("task", {}).get("index", 0)
+        if set(config.get("cluster", {})) - {"worker"} or not (0 <= index < max(1, len(workers))):
+            raise ValueError
+        return workers, index
+    except (ValueError, AttributeError, TypeError):
+        expected = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+        raise BadInput(f"TF_CONFIG: {text:.200}; expected {expected}") from None

@@ -1,0 +1,31 @@
+"""Which pictures a training sees: those of its script or one's own, all of them or a few of each class."""
+
+import numpy as np
+
+from data import datasets, own_pictures
+
+
+def chosen(args, load):
+    """(dataset, rows for training, rows for validation): what `load(args)` returns, or `--training_dir`'s pictures.
+
+    With `--per_class` and `--validation_per_class`, the others are not in the dataset any more.
+    """
+    dataset, rows, validation_rows = own(args) if args.training_dir else load(args)
+    if not (args.per_class or args.validation_per_class):
+        return dataset, rows, validation_rows
+    rows = datasets.few(rows, dataset.labels, args.per_class, args.seed)
+    validation_rows = datasets.few(validation_rows, dataset.labels, args.validation_per_class, args.seed)
+    both = datasets.subset(dataset, np.concatenate([rows, validation_rows]))
+    return both, np.arange(len(rows)), np.arange(len(rows), len(both.labels))
+
+
+def own(args):
+    """The pictures of `--training_dir`, with those of `--validation_dir` or a third of them for validation."""
+    size = args.image_size
+    load = lambda folder, names: own_pictures.load(folder, size, class_names=names, skip_unreadable=args.skip_unreadable)
+    dataset = load(args.training_dir, None)
+    if not args.validation_dir:
+        return dataset, *datasets.split(dataset, "random", args.seed)
+    both = datasets.joined(dataset, load(args.validation_dir, dataset.class_names))
+    rows = np.arange(len(both.labels))
+    return both, rows[: len(dataset.labels)], rows[len(dataset.labels) :]

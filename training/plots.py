@@ -1,0 +1,157 @@
+"""Pictures of a training run: its curves, who was taken for whom, the worst mistakes, the first layer's filters.
+
+Each function writes one PNG, whole or not at all. Matplotlib is used without pyplot: no window, no display, nothing
+kept between calls.
+"""
+
+import math
+import warnings
+
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from PIL import Image
+
+from data.files import written_whole
+
+DPI = 120  # pixels per inch; matplotlib measures in inches
+TILE = 128  # pixels that a picture of the contact sheet is enlarged to, or reduced to
+COLUMNS = 6  # of the contact sheet
+CAPTION = 26  # letters under a picture: what fits the contact sheet's columns
+NAME = 32  # letters of a name beside the confusion matrix
+NAMED = 100  # from more classes on, the matrix has no names
+CELL = 0.17, 0.55  # inches, a cell of the matrix at least (a line of small print) and at most
+NUMBERED = 0.3  # inches, the smallest cell that a number can be read in
+FILTER = 64  # pixels that a filter is enlarged to
+TRAINING, VALIDATION, WRONG = "tab:gray", "tab:blue", "firebrick"
+
+
+def curves(history, path):
+    """Loss and accuracy over the epochs, the best validation value of each marked.
+
+    history: a dict an epoch with "epoch" and any of "loss", "accuracy" (of training), "validation_loss",
+    "validation_accuracy"; None counts as absent.
+    """
+    figure = Figure(figsize=(9, 3.6), dpi=DPI, layout="constrained")
+    for axes, name, best in zip(figure.subplots(1, 2), ("loss", "accuracy"), (min, max)):
+        for key, label, colour in (name, "training", TRAINING), (f"validation_{name}", "validation", VALIDATION):
+            points = [(each["epoch"], each[key]) for each in history if each.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points), color=colour, label=label, marker="." if len(points) < 50 else "")
+        if points:  # those of the validation
+            epoch, value = best(points, key=lambda point: point[1])
+            axes.plot(epoch, value, "o", color=WRONG, label=f"best: {value:.3f}, epoch {epoch}")
+        axes.set(xlabel="epoch", title=name.capitalize())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def confusion(matrix, class_names, path):
+    """The confusion matrix (k, k), counts, rows true: each row as shares of the class's pictures.
+
+    The colours are spread by the square root, for a mistake of 2 % to be seen beside 98 % of right answers. A class
+    without pictures has a grey row.
+    """
+    count = len(class_names)
+    matrix = np.asarray(matrix, float)
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.full_like(matrix, np.nan), where=totals > 0)
+    cell = np.clip(5 / count, *CELL) if count <= NAMED else CELL[0] * NAMED / count
+    names = [f"{label}  {_plain(name, NAME)}" for label, name in enumerate(class_names)] if count <= NAMED else []
+    size = 8 if cell > NUMBERED else 7
+    room = 0.6 + max(map(len, names), default=4) * size / 72 * 0.55  # inches for the names
+    figure = Figure(figsize=(cell * count + room + 1, cell * count + room), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.set_facecolor("lightgray")
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    if names:
+        axes.set_xticks(range(count), names, rotation=90, fontsize=size)
+        axes.set_yticks(range(count), names, fontsize=size)
+    if cell > NUMBERED:
+        for row, column in zip(*np.nonzero(np.nan_to_num(shares) >= 0.005)):
+            share = shares[row, column]
+            axes.text(
+                column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=size,
+                color="white" if share > 0.4 else "black",
+            )  # fmt: skip
+    axes.set(xlabel="answer", ylabel="truth")
+    bar = figure.colorbar(image, shrink=0.6, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], format=PercentFormatter(1, 0))
+    bar.set_label("of the class's pictures", fontsize=size)
+    bar.ax.tick_params(labelsize=size)
+    _save(figure, path)
+
+
+def mistakes(images, labels, probabilities, class_names, path, rows, most=36):
+    """A contact sheet of wrong answers: below each picture the truth, and what it was taken for, how surely.
+
+    images: uint8 (N, H, W, 3), which may be a memory map, only what is shown is read. rows: numbers of the wrong
+    answers, the most confident first; the first `most` are shown. Without any, the sheet says so.
+    """
+    shown = rows[:most]
+    head = f"The {len(shown)} most confident of {len(rows):,} mistakes" if len(shown) else "No mistakes"
+    wide, high, top = TILE + 60, TILE + 46, 40  # pixels
+    lines = -(-len(shown) // COLUMNS)
+    width, height = COLUMNS * wide, top + lines * high
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    figure.text(0.5, 1 - top / 2 / height, head, ha="center", va="center", fontsize=10)
+    for place, row in enumerate(shown):
+        picture = _fitted(images[row], TILE)
+        centre, upper = (place % COLUMNS + 0.5) * wide, height - top - place // COLUMNS * high
+        below = upper - (TILE + picture.shape[0]) // 2  # of the picture's lower edge, from below
+        figure.figimage(picture, int(centre - picture.shape[1] / 2), below, origin="upper")
+        answer = probabilities[row].argmax()
+        for line, colour, text in (
+            (0, "black", _plain(class_names[labels[row]], CAPTION)),
+            (1, WRONG, f"{probabilities[row][answer]:.2f} {_plain(class_names[answer], CAPTION)}"),
+        ):
+            y = upper - TILE - 4 - 15 * line
+            figure.text(centre / width, y / height, text, ha="center", va="top", fontsize=6.5, color=colour)
+    _save(figure, path)
+
+
+def filters(bgr_kernel, path):
+    """The first layer's kernels (h, w, 3, n), input channels blue, green, red as Caffe's networks have them, in colour.
+
+    Each filter is stretched to its own range: black is its smallest weight, white its largest.
+    """
+    kernel = np.asarray(bgr_kernel, np.float32)
+    if kernel.ndim != 4 or kernel.shape[2] != 3:
+        raise ValueError(f"a kernel of the shape {kernel.shape}; expected (h, w, 3, n)")
+    kernel = kernel[:, :, ::-1]
+    low, high = kernel.min(axis=(0, 1, 2)), kernel.max(axis=(0, 1, 2))
+    stretched = 255 * (kernel - low) / np.where(high > low, high - low, 1)
+    pictures = [_fitted(picture, FILTER) for picture in np.moveaxis(stretched.round().astype(np.uint8), 3, 0)]
+    count, gap = len(pictures), 4  # pixels
+    lines = max(line for line in range(1, math.isqrt(count) + 1) if count % line == 0)  # as square as has no holes
+    tiles = np.pad(pictures, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    sheet = np.block([[[tile] for tile in row] for row in tiles.reshape(lines, -1, *tiles.shape[1:])])
+    _save(sheet, path)
+
+
+def _fitted(picture, side):
+    """uint8 (H, W, 3) enlarged by a whole factor up to `side` pixels, every pixel a sharp square; or reduced to it."""
+    picture = np.asarray(picture)
+    longest = max(picture.shape[:2])
+    if longest <= side:
+        return picture.repeat(side // longest, axis=0).repeat(side // longest, axis=1)
+    smaller = Image.fromarray(picture)
+    smaller.thumbnail((side, side))
+    return np.asarray(smaller)
+
+
+def _plain(name, length):
+    """A class name in one line of at most `length` letters; matplotlib would take $...$ for a formula."""
+    name = " ".join(str(name).split())
+    name = name if len(name) <= length else f"{name[:length - 1].rstrip()}…"
+    return name.replace("$", r"\$")
+
+
+def _save(figure, path):
+    with written_whole(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a script without font: boxes, the rest stays
+        figure.savefig(temporary, format="png", dpi="figure")
