@@ -21,6 +21,7 @@ import contextlib
 import pathlib
 
 from data import datasets, traffic_signs
+from data.files import BadInput
 from data.program import run
 from imagenet_inference import add_as_published_flag, load_network, shown
 from training import devices, flags, pictures, runs
@@ -75,6 +76,16 @@ def fine_tune(network, dataset, rows, validation_rows, args, kept):
     return trained, inputs, loop.train(trained, examples, args, here, kept, print_epoch)
 
 
+def check_layers(network, args):
+    """`BadInput` for `--layer` and `--train` that the network does not have, or not in this order."""
+    names = [name for name, _ in network.layers(network.weights)][:-1]  # a head on probabilities learns nothing new
+    if args.layer not in names:
+        raise BadInput(f"--layer {args.layer}: {network.card.title} has no such layer; there are {', '.join(names)}")
+    below = names[: names.index(args.layer) + 1]
+    if args.train not in ("head", "all", *below):
+        raise BadInput(f"--train {args.train}: expected head, all, or a layer up to {args.layer}: {', '.join(below)}")
+
+
 def print_parameters(trained, network, args):
     """How many numbers change and how many do not."""
     sizes = [sum(int(variable.shape.num_elements()) for variable in group) for group in (
@@ -97,6 +108,7 @@ def train_case(args, folder, script, dataset, rows, validation_rows):
     here = devices.find()
     with contextlib.nullcontext() if args.train == "head" else here.strategy.scope():
         network = load_network(args, image_size=args.image_size)
+    check_layers(network, args)
     if here.chief:
         folder = folder or runs.begin(args, script)
     print(f"Training on {len(rows):,} pictures, validating on {len(validation_rows):,}\n", flush=True)

@@ -99,7 +99,7 @@ def test_the_presets_are_the_four_cases(tmp_path):
     ]  # fmt: skip
     assert preset(2, "googlenet")[0] == "pool3"
     args = case_flags(tmp_path, case=3, no_augment=False, image_size=None, learning_rate=0.002)
-    assert args.augment and args.lower_learning_rate == 0.0002 and args.head_epochs == 2
+    assert args.augment and args.lower_learning_rate == pytest.approx(0.0006) and args.head_epochs == 2
 
 
 def test_an_early_layer_is_pooled_to_a_sane_size(signs, tmp_path):

@@ -1,21 +1,63 @@
-"""temporary"""
+"""Augmentation: each epoch sees the training pictures a little shifted, turned, larger or smaller, and in other light.
+
+    chance = chances(len(pictures), seed, epoch)               # once an epoch, for all pictures
+    augment(pictures[rows], chance[rows])                      # inside a `tf.function`, on the device that trains
+
+The random numbers are drawn apart, so the same seed and epoch give the same pictures whatever the batches, the
+workers, or how often a run was resumed. Every change is one that a person would not notice: a sign keeps its meaning.
+"""
+
 import numpy as np
 import tensorflow as tf
-CHANCES = 7
+
+# The limits of the changes, each drawn evenly between -limit and +limit.
+SHIFT = 0.1  # of the side; GTSRB's own boxes leave a tenth around the sign, so nothing of it leaves the picture
+SCALE = 0.1  # 0.9 to 1.1 times as large
+ANGLE = 10.0  # degrees; an arrow straight ahead and one to the right are 45 apart
+CONTRAST = 0.3  # 0.7 to 1.3 times as far from the picture's mean
+BRIGHTNESS = 0.3  # the mean is 0.7 to 1.3 times as bright; a factor, since half of all signs are darker than 80 of 255
+CHANCES = 7  # random numbers a picture: across, down, scale, angle, contrast, brightness, flip
+
+
 def chances(count, seed, epoch):
+    """Random numbers for `count` pictures in one epoch: float32 (count, CHANCES) in [0, 1)."""
     return np.random.default_rng([seed, epoch]).random((count, CHANCES), dtype=np.float32)
+
+
 def augment(pictures, chance, flip=False):
+    """Changed pictures, float32 (N, H, W, 3), 0-255.
+
+    pictures: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; 0.5 is no change.
+    flip: mirror every other picture. Never for traffic signs: left would become right.
+    """
     x = tf.cast(pictures, tf.float32)
-    h, w = tf.cast(tf.shape(x)[1], tf.float32), tf.cast(tf.shape(x)[2], tf.float32)
-    c = 2 * chance - 1
-    s = 1 + 0.1 * c[:, 0]; a = c[:, 1] * 0.17
-    dx, dy = 0.1 * w * c[:, 2], 0.1 * h * c[:, 3]
-    cos, sin = tf.cos(a) * s, tf.sin(a) * s
-    m = tf.where(chance[:, 4] < 0.5, -1.0, 1.0) if flip else tf.ones_like(s)
-    cx, cy = (w - 1) / 2, (h - 1) / 2
-    a0, a1, b0, b1 = cos * m, -sin, sin * m, cos
-    t = tf.stack([a0, a1, cx + dx - a0 * cx - a1 * cy, b0, b1, cy + dy - b0 * cx - b1 * cy, 0*s, 0*s], 1)
-    x = tf.raw_ops.ImageProjectiveTransformV3(images=x, transforms=t, output_shape=tf.shape(x)[1:3], fill_value=0.0, interpolation="BILINEAR", fill_mode="NEAREST")
-    light = lambda v: v[:, None, None, None]
-    x = (x - 128) * light(1 + 0.3 * c[:, 5]) + 128 + light(40 * c[:, 6])
-    return tf.clip_by_value(x, 0, 255)
+    flipped = chance[:, 6] >= 0.5 if flip else tf.zeros_like(chance[:, 6], tf.bool)
+    x = tf.raw_ops.ImageProjectiveTransformV3(
+        images=x,
+        transforms=places(tf.shape(x)[1], tf.shape(x)[2], 2 * chance - 1, tf.where(flipped, -1.0, 1.0)),
+        output_shape=tf.shape(x)[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",  # the border goes on outwards: neither black corners nor a mirrored piece of the sign
+    )
+    contrast, brightness = tf.unstack(1 + [CONTRAST, BRIGHTNESS] * (2 * chance[:, 4:6] - 1), axis=1)
+    mean = tf.reduce_mean(x, axis=(1, 2, 3))
+    slope, level = brightness * contrast, brightness * (1 - contrast) * mean
+    return tf.clip_by_value(x * slope[:, None, None, None] + level[:, None, None, None], 0, 255)
+
+
+def places(height, width, change, side):
+    """Where each pixel is taken from, as (N, 8) for TensorFlow's op: the affine map from the result to the picture.
+
+    change: (N, CHANCES) in [-1, 1). side: (N,) -1 mirrors, 1 does not. The op counts from the centre of the first pixel,
+    so the middle of the picture is (width - 1) / 2. Turns and scales about it, then shifts.
+    """
+    height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    across, down = SHIFT * width * change[:, 0], SHIFT * height * change[:, 1]
+    scale, angle = 1 + SCALE * change[:, 2], np.deg2rad(ANGLE) * change[:, 3]
+    cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
+    a, b, c, d = side * cos, side * sin, -sin, cos
+    x, y = (width - 1) / 2, (height - 1) / 2
+    from_x, from_y = x + across, y + down  # the picture's middle lands here
+    zero = tf.zeros_like(cos)
+    return tf.stack([a, b, x - a * from_x - b * from_y, c, d, y - c * from_x - d * from_y, zero, zero], axis=1)

@@ -10,6 +10,7 @@ from training import runs
 from weights import cards
 
 EARLY = {"alexnet": "pool2", "googlenet": "pool3"}  # where edges and textures end and parts of things begin
+HEAD_BATCH, FINE_TUNING_BATCH = 128, 32  # pictures a step: small ones make the most of few pictures
 FINE_TUNING_PATIENCE = 3  # epochs without a lower validation loss
 
 
@@ -24,11 +25,12 @@ def cases(network):
     }
 
 
-def add_training_flags(parser, epochs, batch_size=128):
+def add_training_flags(parser, epochs, batch_size=None):
     """The flags that every training script has."""
     add = parser.add_argument_group("training").add_argument
     add("--epochs", type=at_least(1), default=epochs, help=f"more, while the loss still falls (default {epochs})")
-    add("--batch_size", type=at_least(1), default=batch_size, help=f"pictures a step (default {batch_size})")
+    add("--batch_size", type=at_least(1), default=batch_size, help="pictures a step (default "
+        f"{batch_size or f'{HEAD_BATCH} for a head, {FINE_TUNING_BATCH} for more'})")  # fmt: skip
     add("--learning_rate", type=at_least(0, float), default=0.001,
         help="of the head; a tenth, when the loss jumps or is nan (default 0.001)")  # fmt: skip
     add("--l2", type=at_least(0, float), default=0.0, help="weight of a penalty on the head's squared kernel: 0.001, "
@@ -76,7 +78,7 @@ def add_case_flags(parser):
     add("--network", choices=EARLY, help="another than AlexNet (default alexnet)")
     add("--image_size", type=at_least(32), help="GoogLeNet takes smaller pictures too: 64 pixels cost a twelfth of 224")
     add = parser.add_argument_group("fine-tuning, when more than the head is trained").add_argument
-    add("--lower_learning_rate", type=at_least(0, float), help="of the layers below the head (default: a tenth of "
+    add("--lower_learning_rate", type=at_least(0, float), help="of the layers below the head (default: 0.3 of "
         "--learning_rate, so that they keep what they know)")  # fmt: skip
     add("--head_epochs", type=at_least(0), help="epochs for the head alone before, so that its first, wild gradients do "
         "not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
@@ -117,10 +119,11 @@ def settle_case(args):
     args.augment = fine_tuning and not args.no_augment
     args.no_dropout = args.no_dropout or not fine_tuning
     if args.lower_learning_rate is None:
-        args.lower_learning_rate = args.learning_rate / 10
+        args.lower_learning_rate = 0.3 * args.learning_rate
     if args.head_epochs is None:
         args.head_epochs = 2 if fine_tuning and not args.from_scratch else 0
     if args.weight_decay is None:
         args.weight_decay = 0.05 if args.from_scratch else 0.0
+    args.batch_size = args.batch_size or (FINE_TUNING_BATCH if fine_tuning else HEAD_BATCH)
     if args.patience is None:
         args.patience = FINE_TUNING_PATIENCE if fine_tuning else 0

@@ -5,11 +5,15 @@ kept between calls.
 """
 
 import math
+import textwrap
+import unicodedata
 import warnings
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
@@ -18,12 +22,15 @@ from data.files import written_whole
 DPI = 120  # pixels per inch; matplotlib measures in inches
 TILE = 128  # pixels that a picture of the contact sheet is enlarged to, or reduced to
 COLUMNS = 6  # of the contact sheet
-CAPTION = 26  # letters under a picture: what fits the contact sheet's columns
-NAME = 32  # letters of a name beside the confusion matrix
+CAPTION, LINE = 30, 14  # letters in a line under a picture; its height in pixels
+NAME = 40  # letters of a name beside the confusion matrix
 NAMED = 100  # from more classes on, the matrix has no names
-CELL = 0.17, 0.55  # inches, a cell of the matrix at least (a line of small print) and at most
+CELL = 0.17, 0.9  # inches, a cell of the matrix at least (a line of small print) and at most
 NUMBERED = 0.3  # inches, the smallest cell that a number can be read in
 FILTER = 64  # pixels that a filter is enlarged to
+# Matplotlib's own font has Latin, Greek, Cyrillic, Arabic and Hebrew; the others, where they are installed, have Chinese,
+# Japanese and Korean on Linux, macOS and Windows.
+FONTS = "DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Arial Unicode MS", "Microsoft YaHei"
 TRAINING, VALIDATION, WRONG = "tab:gray", "tab:blue", "firebrick"
 
 
@@ -42,8 +49,8 @@ def curves(history, path):
         if points:  # those of the validation
             epoch, value = best(points, key=lambda point: point[1])
             axes.plot(epoch, value, "o", color=WRONG, label=f"best: {value:.3f}, epoch {epoch}")
-        axes.set(xlabel="epoch", title=name.capitalize())
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="epoch", title=name.capitalize(), xlim=(0.5, max(1, len(history)) + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:
@@ -62,7 +69,7 @@ def confusion(matrix, class_names, path):
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.full_like(matrix, np.nan), where=totals > 0)
     cell = np.clip(5 / count, *CELL) if count <= NAMED else CELL[0] * NAMED / count
-    names = [f"{label}  {_plain(name, NAME)}" for label, name in enumerate(class_names)] if count <= NAMED else []
+    names = [f"{label}  {_cut(name)}" for label, name in enumerate(class_names)] if count <= NAMED else []
     size = 8 if cell > NUMBERED else 7
     room = 0.6 + max(map(len, names), default=4) * size / 72 * 0.55  # inches for the names
     figure = Figure(figsize=(cell * count + room + 1, cell * count + room), dpi=DPI, layout="constrained")
@@ -72,6 +79,10 @@ def confusion(matrix, class_names, path):
     if names:
         axes.set_xticks(range(count), names, rotation=90, fontsize=size)
         axes.set_yticks(range(count), names, fontsize=size)
+        axes.set_xticks(np.arange(1, count) - 0.5, minor=True)
+        axes.set_yticks(np.arange(1, count) - 0.5, minor=True)
+        axes.grid(which="minor", color="0.9", linewidth=0.5)  # leads the eye from a cell to its names
+        axes.tick_params(which="minor", length=0)
     if cell > NUMBERED:
         for row, column in zip(*np.nonzero(np.nan_to_num(shares) >= 0.005)):
             share = shares[row, column]
@@ -80,7 +91,10 @@ def confusion(matrix, class_names, path):
                 color="white" if share > 0.4 else "black",
             )  # fmt: skip
     axes.set(xlabel="answer", ylabel="truth")
-    bar = figure.colorbar(image, shrink=0.6, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], format=PercentFormatter(1, 0))
+    bar = figure.colorbar(
+        image, fraction=0.03, pad=0.02, shrink=0.7, aspect=30, ticks=[0, 0.02, 0.1, 0.25, 0.5, 1],
+        format=PercentFormatter(1, 0),
+    )  # fmt: skip
     bar.set_label("of the class's pictures", fontsize=size)
     bar.ax.tick_params(labelsize=size)
     _save(figure, path)
@@ -93,24 +107,24 @@ def mistakes(images, labels, probabilities, class_names, path, rows, most=36):
     answers, the most confident first; the first `most` are shown. Without any, the sheet says so.
     """
     shown = rows[:most]
-    head = f"The {len(shown)} most confident of {len(rows):,} mistakes" if len(shown) else "No mistakes"
-    wide, high, top = TILE + 60, TILE + 46, 40  # pixels
-    lines = -(-len(shown) // COLUMNS)
-    width, height = COLUMNS * wide, top + lines * high
+    title = "No mistakes"
+    if len(shown):
+        title = f"{len(shown)} of {len(rows):,} mistakes, the most confident first. Black: the truth; red: the answer"
+    wide, high, top = TILE + 72, TILE + 5 * LINE, 40  # pixels
+    width, height = COLUMNS * wide, top + -(-len(shown) // COLUMNS) * high
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    figure.text(0.5, 1 - top / 2 / height, head, ha="center", va="center", fontsize=10)
+    figure.text(0.5, 1 - top / 2 / height, title, ha="center", va="center")
     for place, row in enumerate(shown):
         picture = _fitted(images[row], TILE)
-        centre, upper = (place % COLUMNS + 0.5) * wide, height - top - place // COLUMNS * high
-        below = upper - (TILE + picture.shape[0]) // 2  # of the picture's lower edge, from below
-        figure.figimage(picture, int(centre - picture.shape[1] / 2), below, origin="upper")
+        middle = (place % COLUMNS + 0.5) * wide
+        lower = height - top - place // COLUMNS * high - TILE  # matplotlib counts from below
+        figure.figimage(picture, int(middle - picture.shape[1] / 2), lower, origin="upper")
         answer = probabilities[row].argmax()
-        for line, colour, text in (
-            (0, "black", _plain(class_names[labels[row]], CAPTION)),
-            (1, WRONG, f"{probabilities[row][answer]:.2f} {_plain(class_names[answer], CAPTION)}"),
-        ):
-            y = upper - TILE - 4 - 15 * line
-            figure.text(centre / width, y / height, text, ha="center", va="top", fontsize=6.5, color=colour)
+        lines = [("black", line) for line in _lines(class_names[labels[row]])]
+        lines += [(WRONG, line) for line in _lines(f"{probabilities[row][answer]:.2f} {class_names[answer]}")]
+        for number, (colour, line) in enumerate(lines):
+            y = lower - 4 - LINE * number
+            figure.text(middle / width, y / height, line, ha="center", va="top", fontsize=7, color=colour)
     _save(figure, path)
 
 
@@ -130,7 +144,8 @@ def filters(bgr_kernel, path):
     lines = max(line for line in range(1, math.isqrt(count) + 1) if count % line == 0)  # as square as has no holes
     tiles = np.pad(pictures, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
     sheet = np.block([[[tile] for tile in row] for row in tiles.reshape(lines, -1, *tiles.shape[1:])])
-    _save(sheet, path)
+    with written_whole(path) as temporary:
+        Image.fromarray(sheet).save(temporary, "PNG")
 
 
 def _fitted(picture, side):
@@ -144,14 +159,26 @@ def _fitted(picture, side):
     return np.asarray(smaller)
 
 
-def _plain(name, length):
-    """A class name in one line of at most `length` letters; matplotlib would take $...$ for a formula."""
-    name = " ".join(str(name).split())
-    name = name if len(name) <= length else f"{name[:length - 1].rstrip()}…"
-    return name.replace("$", r"\$")
+def _cut(name):
+    """A class name beside the matrix: one line, not too long."""
+    name = " ".join(name.split())
+    return _literal(name if len(name) <= NAME else f"{name[:NAME - 1].rstrip(' .')}…")
+
+
+def _lines(text):
+    """A caption under a picture: two lines at most."""
+    wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)  # as Chinese is
+    return [_literal(line) for line in textwrap.wrap(text, CAPTION // (1 + wide), max_lines=2, placeholder="…")]
+
+
+def _literal(text):
+    return text.replace("$", r"\$")  # matplotlib would take $...$ for a formula
 
 
 def _save(figure, path):
+    installed = set(font_manager.get_font_names())
+    for text in figure.findobj(Text):
+        text.set_fontfamily([font for font in FONTS if font in installed])
     with written_whole(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a script without font: boxes, the rest stays
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # no font for a script: boxes
         figure.savefig(temporary, format="png", dpi="figure")

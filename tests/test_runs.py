@@ -1,0 +1,176 @@
+"""Runs are kept, killed, resumed and used: every program here is one of its own, as a user starts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_scripts import NO_NETWORK, run
+
+QUICK = ["--demo", "--network", "googlenet", "--image_size", "32", "--per_class", "4", "--validation_per_class", "1",
+         "--batch_size", "64", "--precision", "float32"]  # fmt: skip
+FINE = [*QUICK, "--train", "inception_5b", "--epochs", "3", "--head_epochs", "1", "--patience", "0"]
+
+# What is put before the script's own main: each kills the program, as kill -9 does, at a moment of its own.
+KILL = "import os, signal\ndie = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+MOMENTS = {
+    "extraction": """
+        import fast_alexnet
+        frozen, seen = fast_alexnet.frozen, []
+        def stopping(*arguments):
+            compute = frozen(*arguments)
+            return lambda batch: die() if seen else seen.append(1) or compute(batch)
+        fast_alexnet.frozen = stopping
+    """,
+    "an epoch": """
+        from training import loop
+        validate, seen = loop.validate, []
+        loop.validate = lambda *all: die() if len(seen) > 2 else seen.append(1) or validate(*all)
+    """,
+    "the network's writing": """
+        import numpy as np
+        from training import runs
+        savez, keep, seen = np.savez, runs.Run.keep, []
+        def half(file, **arrays):
+            file.write(b"PK half of it")
+            file.flush()
+            die()
+        def stopping(self, *all):
+            seen.append(1)
+            if len(seen) == 2:
+                np.savez = half
+            keep(self, *all)
+        runs.Run.keep = stopping
+    """,
+    "the checkpoint's writing": """
+        import tensorflow as tf
+        def half(self, checkpoint_number):
+            if checkpoint_number == 2:
+                with open(os.path.join(self.directory, "ckpt-2.data-00000-of-00001"), "wb") as file:
+                    file.write(b"half of it")
+                die()
+            return save(self, checkpoint_number=checkpoint_number)
+        save, tf.train.CheckpointManager.save = tf.train.CheckpointManager.save, half
+    """,
+}
+
+
+def killed(moment, *arguments, cwd):
+    """Run the training script until the moment comes."""
+    import textwrap
+
+    code = KILL + textwrap.dedent(MOMENTS[moment]) + "import train_feature_extraction as script\nscript.run(script.main)"
+    environment = {**os.environ, **NO_NETWORK, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, env=environment,
+                          capture_output=True, text=True, timeout=300)  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def result(folder):
+    """(head, network, losses) of a finished run."""
+    history = json.loads((folder / "history.json").read_text())
+    assert history["ended"]
+    with np.load(folder / "head.npz") as file:
+        head = {name: file[name] for name in ("kernel", "bias")}
+    (network,) = folder.glob("network-*.npz")
+    with np.load(network) as file:
+        arrays = dict(file)
+    return head, arrays, [[epoch["loss"], epoch["validation_loss"]] for epoch in history["epochs"]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = run("train_feature_extraction.py", *FINE, "--out", "run", "--cache", "cache", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return result(folder / "run")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_kill_9_loses_nothing(moment, undisturbed, tmp_path):
+    killed(moment, *FINE, "--out", "run", "--cache", "cache", cwd=tmp_path)
+    settings = (tmp_path / "run" / "settings.json").read_text()
+    before = list((tmp_path / "cache").glob("*.part"))
+    assert bool(before) == (moment == "extraction")
+    done = run("train_feature_extraction.py", "--resume", "run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert (tmp_path / "run" / "settings.json").read_text() == settings
+    epochs = ["Epoch 1\n" in done.stdout.split("Trained:")[1], "Epoch 2\n" in done.stdout.split("Trained:")[1]]
+    assert epochs == ([True, True] if moment == "extraction" else [False, True])
+    for found, expected in zip(result(tmp_path / "run"), undisturbed):
+        np.testing.assert_equal(found, expected)  # bit by bit
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.suffix == ".part"]
+
+
+def test_resuming_what_cannot_be_resumed(tmp_path):
+    done = run("train_feature_extraction.py", "--resume", "nothing", cwd=tmp_path)
+    assert done.returncode == 2 and "nothing: no run" in done.stderr and done.stderr.count("\n") == 1
+    (tmp_path / "run").mkdir()
+    for content, expected in [("{", "damaged"), ("[]", "damaged"), ('{"script": "x", "flags": {}}', "a run of x.py")]:
+        (tmp_path / "run" / "settings.json").write_text(content)
+        done = run("train_feature_extraction.py", "--resume", "run", cwd=tmp_path)
+        assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1
+    flags = {"epochs": 10}
+    (tmp_path / "run" / "settings.json").write_text(json.dumps({"script": "train_feature_extraction", "flags": flags}))
+    done = run("train_feature_extraction.py", "--resume", "run", "--epochs", 3, cwd=tmp_path)
+    assert done.returncode == 2 and "--epochs 3" in done.stderr and "started with 10" in done.stderr
+    done = run("train_feature_extraction.py", "--demo", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2 and "holds a run already" in done.stderr
+
+
+SERVE = """
+import sys
+import numpy as np
+import tensorflow as tf
+assert not any(name.split(".")[0] in ("alexnet", "training", "weights", "data") for name in sys.modules)
+pictures = np.load("pictures.npy")
+model = tf.saved_model.load("model")
+answer = model(pictures)
+np.save("answer.npy", answer["probabilities"].numpy())
+print(*[name.decode() for name in answer["class_names"].numpy()], sep="\\n")
+large = np.kron(pictures[:2], np.ones((1, 3, 2, 1), np.uint8))
+assert model(large)["probabilities"].shape == answer["probabilities"][:2].shape
+"""
+
+
+@pytest.mark.parametrize("train", ["head", "inception_5a"])
+def test_trained_head_then_inference_then_saved_model(train, tmp_path):
+    """Held-out signs get the same answers in the training's own evaluation, from the scripts, and from TensorFlow."""
+    from PIL import Image
+
+    from data import datasets, traffic_signs
+
+    flags = [*QUICK[:-4], "--validation_per_class", "0", "--per_class", "0", "--precision", "float32", "--train", train]
+    done = run("train_feature_extraction.py", *flags, "--epochs", 2, "--batch_size", 64, "--no_augment", "--out", "run",
+               "--cache", "cache", cwd=tmp_path)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    confusion = np.genfromtxt(tmp_path / "run" / "validation-confusion.csv", delimiter=",", skip_header=1)[:, 1:]
+    signs = traffic_signs.drawn(seed=0)
+    _, held_out = datasets.split(signs, "track", 0)
+    chosen = held_out[:: len(held_out) // 40][:40]
+    for number, row in enumerate(chosen):
+        Image.fromarray(signs.images[row]).save(tmp_path / f"{number:02}.png")
+    names = [f"{number:02}.png" for number in range(len(chosen))]
+    done = run("feature_extraction.py", *names, "--head", "run", "--demo", "--top", 1, "--export", "model", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "Head: run, 43 classes" in done.stdout
+    printed = [line.rpartition(": ") for line in done.stdout.splitlines() if line[-4:-3] == "." and ": " in line]
+    answers = [name for name, _, _ in printed if not name.startswith(("Head", "Time"))]
+    assert len(answers) == 40
+
+    np.save(tmp_path / "pictures.npy", signs.images[held_out])
+    served = subprocess.run([sys.executable, "-c", SERVE], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert served.returncode == 0, served.stderr
+    assert served.stdout.splitlines() == traffic_signs.sign_names()
+    probabilities = np.load(tmp_path / "answer.npy")
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    labels = probabilities.argmax(1)
+    theirs = np.zeros_like(confusion)
+    np.add.at(theirs, (signs.labels[held_out], labels), 1)
+    assert np.abs(theirs - confusion).sum() <= 4  # two pictures may stand on the brink
+    same = [signs.class_names[label] == name for label, name in zip(labels[:: len(held_out) // 40][:40], answers)]
+    assert np.mean(same) >= 0.97
