@@ -63,9 +63,9 @@ def fine_tune(network, dataset, rows, validation_rows, args, kept):
     mean, spread = 0.0, 1.0
     if args.head_epochs:
         print(f"First the head alone, {args.head_epochs} epochs:\n")
-        alone = vars(args) | {"epochs": args.head_epochs, "augment": False, "no_dropout": True, "patience": 0}
+        alone = {"epochs": args.head_epochs, "augment": False, "no_dropout": True, "patience": 0, "logdir": None}
         features = features_of(network, dataset, args, args.layer, here)
-        warm, _ = train_head(head, features, dataset.labels, rows, validation_rows, argparse.Namespace(**alone))
+        warm, _ = train_head(head, features, dataset.labels, rows, validation_rows, argparse.Namespace(**vars(args) | alone))
         head = head._replace(kernel=warm.kernel.numpy(), bias=warm.bias.numpy())
         mean, spread = warm.mean, warm.spread
     with here.strategy.scope():

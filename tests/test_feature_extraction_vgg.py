@@ -10,7 +10,7 @@ from conftest import SHARED
 from test_scripts import run
 
 import feature_extraction_vgg as script
-from data import bottleneck_files
+from data import bottleneck_files, datasets
 from data.files import BadInput
 
 RNG = np.random.default_rng(0)
@@ -87,19 +87,19 @@ def test_not_a_dict_and_one_file_alone(tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("error: --training_file and --validation_file: one is")
 
 
-def test_first_of_each_class():
+def test_few_of_each_class():
     labels = RNG.integers(0, 5, 1000)
     rows = np.arange(0, 1000, 2)
-    chosen = script.first_of_each_class(rows, labels, 20, seed=0)
+    chosen = datasets.few(rows, labels, 20, seed=0)
     assert len(set(chosen)) == 100 and set(chosen) <= set(rows)
     np.testing.assert_array_equal(np.bincount(labels[chosen]), [20] * 5)
-    np.testing.assert_array_equal(script.first_of_each_class(rows, labels, 0, seed=0), rows)
+    np.testing.assert_array_equal(datasets.few(rows, labels, 0, seed=0), rows)
 
 
 @pytest.mark.parametrize("network", ["vgg", "googlenet", "resnet", "alexnet"])
 def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
-    monkeypatch.setattr(script.heads, "WEIGHTS_DIR", tmp_path)
+    monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
     flags = f"--demo --network {network} --per_class 2 --split track --epochs 2 --cache {tmp_path / 'features'}".split()
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
     small = script.traffic_signs.drawn
@@ -116,9 +116,8 @@ def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp
         assert len(content["labels"]) == len(content["features"]) and np.isfinite(content["features"]).all()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.[pn]*")}
     script.main()
-    assert {path: path.stat().st_mtime_ns for path in before if path.suffix != ".npz"} == {
-        path: time for path, time in before.items() if path.suffix != ".npz"
-    }
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list((tmp_path / "runs").glob("demo-feature_extraction_vgg-*/head.npz"))) == 2
     assert "Features:" not in capsys.readouterr().out  # the files were good: nothing was computed
 
 
@@ -127,6 +126,7 @@ def test_the_course_s_files_under_their_names_need_no_pictures(tmp_path, monkeyp
     monkeypatch.setattr(script, "load_pictures", lambda args: pytest.fail("no pictures are needed"))
     write(tmp_path / "vgg_cifar10_100_bottleneck_features_train.p", *clusters(90))
     write(tmp_path / "vgg_cifar10_bottleneck_features_validation.p", *clusters(30))
+    monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", "--epochs", "3"])
     script.main()
     assert "Epoch  3: " in capsys.readouterr().out

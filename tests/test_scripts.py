@@ -14,7 +14,7 @@ from data.traffic_signs import sign_names
 
 SCRIPTS = [
     "imagenet_inference.py", "traffic_sign_inference.py", "feature_extraction.py",
-    "train_feature_extraction.py", "train_feature_extraction_cifar10.py", "feature_extraction_vgg.py",
+    "train_feature_extraction.py", "train_feature_extraction_cifar10.py", "feature_extraction_vgg.py", "evaluate.py",
 ]  # fmt: skip
 NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
 
@@ -33,8 +33,8 @@ def lines(text):
 
 
 def test_training_demo_then_inference_with_its_head(tmp_path):
-    head = tmp_path / "head.npz"
-    done = run("train_feature_extraction.py", "--demo", "--head", head, "--cache", tmp_path / "cache", cwd=tmp_path)
+    folder = tmp_path / "run"
+    done = run("train_feature_extraction.py", "--demo", "--out", folder, "--cache", tmp_path / "cache", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert done.stdout.startswith("Random weights (seed 0)")
     epoch = r"Epoch (\d+)\nTime: \d+\.\d+ seconds\nValidation Loss = \d+\.\d+\nValidation Accuracy = (\d\.\d{3})\n\n"
@@ -42,13 +42,13 @@ def test_training_demo_then_inference_with_its_head(tmp_path):
     assert [int(number) for number, _ in epochs] == list(range(1, 11))
     assert float(epochs[-1][1]) > 0.23  # 43 classes, chance is 0.023; ten times that, from random weights
 
-    done = run("feature_extraction.py", "--demo", "--head", head, "--top", 43, cwd=tmp_path)
+    done = run("feature_extraction.py", "--demo", "--head", folder, "--top", 43, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert "Head: head.npz, 43 classes, trained on drawn" in done.stdout and "not trained" not in done.stdout
+    assert "Head: run, 43 classes, trained on drawn" in done.stdout and "not trained" not in done.stdout
     names, probabilities = lines(done.stdout)
     assert len(names) == 86 and len(set(names)) == 43
     assert sum(probabilities[:43]) == pytest.approx(1, abs=0.03)
-    expected = recomputed(head, labels=(25, 14))  # the drawn road work and stop sign
+    expected = recomputed(folder / "head.npz", labels=(25, 14))  # the drawn road work and stop sign
     for image, row in enumerate(expected):
         printed = dict(zip(names[43 * image :][:43], probabilities[43 * image :][:43]))
         assert [printed[name] for name in sign_names()] == pytest.approx(row, abs=0.006)
@@ -73,7 +73,7 @@ def test_other_weights_than_the_head_s_are_refused(tmp_path):
     from weights import heads
 
     settings = {"network": "alexnet", "layer": "fc7", "image_size": 227, "precision": "float32",
-                "weights": "random", "seed": 0, "as_published": False, "fingerprint": "another",
+                "picture_size": 32, "crop": False, "weights": "random", "seed": 0, "as_published": False, "fingerprint": "another",
                 "trained_on": "signs", "validation_accuracy": 0.9}  # fmt: skip
     heads.save(heads.untrained(4096, ["a", "b"], settings=settings), tmp_path / "head.npz")
     done = run("feature_extraction.py", "--demo", "--head", "head.npz", cwd=tmp_path)
@@ -82,10 +82,10 @@ def test_other_weights_than_the_head_s_are_refused(tmp_path):
 
 
 def test_cifar10_demo(tmp_path):
-    head = tmp_path / "head.npz"
-    done = run("train_feature_extraction_cifar10.py", "--demo", "--head", head, "--no_cache", cwd=tmp_path)
+    folder = tmp_path / "run"
+    done = run("train_feature_extraction_cifar10.py", "--demo", "--out", folder, "--no_cache", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert "Epoch 2" in done.stdout and "Epoch 3" not in done.stdout and head.exists()
+    assert "Epoch 2" in done.stdout and "Epoch 3" not in done.stdout and (folder / "head.npz").exists()
 
 
 @pytest.mark.parametrize("script", SCRIPTS[:3])
@@ -144,7 +144,12 @@ MISTAKES = {
     "no such head": (["feature_extraction.py", "p.png", "--weights", "random", "--head", "no.npz"], "no.npz"),
     "no such training file": (["train_feature_extraction.py", "--training_file", "no.p"], "no.p"),
     "text as training file": (["train_feature_extraction.py", "--training_file", "text.npy"], "text.npy"),
-    "head in no place": (["train_feature_extraction.py", "--demo", "--head", "p.png/head.npz"], "p.png/head.npz"),
+    "run in no place": (["train_feature_extraction.py", "--demo", "--out", "p.png/run"], "p.png/run"),
+    "no such layer": (["train_feature_extraction.py", "--demo", "--layer", "conv9"], "conv9"),
+    "trained above the head": (["train_feature_extraction.py", "--demo", "--layer", "conv1", "--train", "fc7"], "fc7"),
+    "from scratch, frozen": (["train_feature_extraction.py", "--demo", "--from_scratch"], "--train all"),
+    "no such pictures": (["train_feature_extraction.py", "--weights", "random", "--training_dir", "no"], "no"),
+    "nothing trained": (["evaluate.py", "--head", "nothing"], "nothing"),
     "rate below zero": (["train_feature_extraction.py", "--learning_rate", "-1"], "--learning_rate"),
     "no number": (["train_feature_extraction.py", "--l2", "nan"], "--l2"),
     "flag out of range": (["train_feature_extraction.py", "--epochs", "0"], "--epochs"),

@@ -40,6 +40,7 @@ def train(classifier, examples, args, devices, run=None, report=None):
     history = []
     if run:
         history = run.restore([*classifier.head, *classifier.lower], optimizers)
+    writer = tf.summary.create_file_writer(str(args.logdir)) if args.logdir and devices.chief else None
     best = min((each["validation_loss"] for each in history), default=np.inf)
     while len(history) < args.epochs and not out_of_patience(history, args.patience):
         epoch, start = len(history) + 1, time.perf_counter()
@@ -52,6 +53,8 @@ def train(classifier, examples, args, devices, run=None, report=None):
         )  # fmt: skip
         if report:
             report(history[-1])
+        if writer:
+            write_scalars(writer, history[-1])
         if not np.isfinite([loss, validation_loss]).all():
             raise BadInput(
                 f"the loss is {loss} in training and {validation_loss} in validation after epoch {epoch}; "
@@ -62,6 +65,15 @@ def train(classifier, examples, args, devices, run=None, report=None):
             run.keep(classifier, history, better)
         best = min(best, validation_loss)
     return history
+
+
+def write_scalars(writer, epoch):
+    """An epoch's figures, for TensorBoard."""
+    with writer.as_default(step=epoch["epoch"]):
+        for name, value in epoch.items():
+            if name != "epoch":
+                tf.summary.scalar(name, value)
+    writer.flush()
 
 
 def compiled(classifier, args, devices, count):

@@ -105,7 +105,8 @@ class Run:
 def begin(args, script):
     """Make the folder of a new run and keep the flags in it. Returns the folder."""
     name = f"{'demo-' if args.demo else ''}{script}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = (args.out or RUNS_DIR / name).absolute()
+    others = len(list(RUNS_DIR.glob(f"{name}*")))  # started in the same second
+    folder = (args.out or RUNS_DIR / (f"{name}-{others + 1}" if others else name)).absolute()
     if (folder / SETTINGS).exists():
         raise BadInput(f"{folder}: holds a run already; continue it with --resume {folder}, or name another with --out")
     check_writable(folder / SETTINGS)

@@ -1,0 +1,87 @@
+"""Several devices, several workers: the same weights as one process with the same global batch."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, in_one_line
+from test_runs import QUICK
+from test_scripts import NO_NETWORK, run
+
+from training import devices
+
+# The head alone on features that each worker computes its share of, then layers and head together, augmented.
+FLAGS = [*QUICK, "--train", "inception_5b", "--epochs", "2", "--head_epochs", "1", "--no_dropout"]
+TWO_PROCESSORS = """
+import sys, tensorflow as tf
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from training import devices
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+devices.find = lambda: devices.Devices(strategy)
+import train_feature_extraction as script
+script.run(script.main)
+"""
+
+
+def weights(folder):
+    with np.load(folder / "head.npz") as file:
+        arrays = {name: file[name] for name in ("kernel", "bias")}
+    (network,) = folder.glob("network-*.npz")
+    with np.load(network) as file:
+        return arrays | dict(file)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    done = run("train_feature_extraction.py", *FLAGS, "--out", "run", "--cache", "cache", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return weights(folder / "run")
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-4 * np.abs(expected[name]).max() + 1e-5)
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def test_two_workers_end_with_the_weights_of_one(one, tmp_path):
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    processes = []
+    for index in range(2):
+        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        environment = {**os.environ, **NO_NETWORK, "no_proxy": "127.0.0.1", "TF_CONFIG": json.dumps(config)}
+        command = [sys.executable, ROOT / "train_feature_extraction.py", *FLAGS, "--out", "run", "--cache", "cache"]
+        processes.append(subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=environment, text=True,
+                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "Epoch 2" in outputs[0][0] and outputs[1][0] == ""  # the chief prints
+    assert_same(weights(tmp_path / "run"), one)
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2  # each worker's share of the features
+
+
+def test_two_devices_of_one_machine_end_with_the_weights_of_one(one, tmp_path):
+    environment = {**os.environ, **NO_NETWORK, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", TWO_PROCESSORS, *FLAGS, "--out", "run", "--cache", "cache"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert_same(weights(tmp_path / "run"), one)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"index": 2}}',
+                                  '{"cluster": {"ps": ["a:1"], "worker": ["a:1", "b:2"]}}'])  # fmt: skip
+def test_a_wrong_tf_config_is_told(text, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert "TF_CONFIG" in in_one_line(devices.find.__wrapped__)

@@ -1,0 +1,196 @@
+"""The figures of an evaluation against hand-computed cases, scikit-learn asked in another way, published intervals."""
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics
+
+from data.files import BadInput
+from training import evaluation
+
+ROWS = np.arange(6)
+LABELS = np.array([0, 0, 0, 1, 1, 3])  # class 2 does not occur
+ANSWERS = np.array([0, 1, 1, 1, 0, 2])
+SURE = np.array([0.9, 0.6, 0.8, 0.7, 0.8, 0.95])
+NAMES = ["left", "right", "ahead", "停"]
+
+
+def probabilities_of(answers, sure, count):
+    """(N, count): `sure` for the answer, the rest shared by the others."""
+    others = np.repeat((1 - np.asarray(sure))[:, None] / (count - 1), count, axis=1)
+    others[np.arange(len(answers)), answers] = sure
+    return others
+
+
+@pytest.fixture
+def small():
+    return evaluation.evaluate(LABELS, probabilities_of(ANSWERS, SURE, 4), NAMES)
+
+
+def large(classes=43, count=2000, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count)
+    logits = rng.standard_normal((count, classes))
+    logits[np.arange(count), labels] += 1.5
+    return labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def printed(capsys, *arguments, **settings):
+    evaluation.print_report(*arguments, **settings)
+    return capsys.readouterr().out
+
+
+def test_a_small_case_by_hand(small):
+    assert small.accuracy == pytest.approx(2 / 6)
+    assert small.top5 == 1
+    assert small.support.tolist() == [3, 2, 0, 1]
+    np.testing.assert_allclose(small.precision, [1 / 2, 1 / 3, 0, 0])
+    np.testing.assert_allclose(small.recall, [1 / 3, 1 / 2, 0, 0])
+    assert small.confusion.tolist() == [[1, 2, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]
+    assert small.confusion.dtype.kind == "i"
+    assert small.mistakes.tolist() == [5, 2, 4, 1]  # 0.95, twice 0.8 in their order, 0.6
+
+
+def test_43_classes_as_scikit_learn_sees_them():
+    labels, probabilities = large()
+    report = evaluation.evaluate(labels, probabilities, [str(label) for label in range(43)])
+    answers = probabilities.argmax(axis=1)
+    assert report.accuracy == pytest.approx(metrics.accuracy_score(labels, answers))
+    told = metrics.classification_report(labels, answers, output_dict=True)
+    for label in range(43):
+        assert report.precision[label] == pytest.approx(told[str(label)]["precision"])
+        assert report.recall[label] == pytest.approx(told[str(label)]["recall"])
+        assert report.support[label] == told[str(label)]["support"]
+    rank = (probabilities > probabilities[np.arange(2000), labels][:, None]).sum(axis=1)
+    assert report.top5 == pytest.approx(np.mean(rank < 5))
+    assert report.confusion.sum() == 2000 and report.confusion[3, 7] == np.sum((labels == 3) & (answers == 7))
+
+
+def test_classes_that_do_not_occur_are_counted_without_a_warning(recwarn):
+    report = evaluation.evaluate([7, 7, 8], probabilities_of([7, 8, 8], np.full(3, 0.9), 10), list("abcdefghij"))
+    assert all(np.isfinite(part).all() for part in report)
+    assert report.support.tolist() == [0] * 7 + [2, 1, 0]
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    "labels, probabilities, names",
+    [
+        (LABELS, np.zeros((5, 4)), NAMES),
+        (LABELS, np.zeros((6, 4)), NAMES[:3]),
+        (LABELS[:, None], np.zeros((6, 4)), NAMES),
+        (LABELS, np.zeros(6), NAMES),
+        (LABELS + 1, np.zeros((6, 4)), NAMES),
+        (LABELS - 1, np.zeros((6, 4)), NAMES),
+        (LABELS, np.full((6, 4), np.nan), NAMES),
+        ([], np.zeros((0, 4)), NAMES),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(labels, probabilities, names):
+    with pytest.raises(ValueError):
+        evaluation.evaluate(labels, probabilities, names)
+
+
+@pytest.mark.parametrize(
+    "right, count, low, high",  # Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_intervals_as_published(right, count, low, high):
+    assert evaluation.wilson(right / count, count) == pytest.approx((low, high), abs=6e-5)
+    scipys = stats.binomtest(right, count).proportion_ci(method="wilson")
+    assert evaluation.wilson(right / count, count) == pytest.approx(tuple(scipys), abs=1e-5)
+
+
+def test_a_track_whose_pictures_are_twins_counts_once():
+    one_a_track = np.random.default_rng(0).random(200) < 0.7
+    twins, tracks = np.repeat(one_a_track, 30), np.repeat(np.arange(200) * 7, 30)
+    assert evaluation.effective_count(twins, tracks) == pytest.approx(199)  # G - 1: the accuracy is estimated too
+    assert evaluation.effective_count(np.ones(6000), tracks) == 200
+    assert evaluation.effective_count(twins, np.zeros(6000)) == 1
+
+
+def test_independent_pictures_count_about_once_each():
+    right = np.random.default_rng(1).random(60000) < 0.7
+    assert evaluation.effective_count(right, np.repeat(np.arange(2000), 30)) == pytest.approx(60000, rel=0.1)
+
+
+def test_the_interval_over_tracks_agrees_with_a_bootstrap():
+    rng = np.random.default_rng(2)
+    sizes = rng.integers(5, 40, 300)  # not all tracks have 30 pictures
+    tracks = np.repeat(np.arange(300), sizes)
+    right = rng.random(len(tracks)) < np.repeat(rng.beta(2, 1, 300), sizes)
+    low, high = evaluation.wilson(right.mean(), evaluation.effective_count(right, tracks))
+    sums = np.bincount(tracks, right)
+    drawn = rng.integers(0, 300, (4000, 300))
+    shares = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    assert (low, high) == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])), abs=0.006)
+
+
+def test_few_classes_are_all_printed(small, capsys):
+    told = printed(capsys, small, NAMES, "Arrows")
+    assert "Arrows: 6 pictures" in told and "Accuracy: 0.333 (95 % interval 0.097 to 0.700)" in told
+    assert "first 5" not in told  # of four classes, the truth always is
+    lines = [line.split() for line in told.splitlines()]
+    assert ["3", "0.500", "0.333", "left"] in lines
+    assert ["0", "0.000", "-", "ahead"] in lines  # never there, but answered
+    assert ["1", "-", "0.000", "停"] in lines  # never answered
+    assert told.index("2 x left taken for right") < told.index("1 x right taken for left")
+
+
+def test_of_many_classes_the_worst_are_printed(capsys):
+    labels, probabilities = large()
+    names = [f"sign {label}" for label in range(44)]  # the last one has no pictures
+    report = evaluation.evaluate(labels, np.pad(probabilities, ((0, 0), (0, 1))), names)
+    told = printed(capsys, report, names, "Signs", worst=3)
+    assert "The 3 of 44 classes with the lowest recall:" in told
+    table = told.split("class\n")[1].split("\n\n")[0].splitlines()
+    recalls = np.sort(report.recall[:43])[:3]
+    assert [float(line.split()[2]) for line in table] == pytest.approx(recalls, abs=5e-4)
+    assert "Truth among the first 5 answers" in told
+
+
+def test_tracks_widen_the_printed_interval(capsys):
+    labels = np.repeat([0, 1], 300)
+    answers = np.where(np.arange(600) // 30 % 4 == 0, 1 - labels, labels)  # each fourth track is wrong throughout
+    report = evaluation.evaluate(labels, probabilities_of(answers, np.full(600, 0.8), 2), ["a", "b"])
+    assert "(95 % interval 0.714 to 0.783)" in printed(capsys, report, ["a", "b"], "Signs")
+    told = printed(capsys, report, ["a", "b"], "Signs", tracks=np.arange(600) // 30)
+    low, high = evaluation.wilson(0.75, 19)
+    assert f"95 % interval {low:.3f} to {high:.3f}, the pictures being of 20 tracks only" in told
+
+
+def test_nothing_wrong_prints_no_confusions(capsys):
+    report = evaluation.evaluate([0, 1], np.eye(2), ["a", "b"])
+    assert "confusions" not in printed(capsys, report, ["a", "b"], "Signs")
+
+
+def test_tables_are_read_back(small, tmp_path):
+    names = ["left, then right", 'a "quoted" one', "two\nlines", "停"]
+    evaluation.write_tables(small, names, tmp_path / "run", "test")
+    per_class, confusion = (
+        list(csv.reader(open(tmp_path / "run" / f"test-{name}.csv", encoding="utf-8", newline="")))
+        for name in ("per_class", "confusion")
+    )
+    assert per_class[0] == ["class", "pictures", "precision", "recall"]
+    assert per_class[1:3] == [[names[0], "3", "0.5", "0.3333"], [names[1], "2", "0.3333", "0.5"]]
+    assert confusion[0][1:] == names and [row[0] for row in confusion[1:]] == names
+    assert [[int(cell) for cell in row[1:]] for row in confusion[1:]] == small.confusion.tolist()
+    assert len(list((tmp_path / "run").iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_told(small, tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(BadInput):
+        evaluation.write_tables(small, NAMES, tmp_path / "run", "test")
+
+
+def test_no_tensorflow_and_no_matplotlib():
+    import subprocess
+
+    code = "import sys; from training import evaluation; print({'tensorflow', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=evaluation.pathlib.Path(evaluation.__file__).parents[1],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout.strip() == "set()"
