@@ -122,10 +122,11 @@ class Network(tf.Module):
         layers behind it are run. `dropout_seed`: two integers, for training. ValueError for a layer that is not there.
         """
         layer = self.card.bottleneck if feature_extract else layer
-        layers = self.layers(tf.nest.map_structure(lambda variable: tf.cast(variable, self.dtype), self.weights))
         chosen = self.names_between(after, layer)
+        needed = {name: pair for name, pair in self.weights.items() if self.layer_of(name) in chosen}
+        weights = tf.nest.map_structure(lambda variable: tf.cast(variable, self.dtype), needed)
         x = tf.cast(x, self.dtype)
-        for number, (name, function) in enumerate(layers):
+        for number, (name, function) in enumerate(self.layers(weights)):
             if name in chosen:
                 x = function(x)
                 if dropout_seed is not None and name in self.dropped:

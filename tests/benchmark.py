@@ -12,10 +12,8 @@ Output: the machine and a Markdown table, printed at the end in one piece.
 import argparse
 import os
 import pathlib
-import pickle
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from child_runs import FIRST_PREDICTION, WITH_PEAK, run_script, write_signs
 from other_alexnets import course_graph, onnx_graph
 
 from data.program import start_tensorflow
@@ -35,32 +34,6 @@ SIGNS = 39_209  # GTSRB's training pictures
 EPOCHS = 10
 FEWER = 15  # whole trainings are measured on one sign in 15 and multiplied
 CUBE = 4096  # side of the matrices whose product tells the machine's limit
-FIRST_PREDICTION = """
-import time
-import numpy as np
-from data.program import start_tensorflow
-from weights import cards, reading
-weights = reading.load(cards.ALEXNET, "random")
-start_tensorflow()
-start = time.perf_counter()
-from alexnet import AlexNet
-network = AlexNet(weights)
-network.activations(np.zeros((1, 227, 227, 3), np.uint8)).numpy()
-print(time.perf_counter() - start)
-"""
-# Runs a script and adds a line with its own peak of memory in GB. The parent cannot ask the system for it: Linux hands
-# the parent's peak on to its children, over fork and exec (getrusage(2), ru_maxrss); VmHWM starts anew.
-WITH_PEAK = """
-import pathlib, resource, runpy, sys
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-status = pathlib.Path("/proc/self/status")
-if status.exists():
-    kilobytes = int(status.read_text().split("VmHWM:")[1].split()[0]) * 1.024
-else:
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1000 if sys.platform == "darwin" else 1)
-print("Peak memory:", kilobytes / 1e6)
-"""
 
 
 def measure(functions, rounds=7):
@@ -164,54 +137,40 @@ def vgg_part(table, _):
     add_speeds(table, "VGG16, 224x224 to avg_pool", measure(functions, rounds=5), len(pictures))
 
 
-def run_script(*arguments):
-    """Run Python in the repository. Returns (output, seconds); what it writes to stderr is shown when it fails."""
-    progress(" ".join(arguments)[:60].replace("\n", " "))
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{done.stderr}\nexit status {done.returncode}: {' '.join(arguments)}")
-    return done.stdout, time.perf_counter() - start
-
-
 def training_part(table, results):
-    """train_feature_extraction.py on one sign in 15, its parts that grow with the pictures multiplied by 15."""
+    """train_feature_extraction.py on one sign in 15; the rest's seconds are added as measured on these, no start-up."""
     imported = run_script("-c", "import tensorflow")[1]
-    title = f"training of {EPOCHS} epochs on {SIGNS:,} signs (extrapolated from {SIGNS // FEWER:,})"
+    few, runs = SIGNS // FEWER, {}
     with tempfile.TemporaryDirectory() as folder:
-        for which, times in ("first run", 1), ("second run", 1), ("each picture twice", 2):
-            file = pathlib.Path(f"{folder}/{times}.p")
-            if not file.exists():
-                write_signs(file, times * (SIGNS // FEWER))
+        for which, count in ("first run", few), ("second run", few), ("each picture twice", 2 * few):
+            progress(f"training, {which}")
+            write_signs(f"{folder}/{count}.p", count)
             output, seconds = run_script(
-                "-c", WITH_PEAK, "train_feature_extraction.py", "--training_file", str(file), "--split", "random",
-                "--weights", "random", "--cache", f"{folder}/cache", "--head", f"{folder}/head.npz",
-                "--epochs", str(EPOCHS),
+                "-c", WITH_PEAK, "train_feature_extraction.py", "--training_file", f"{folder}/{count}.p",
+                "--split", "random", "--weights", "random", "--epochs", str(EPOCHS),
+                "--cache", f"{folder}/cache", "--out", f"{folder}/{which}",
             )  # fmt: skip
-            growing = float(re.search(r"in ([\d.]+) seconds", output)[1])
-            growing += sum(float(each) for each in re.findall(r"^Time: ([\d.]+)", output, re.MULTILINE))
-            whole = seconds - imported + (FEWER - 1) * growing
+            epochs = [float(each) for each in re.findall(r"^Time: ([\d.]+)", output, re.MULTILINE)]
+            features = float(re.search(r"in ([\d.]+) seconds", output)[1])
             peak = float(re.search(r"^Peak memory: ([\d.]+)", output, re.MULTILINE)[1])
-            if times == 1:
-                table.append((f"{title}, {which}, beyond importing TensorFlow", f"{whole:.1f} s", ""))
-            results.setdefault("whole", whole)
-            ratio = f"{peak / results.setdefault('peak', peak):.2f} x"
-            table.append((f"peak memory of that training, {which}, as measured", f"{peak:.2f} GB", ratio))
+            runs[which] = seconds - imported, np.mean(epochs[1:]), features, peak  # the first epoch compiles
+    pushed = runs["each picture twice"][2] - runs["first run"][2]  # the network compiles in both
+    for which, growing in ("first run", pushed), ("second run", 0):
+        seconds, epoch, _, _ = runs[which]
+        whole = results[which] = seconds + (FEWER - 1) * (growing + EPOCHS * epoch)
+        what = f"training of {EPOCHS} epochs on {SIGNS:,} signs, {which}, beyond importing TensorFlow"
+        table.append((what, f"{whole:.1f} s", f"extrapolated from {few:,} signs"))
     if "course" in results:
         course = EPOCHS * SIGNS / results["course"]  # each epoch pushes all pictures through all layers
-        ratio = f"{course / results['whole']:.1f} x the first run"
-        table.append(("the course's way, extrapolated", f"{course:.1f} s", ratio))
-
-
-def write_signs(path, count):
-    """Random pictures in a file like the course's train.p."""
-    sides, labels = np.full((count, 2), 32), (np.arange(count) % 43).astype(np.uint8)
-    signs = {"features": random_pictures(count, 32), "labels": labels, "sizes": sides}
-    with open(path, "wb") as file:
-        pickle.dump(signs | {"coords": np.tile(sides, 2)}, file, protocol=2)
+        ratio = f"{course / results['first run']:.1f} x the first run"
+        table.append(("the same the course's way, extrapolated", f"{course:.1f} s", ratio))
+    for which, run in runs.items():
+        ratio = f"{run[3] / runs['first run'][3]:.2f} x"
+        table.append((f"peak memory, training on {few:,} signs, {which}", f"{run[3]:.2f} GB", ratio))
 
 
 def start_part(table, _):
+    progress("first prediction")
     seconds = np.median([float(run_script("-c", FIRST_PREDICTION)[0]) for _ in range(3)])
     table.append(("first prediction of AlexNet, TensorFlow imported, weights read", f"{seconds:.2f} s", ""))
 

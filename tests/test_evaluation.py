@@ -1,6 +1,9 @@
 """The figures of an evaluation against hand-computed cases, scikit-learn asked in another way, published intervals."""
 
 import csv
+import io
+import pathlib
+import subprocess
 import sys
 
 import numpy as np
@@ -11,7 +14,7 @@ from sklearn import metrics
 from data.files import BadInput
 from training import evaluation
 
-ROWS = np.arange(6)
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 LABELS = np.array([0, 0, 0, 1, 1, 3])  # class 2 does not occur
 ANSWERS = np.array([0, 1, 1, 1, 0, 2])
 SURE = np.array([0.9, 0.6, 0.8, 0.7, 0.8, 0.95])
@@ -112,6 +115,10 @@ def test_a_track_whose_pictures_are_twins_counts_once():
     assert evaluation.effective_count(twins, np.zeros(6000)) == 1
 
 
+def test_tracks_that_are_all_alike_take_nothing_away():
+    assert evaluation.effective_count(np.tile([0, 1], 60), np.repeat(np.arange(4), 30)) == 120
+
+
 def test_independent_pictures_count_about_once_each():
     right = np.random.default_rng(1).random(60000) < 0.7
     assert evaluation.effective_count(right, np.repeat(np.arange(2000), 30)) == pytest.approx(60000, rel=0.1)
@@ -171,7 +178,7 @@ def test_tables_are_read_back(small, tmp_path):
     names = ["left, then right", 'a "quoted" one', "two\nlines", "停"]
     evaluation.write_tables(small, names, tmp_path / "run", "test")
     per_class, confusion = (
-        list(csv.reader(open(tmp_path / "run" / f"test-{name}.csv", encoding="utf-8", newline="")))
+        list(csv.reader(io.StringIO((tmp_path / "run" / f"test-{name}.csv").read_bytes().decode("utf-8"), newline="")))
         for name in ("per_class", "confusion")
     )
     assert per_class[0] == ["class", "pictures", "precision", "recall"]
@@ -188,9 +195,6 @@ def test_a_folder_that_cannot_be_written_is_told(small, tmp_path):
 
 
 def test_no_tensorflow_and_no_matplotlib():
-    import subprocess
-
     code = "import sys; from training import evaluation; print({'tensorflow', 'matplotlib'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=evaluation.pathlib.Path(evaluation.__file__).parents[1],
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

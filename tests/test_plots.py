@@ -22,7 +22,7 @@ HISTORY = [
     {"epoch": 3, "seconds": 2.0, "learning_rate": 0.1, "loss": 0.5, "accuracy": 0.9, "validation_loss": 1.4,
      "validation_accuracy": 0.6},
 ]  # fmt: skip
-STRANGE = ["$a_1$ and $b$", "日本語の名前", "ممنوع", "two\nlines", "end_of_everything_" * 20, "$ 5", ""]
+STRANGE = [r"$\frac$ and $x_$", "日本語の名前", "ممنوع", "two\nlines", "end_of_everything_" * 20, "$ 5", ""]
 
 
 def pixels(path):
@@ -98,7 +98,8 @@ def test_the_best_epoch_is_the_lowest_loss_and_the_first_highest_accuracy(monkey
 
 
 def test_curves_with_absent_values(monkeypatch, tmp_path):
-    history = [{"epoch": 1, "loss": None, "validation_accuracy": 0.5}, {"epoch": 2, "loss": 1.0}]
+    history = [{"epoch": 1, "loss": None, "validation_accuracy": 0.5},
+               {"epoch": 2, "loss": 1.0, "validation_accuracy": None}]  # fmt: skip
     assert legends(monkeypatch, history) == [["training"], ["validation", "best: 0.500, epoch 1"]]
     assert legends(monkeypatch, []) == [[], []]
 
@@ -129,10 +130,10 @@ def test_rows_are_shares_and_a_class_without_pictures_is_grey(tmp_path):
 
 def test_truth_is_the_row(tmp_path):
     plots.confusion([[0, 9], [0, 0]], ["a", "b"], tmp_path / "confusion.png")
-    dark = (np.abs(pixels(tmp_path / "confusion.png").astype(int) - (8, 48, 107)).max(axis=2) < 6)
-    grey = (np.abs(pixels(tmp_path / "confusion.png").astype(int) - (211, 211, 211)).max(axis=2) < 6)
-    columns = [np.nonzero(dark)[1].min(), np.nonzero(grey)[1].min()]
-    assert columns[0] > columns[1] and np.median(np.nonzero(dark)[0]) < np.median(np.nonzero(grey)[0])
+    picture = pixels(tmp_path / "confusion.png").astype(int)
+    dark = np.argwhere(np.abs(picture - (8, 48, 107)).max(axis=2) < 6)  # the right upper cell
+    grey = np.argwhere(np.abs(picture - (211, 211, 211)).max(axis=2) < 6)  # both lower cells
+    assert np.median(dark[:, 0]) < np.median(grey[:, 0]) and dark[:, 1].min() > grey[:, 1].min()
 
 
 def test_a_mistake_is_shown_pixel_by_pixel(tmp_path):
@@ -193,6 +194,15 @@ def test_a_filter_for_one_colour_comes_out_in_it(channel, colour, tmp_path):
     kernel[:, :, channel] = 0.3  # blue, green, red
     plots.filters(kernel, tmp_path / "filters.png")
     assert share_of(pixels(tmp_path / "filters.png")[:55, :55], colour) == 1
+
+
+def test_each_filter_is_stretched_to_its_own_range(tmp_path):
+    kernel = np.random.default_rng(0).normal(size=(7, 7, 3, 4)) * [1e-3, 1, 30, 1] + [0, 5, 0, -5]
+    plots.filters(kernel, tmp_path / "filters.png")
+    sheet = pixels(tmp_path / "filters.png")
+    for top, left in (0, 0), (0, 67), (67, 0), (67, 67):
+        tile = sheet[top : top + 63, left : left + 63]
+        assert tile.min() == 0 and tile.max() == 255
 
 
 def test_a_filter_lies_as_the_network_sees_it_in_its_place(tmp_path):

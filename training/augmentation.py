@@ -30,7 +30,7 @@ def augment(pictures, chance, flip=False):
     pictures: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; 0.5 is no change.
     flip: mirror every other picture. Never for traffic signs: left would become right.
     """
-    x = tf.cast(pictures, tf.float32)
+    x, chance = tf.cast(pictures, tf.float32), tf.cast(chance, tf.float32)
     flipped = chance[:, 6] >= 0.5 if flip else tf.zeros_like(chance[:, 6], tf.bool)
     x = tf.raw_ops.ImageProjectiveTransformV3(
         images=x,

@@ -18,27 +18,26 @@ from data.files import BadInput, check_writable
 from data.images import SHORTER_SIDE
 
 
+PICTURES = tf.TensorSpec((None, None, None, 3), tf.uint8, name="pictures")
+
+
 class Served(tf.Module):
     """From raw pictures to probabilities, in one graph, with the variables that this needs and no others."""
 
     def __init__(self, network, head):
         super().__init__()
-        settings = head.settings
-        kernel, bias = tf.Variable(head.kernel, name="kernel"), tf.Variable(head.bias, name="bias")
-        names = tf.constant(head.class_names)
-        self.needed = [kernel, bias, *needed_variables(network, settings["layer"])]
+        layer, size, crop = (head.settings[name] for name in ("layer", "picture_size", "crop"))
+        self.kernel, self.bias = tf.Variable(head.kernel, name="kernel"), tf.Variable(head.bias, name="bias")
+        self.class_names = head.class_names
+        self.needed = needed_variables(network, layer)
+        # A function, not the network itself, all of whose variables would be saved.
+        self.features = lambda pictures: pooled(network(network.preprocess(cut(pictures, size, crop), True), layer))
 
-        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="pictures")])
-        def serve(pictures):
-            pictures = cut(pictures, settings["picture_size"], settings["crop"])
-            x = network.preprocess(pictures, training=True)
-            features = pooled(network(x, layer=settings["layer"]))
-            return {"probabilities": tf.nn.softmax(features @ kernel + bias), "class_names": names}
-
-        self.serve = serve
-
+    @tf.function(input_signature=[PICTURES], autograph=False)
     def __call__(self, pictures):
-        return self.serve(pictures)
+        """uint8 RGB (N, height, width, 3) -> {"probabilities": (N, classes), "class_names": (classes,)}."""
+        probabilities = tf.nn.softmax(self.features(pictures) @ self.kernel + self.bias)
+        return {"probabilities": probabilities, "class_names": tf.constant(list(self.class_names))}
 
 
 def needed_variables(network, layer):
@@ -51,8 +50,8 @@ def cut(pictures, size, crop):
     if crop:
         shape = tf.shape(pictures)
         shorter, longer = tf.reduce_min(shape[1:3]), tf.reduce_max(shape[1:3])
-        scale = tf.where((size <= shorter) & (longer <= SHORTER_SIDE), 1.0, SHORTER_SIDE / shorter)
-        side = tf.cast(tf.round(size / tf.cast(scale, tf.float32)), tf.int32)
+        as_it_is = (size <= shorter) & (longer <= SHORTER_SIDE)
+        side = tf.where(as_it_is, size, tf.cast(tf.round(size * shorter / max(SHORTER_SIDE, size)), tf.int32))
         top, left = (shape[1] - side) // 2, (shape[2] - side) // 2
         pictures = pictures[:, top : top + side, left : left + side]
     pictures = tf.image.resize(pictures, (size, size), method="bilinear", antialias=True)
@@ -68,7 +67,7 @@ def export(network, head, folder):
     temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         served = Served(network, head)
-        tf.saved_model.save(served, str(temporary), signatures=served.serve)
+        tf.saved_model.save(served, str(temporary), signatures=served.__call__)
         os.chmod(temporary, 0o755)
         if folder.exists():
             folder.rmdir()

@@ -24,12 +24,12 @@ TILE = 128  # pixels that a picture of the contact sheet is enlarged to, or redu
 COLUMNS = 6  # of the contact sheet
 CAPTION, LINE = 30, 14  # letters in a line under a picture; its height in pixels
 NAME = 40  # letters of a name beside the confusion matrix
-NAMED = 100  # from more classes on, the matrix has no names
+NAMED = 100  # classes; with more the matrix has no names
 CELL = 0.17, 0.9  # inches, a cell of the matrix at least (a line of small print) and at most
 NUMBERED = 0.3  # inches, the smallest cell that a number can be read in
 FILTER = 64  # pixels that a filter is enlarged to
-# Matplotlib's own font has Latin, Greek, Cyrillic, Arabic and Hebrew; the others, where they are installed, have Chinese,
-# Japanese and Korean on Linux, macOS and Windows.
+# Matplotlib's own font has Latin, Greek, Cyrillic, Arabic and Hebrew; the others, where they are installed, have
+# Chinese, Japanese and Korean on Linux, macOS and Windows.
 FONTS = "DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Arial Unicode MS", "Microsoft YaHei"
 TRAINING, VALIDATION, WRONG = "tab:gray", "tab:blue", "firebrick"
 
@@ -103,8 +103,8 @@ def confusion(matrix, class_names, path):
 def mistakes(images, labels, probabilities, class_names, path, rows, most=36):
     """A contact sheet of wrong answers: below each picture the truth, and what it was taken for, how surely.
 
-    images: uint8 (N, H, W, 3), which may be a memory map, only what is shown is read. rows: numbers of the wrong
-    answers, the most confident first; the first `most` are shown. Without any, the sheet says so.
+    images: uint8 (N, H, W, 3), in memory or mapped: only what is shown is read. rows: numbers of the wrong answers,
+    the most confident first; the first `most` are shown. Without any, the sheet says so.
     """
     shown = rows[:most]
     title = "No mistakes"
@@ -162,7 +162,7 @@ def _fitted(picture, side):
 def _cut(name):
     """A class name beside the matrix: one line, not too long."""
     name = " ".join(name.split())
-    return _literal(name if len(name) <= NAME else f"{name[:NAME - 1].rstrip(' .')}…")
+    return _literal(name if len(name) <= NAME else f"{name[: NAME - 1].rstrip(' .')}…")
 
 
 def _lines(text):

@@ -1,0 +1,139 @@
+"""Augmentation: against SciPy, and what it may never do to a traffic sign."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import ndimage
+
+from training import augmentation
+from training.augmentation import CHANCES, augment, chances
+
+
+def none_but(**changed):
+    """Chances of no change for one picture, but for the named columns."""
+    columns = ("across", "down", "scale", "angle", "contrast", "brightness", "flip")
+    assert len(columns) == CHANCES
+    return np.float32([[changed.get(column, 0.5) for column in columns]])
+
+
+def arrow(size=48):
+    """An arrow to the right: a shaft, and a head on its right end."""
+    rows, columns = np.mgrid[:size, :size] / size
+    shaft = (abs(rows - 0.5) < 0.05) & (abs(columns - 0.45) < 0.22)
+    head = (columns > 0.55) & (columns + abs(rows - 0.5) < 0.78)
+    return np.where(shaft | head, 230, 30)[..., None].repeat(3, 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (227, 227), (20, 33)])
+def test_middle_of_the_range_changes_nothing(shape):
+    pictures = np.random.default_rng(0).integers(0, 256, (3, *shape, 3), dtype=np.uint8)
+    same = augment(pictures, np.full((3, CHANCES), 0.5, np.float32))
+    assert same.dtype == tf.float32
+    np.testing.assert_allclose(same, pictures, atol=0.02)  # of 255
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("shape", [(32, 32), (24, 40)])
+def test_equals_scipy(shape, flip):
+    """The maps multiplied out of single steps, in SciPy's order of row and column."""
+    rng = np.random.default_rng(1)
+    pictures = rng.integers(0, 256, (6, *shape, 3), dtype=np.uint8)
+    chance = rng.random((6, CHANCES), dtype=np.float32)
+    middle = (np.array(shape) - 1) / 2
+    ours = augment(pictures, chance, flip=flip).numpy()
+    for picture, numbers, result in zip(pictures, chance.astype(float), ours):
+        across, down, scale, angle, contrast, brightness, _ = 2 * numbers - 1
+        angle = np.deg2rad(10 * angle)
+        turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]  # clockwise, as rows count down
+        forward = (1 + 0.1 * scale) * np.array(turn)
+        if flip and numbers[6] >= 0.5:
+            forward = forward @ np.diag([1, -1])
+        back = np.linalg.inv(forward)
+        lands = middle + [0.1 * down * shape[0], 0.1 * across * shape[1]]
+        moved = [
+            ndimage.affine_transform(plane, back, middle - back @ lands, order=1, mode="nearest")
+            for plane in np.moveaxis(picture.astype(float), -1, 0)
+        ]
+        moved = np.stack(moved, -1)
+        lit = (moved.mean() + (moved - moved.mean()) * (1 + 0.3 * contrast)) * (1 + 0.3 * brightness)
+        np.testing.assert_allclose(result, lit.clip(0, 255), atol=0.05)
+
+
+def test_an_arrow_is_never_mirrored_unless_asked():
+    chance = chances(1000, seed=0, epoch=1)
+    pictures = np.repeat(arrow()[None], 1000, axis=0)
+
+    def right_of_its_middle(pictures):
+        """Whether most of the bright pixels' height lies right: the head is wider than the shaft."""
+        bright = np.asarray(pictures)[..., 0]
+        bright = bright - np.median(bright, axis=(1, 2), keepdims=True) > 20
+        columns = np.arange(bright.shape[2])
+        across = bright.sum(1)
+        mean = (across * columns).sum(1) / across.sum(1)
+        return (across * (columns - mean[:, None]) ** 3).sum(1) < 0  # the longer tail is the shaft, on the left
+
+    assert right_of_its_middle(pictures).all()
+    assert right_of_its_middle(augment(pictures, chance)).all()
+    flipped = ~right_of_its_middle(augment(pictures, chance, flip=True))
+    np.testing.assert_array_equal(flipped, chance[:, 6] >= 0.5)
+    assert 0.4 < flipped.mean() < 0.6
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_limits_of_place_scale_and_angle(end):
+    """Where a dot goes, on pictures that are wider than high."""
+    sign = 2 * end - 1
+
+    def place(x, y, **changed):
+        """From the middle, in pixels: right, down."""
+        rows, columns = np.mgrid[:101, :161]
+        dot = 200 * np.exp(-((columns - 80 - x) ** 2 + (rows - 50 - y) ** 2) / 8)
+        result = augment(dot[None, ..., None].repeat(3, -1).astype(np.float32), none_but(**changed))[0, ..., 0].numpy()
+        return np.array([(result * columns).sum(), (result * rows).sum()]) / result.sum() - (80, 50)
+
+    np.testing.assert_allclose(place(0, 0, across=end), [sign * 16.1, 0], atol=0.05)
+    np.testing.assert_allclose(place(0, 0, down=end), [0, sign * 10.1], atol=0.05)
+    np.testing.assert_allclose(place(30, 20, scale=end), np.multiply([30, 20], 1 + 0.1 * sign), atol=0.05)
+    right, down = place(30, 0, angle=end)
+    assert np.degrees(np.arctan2(down, right)) == pytest.approx(10 * sign, abs=0.2)
+    assert np.hypot(right, down) == pytest.approx(30, abs=0.05)
+
+
+def test_limits_of_light():
+    picture = np.float32([60, 100])[:, None, None].repeat(2, 1).repeat(3, 2)[None]  # mean 80
+
+    def levels(**changed):
+        return augment(picture, none_but(**changed))[0, :, 0, 0].numpy()
+
+    np.testing.assert_allclose(levels(brightness=0), [42, 70], rtol=1e-5)
+    np.testing.assert_allclose(levels(brightness=1), [78, 130], rtol=1e-5)
+    np.testing.assert_allclose(levels(contrast=0), [66, 94], rtol=1e-5)
+    np.testing.assert_allclose(levels(contrast=1), [54, 106], rtol=1e-5)
+    many = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)
+    lit = augment(many, chances(200, 0, 1)).numpy()
+    assert lit.min() >= 0 and lit.max() == 255
+
+
+def test_chances_follow_from_seed_and_epoch():
+    first = chances(50, seed=3, epoch=2)
+    assert first.shape == (50, CHANCES) and first.dtype == np.float32 and first.min() >= 0 and first.max() < 1
+    np.testing.assert_array_equal(first, chances(50, seed=3, epoch=2))
+    assert not np.intersect1d(first, chances(50, seed=3, epoch=3)).size > 2
+    assert not np.intersect1d(first, chances(50, seed=2, epoch=3)).size > 2
+
+
+def test_a_picture_is_the_same_in_any_batch():
+    """In one graph whose number and size of pictures are open."""
+    compiled = tf.function(
+        augmentation.augment,
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8), tf.TensorSpec((None, CHANCES), tf.float32)],
+    )
+    for size in 32, 227:
+        pictures = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), dtype=np.uint8)
+        chance = chances(5, 0, 1)
+        together = compiled(pictures, chance).numpy()
+        assert together.shape == pictures.shape
+        order = [3, 0, 4]
+        np.testing.assert_array_equal(compiled(pictures[order], chance[order]), together[order])
+        np.testing.assert_allclose(augment(pictures, chance), together, atol=0.05)
+    assert compiled(pictures[:0], chance[:0]).shape == (0, 227, 227, 3)  # a worker's share of a small batch
