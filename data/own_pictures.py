@@ -94,6 +94,8 @@ def _check_classes(folder, classes, known):
         expected = "the class folders of the training pictures" if known else "two or more, each named as its class"
         raise BadInput(f"{folder}: holds {len(classes)} folders of pictures; expected {expected}")
     for name, inside in classes.items():
+        if not name.isprintable():  # undecodable bytes, line breaks: a head could not keep it, nor a table show it
+            raise BadInput(f"{folder}: a folder's name, {name!a}, is not printable text; rename it")
         if known and name not in known:
             raise BadInput(f"{folder / name}: the training pictures have no class {name}; only {', '.join(known):.200}")
         if not inside:

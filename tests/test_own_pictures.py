@@ -302,3 +302,15 @@ def test_three_processes_decode_once(flowers, tmp_path):
     said = [process.communicate(timeout=60)[0].splitlines() for process in processes]
     assert sorted(sum(said, [])) == ["a.png", "b.png", "größe 花.png"]
     assert [process.returncode for process in processes] == [0] * 3 and len(list((tmp_path / "kept").iterdir())) == 2
+
+
+def test_a_class_name_that_is_no_text_is_refused(tmp_path):
+    for name in (b"a", b"b\xff"):
+        folder = os.path.join(os.fsencode(tmp_path), name)
+        try:
+            os.mkdir(folder)
+        except OSError:
+            pytest.skip("this file system takes text only")
+        with open(os.path.join(folder, b"1.png"), "wb") as file:
+            file.write(b"x")
+    assert "not printable" in in_one_line(own_pictures.load, tmp_path, 8, cache=tmp_path / "cache")

@@ -29,7 +29,7 @@ MOMENTS = {
     "an epoch": """
         from training import loop
         validate, seen = loop.validate, []
-        loop.validate = lambda *all: die() if len(seen) > 2 else seen.append(1) or validate(*all)
+        loop.validate = lambda *all: die() if len(seen) > 1 else seen.append(1) or validate(*all)
     """,
     "the network's writing": """
         import numpy as np

@@ -43,6 +43,8 @@ class Run:
         self.epoch = tf.Variable(0, dtype=tf.int64)
         checkpoint = tf.train.Checkpoint(epoch=self.epoch, variables=variables, optimizers=slots)
         self.manager = tf.train.CheckpointManager(checkpoint, str(self.folder / "checkpoint"), max_to_keep=1)
+        for half in self.folder.glob(".*.part"):  # what a killed process was writing
+            half.unlink()
         if not self.manager.latest_checkpoint:
             return []
         try:
