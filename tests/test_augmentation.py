@@ -55,7 +55,8 @@ def test_equals_scipy(shape, flip):
             for plane in np.moveaxis(picture.astype(float), -1, 0)
         ]
         moved = np.stack(moved, -1)
-        lit = (moved.mean() + (moved - moved.mean()) * (1 + 0.3 * contrast)) * (1 + 0.3 * brightness)
+        mean = moved.mean()
+        lit = mean + (moved - mean) * (1 + 0.3 * contrast) + 0.3 * brightness * min(mean, 255 - mean)
         np.testing.assert_allclose(result, lit.clip(0, 255), atol=0.05)
 
 
@@ -99,16 +100,21 @@ def test_limits_of_place_scale_and_angle(end):
     assert np.hypot(right, down) == pytest.approx(30, abs=0.05)
 
 
-def test_limits_of_light():
-    picture = np.float32([60, 100])[:, None, None].repeat(2, 1).repeat(3, 2)[None]  # mean 80
+@pytest.mark.parametrize("mean, change", [(80, 24), (20, 6), (235, 6)])
+def test_limits_of_light(mean, change):
+    """A third of the way, at most, to the nearer of black and white."""
+    picture = np.float32([mean - 10, mean + 10])[:, None, None].repeat(2, 1).repeat(3, 2)[None]
 
     def levels(**changed):
         return augment(picture, none_but(**changed))[0, :, 0, 0].numpy()
 
-    np.testing.assert_allclose(levels(brightness=0), [42, 70], rtol=1e-5)
-    np.testing.assert_allclose(levels(brightness=1), [78, 130], rtol=1e-5)
-    np.testing.assert_allclose(levels(contrast=0), [66, 94], rtol=1e-5)
-    np.testing.assert_allclose(levels(contrast=1), [54, 106], rtol=1e-5)
+    np.testing.assert_allclose(levels(brightness=0), [mean - 10 - change, mean + 10 - change], rtol=1e-5)
+    np.testing.assert_allclose(levels(brightness=1), [mean - 10 + change, mean + 10 + change], rtol=1e-5)
+    np.testing.assert_allclose(levels(contrast=0), [mean - 7, mean + 7], rtol=1e-5)
+    np.testing.assert_allclose(levels(contrast=1), [mean - 13, mean + 13], rtol=1e-5)
+
+
+def test_result_stays_in_range():
     many = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)
     lit = augment(many, chances(200, 0, 1)).numpy()
     assert lit.min() >= 0 and lit.max() == 255
@@ -134,6 +140,7 @@ def test_a_picture_is_the_same_in_any_batch():
         together = compiled(pictures, chance).numpy()
         assert together.shape == pictures.shape
         order = [3, 0, 4]
-        np.testing.assert_array_equal(compiled(pictures[order], chance[order]), together[order])
+        np.testing.assert_array_equal(compiled(pictures, chance), together)
+        np.testing.assert_allclose(compiled(pictures[order], chance[order]), together[order], atol=1e-4)  # means' sums
         np.testing.assert_allclose(augment(pictures, chance), together, atol=0.05)
     assert compiled(pictures[:0], chance[:0]).shape == (0, 227, 227, 3)  # a worker's share of a small batch

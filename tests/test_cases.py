@@ -81,7 +81,7 @@ def test_the_frozen_part_stays_bit_by_bit_and_the_rest_changes(train_from, signs
 def test_nothing_is_learned_from_shuffled_labels(shuffled, signs, tmp_path, monkeypatch):
     """Four classes, 40 held-out pictures: with true labels nearly all are right; with shuffled ones, chance."""
     labels = np.random.default_rng(5).permutation(signs.labels) if shuffled else signs.labels
-    args = case_flags(tmp_path, case=3, epochs=4, batch_size=8, lower_learning_rate=0.0003)
+    args = case_flags(tmp_path, case=2, epochs=40, learning_rate=0.003)
     _, _, head = train(args, signs, monkeypatch, labels)
     accuracy = head.settings["validation_accuracy"]
     noise = 3 * np.sqrt(0.25 * 0.75 / 40)

@@ -15,7 +15,7 @@ SHIFT = 0.1  # of the side; GTSRB's own boxes leave a tenth around the sign, so 
 SCALE = 0.1  # 0.9 to 1.1 times as large
 ANGLE = 10.0  # degrees; an arrow straight ahead and one to the right are 45 apart
 CONTRAST = 0.3  # 0.7 to 1.3 times as far from the picture's mean
-BRIGHTNESS = 0.3  # the mean is 0.7 to 1.3 times as bright; a factor, since half of all signs are darker than 80 of 255
+BRIGHTNESS = 0.3  # of the room to the nearer of black and white: a glaring sign does not fade into white
 CHANCES = 7  # random numbers a picture: across, down, scale, angle, contrast, brightness, flip
 
 
@@ -40,10 +40,10 @@ def augment(pictures, chance, flip=False):
         interpolation="BILINEAR",
         fill_mode="NEAREST",  # the border goes on outwards: neither black corners nor a mirrored piece of the sign
     )
-    contrast, brightness = tf.unstack(1 + [CONTRAST, BRIGHTNESS] * (2 * chance[:, 4:6] - 1), axis=1)
-    mean = tf.reduce_mean(x, axis=(1, 2, 3))
-    slope, level = brightness * contrast, brightness * (1 - contrast) * mean
-    return tf.clip_by_value(x * slope[:, None, None, None] + level[:, None, None, None], 0, 255)
+    contrast, brightness = [each[:, None, None, None] for each in tf.unstack(2 * chance[:, 4:6] - 1, axis=1)]
+    mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True)
+    lit = mean + BRIGHTNESS * brightness * tf.minimum(mean, 255 - mean)
+    return tf.clip_by_value((x - mean) * (1 + CONTRAST * contrast) + lit, 0, 255)
 
 
 def places(height, width, change, side):

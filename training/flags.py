@@ -96,6 +96,8 @@ def parse(parser, script, settle=None):
         given = [name for name, value in vars(args).items() if value != getattr(defaults, name) and name != "resume"]
         folder, flags = runs.resumed(args, given, script)
         return argparse.Namespace(**vars(defaults) | flags | {"resume": args.resume}), folder
+    if args.out:
+        runs.check_new(args.out)
     (settle or settle_case)(args)
     return args, None
 

@@ -104,13 +104,18 @@ class Run:
                     variable.assign(array)
 
 
+def check_new(folder):
+    """`BadInput` when a new run cannot be written there: told at once, not after minutes of work."""
+    if (folder / SETTINGS).exists():
+        raise BadInput(f"{folder}: holds a run already; continue it with --resume {folder}, or name another with --out")
+
+
 def begin(args, script):
     """Make the folder of a new run and keep the flags in it. Returns the folder."""
     name = f"{'demo-' if args.demo else ''}{script}-{time.strftime('%Y%m%d-%H%M%S')}"
     others = len(list(RUNS_DIR.glob(f"{name}*")))  # started in the same second
     folder = (args.out or RUNS_DIR / (f"{name}-{others + 1}" if others else name)).absolute()
-    if (folder / SETTINGS).exists():
-        raise BadInput(f"{folder}: holds a run already; continue it with --resume {folder}, or name another with --out")
+    check_new(folder)
     check_writable(folder / SETTINGS)
     flags = {name: str(value.absolute()) if name in PATHS and value else value for name, value in vars(args).items()}
     with written_whole(folder / SETTINGS) as temporary:
