@@ -47,9 +47,13 @@ def conv(x, kernel, bias, stride=1, padding="SAME"):
     """Convolution and ReLU. x (N, H, W, C), kernel (h, w, C / groups, out).
 
     conv2, conv4 and conv5 have two groups: each half of the outputs sees one half of the inputs, because AlexNet
-    was trained on two GPUs of 3 GB. `tf.nn.conv2d` reads the number of groups off the shapes.
+    was trained on two GPUs of 3 GB.
     """
-    return tf.nn.relu(tf.nn.conv2d(x, kernel, stride, padding) + bias)
+    groups = x.shape[-1] // kernel.shape[2]
+    # conv2d would read the groups off the shapes, as fast, but not every processor has that gradient.
+    parts = zip(tf.split(x, groups, axis=-1), tf.split(kernel, groups, axis=-1))
+    x = tf.concat([tf.nn.conv2d(part, weights, stride, padding) for part, weights in parts], axis=-1)
+    return tf.nn.relu(x + bias)
 
 
 def normalize(x):
@@ -84,6 +88,15 @@ def pooled(x):
     return flatten(tf.nn.avg_pool2d(x, windows, windows, "SAME"))
 
 
+def variable(array, name):
+    """A variable with the numbers of the array, which must then stay as it is (`weights.reading` makes it read-only).
+
+    `tf.Variable(array)` would copy it twice. An operation's input is copied once, or not at all where it is aligned, as
+    `weights.reading` sees to: the variable then stands on the array's memory, and takes its own when it is changed.
+    """
+    return tf.Variable(tf.raw_ops.Identity(input=array), name=name)
+
+
 def softmax(x):
     """Logits -> probabilities, in float32 whatever the network computes in."""
     return tf.nn.softmax(tf.cast(x, tf.float32))
@@ -111,7 +124,7 @@ class Network(tf.Module):
         self.dtype = dtype
         self.normalize = normalize  # `fast_alexnet.normalize` computes the same faster
         self.weights = {
-            name: (tf.Variable(kernel, name=f"{name}/kernel"), tf.Variable(bias, name=f"{name}/bias"))
+            name: (variable(kernel, f"{name}/kernel"), variable(bias, f"{name}/bias"))
             for name, (kernel, bias) in weights.items()
         }
 
@@ -154,7 +167,7 @@ class Network(tf.Module):
         """RGB pictures (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3)."""
         return preprocess(pictures, self.card, self.image_size)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def activations(self, pictures, layer="prob", training=False):
         """RGB pictures (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph."""
         return self(self.preprocess(pictures, training), layer=layer)

@@ -55,17 +55,40 @@ def frozen(network, image_shape, layer="fc7", pool=False):
     return lambda pictures: run(pictures).numpy()
 
 
-@tf.function(jit_compile=True, autograph=False)
+@tf.custom_gradient
 def normalize(x):
-    """`alexnet.normalize` in one pass: sums as five shifted additions, y^-0.75 = rsqrt(y) * sqrt(rsqrt(y)), no `pow`.
+    """`alexnet.normalize` in one pass over memory, and so its gradient, which needs x alone and none of what lies between.
 
-    Compiled, nothing between x and the result goes to memory.
+    y^-0.75 = rsqrt(y) * sqrt(rsqrt(y)), no `pow`. With the sums y = 1 + 2e-5 * (x^2 of five channels), the gradient is
+    g * y^-0.75 - 2 * 0.75 * 2e-5 * x * (the five channels' g * x * y^-1.75).
     """
-    dtype, channels = x.dtype, x.shape[-1]
-    x = tf.cast(x, tf.float32)
-    squares = tf.pad(x * x, [[0, 0], [0, 0], [0, 0], [2, 2]])
-    root = tf.math.rsqrt(1 + 2e-5 * tf.add_n([squares[..., shift : shift + channels] for shift in range(5)]))
-    return tf.cast(x * root * tf.sqrt(root), dtype)
+    return normalized(x), lambda gradient: normalized_gradient(x, gradient)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def normalized(x):
+    wide = tf.cast(x, tf.float32)
+    root = inverse_root(wide)
+    return tf.cast(wide * root * tf.sqrt(root), x.dtype)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def normalized_gradient(x, gradient):
+    wide = tf.cast(x, tf.float32)
+    root = inverse_root(wide)
+    share = tf.cast(gradient, tf.float32) * root * tf.sqrt(root)
+    return tf.cast(share - 1.5 * 2e-5 * wide * neighbours(share * wide * root**2), x.dtype)
+
+
+def inverse_root(x):
+    """y^-0.5 of the sums y."""
+    return tf.math.rsqrt(1 + 2e-5 * neighbours(x * x))
+
+
+def neighbours(x):
+    """Sums over five neighbouring channels, as shifted additions."""
+    padded = tf.pad(x, [[0, 0], [0, 0], [0, 0], [2, 2]])
+    return tf.add_n([padded[..., shift : shift + x.shape[-1]] for shift in range(5)])
 
 
 def first_layer(network, image_shape):

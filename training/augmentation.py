@@ -14,8 +14,8 @@ import tensorflow as tf
 SHIFT = 0.1  # of the side; GTSRB's own boxes leave a tenth around the sign, so nothing of it leaves the picture
 SCALE = 0.1  # 0.9 to 1.1 times as large
 ANGLE = 10.0  # degrees; an arrow straight ahead and one to the right are 45 apart
-CONTRAST = 0.3  # 0.7 to 1.3 times as far from the picture's mean
-BRIGHTNESS = 0.3  # of the room to the nearer of black and white: a glaring sign does not fade into white
+BRIGHTNESS = 0.4  # black is stretched by 0.6 to 1.4, and white the other way round: middle grey moves by 25 of 255
+CONTRAST = 0.4  # middle grey is stretched by 0.8 to 1.2, and black and white the other way round
 CHANCES = 7  # random numbers a picture: across, down, scale, angle, contrast, brightness, flip
 
 
@@ -41,9 +41,11 @@ def augment(pictures, chance, flip=False):
         fill_mode="NEAREST",  # the border goes on outwards: neither black corners nor a mirrored piece of the sign
     )
     contrast, brightness = [each[:, None, None, None] for each in tf.unstack(2 * chance[:, 4:6] - 1, axis=1)]
-    mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True)
-    lit = mean + BRIGHTNESS * brightness * tf.minimum(mean, 255 - mean)
-    return tf.clip_by_value((x - mean) * (1 + CONTRAST * contrast) + lit, 0, 255)
+    x = tf.clip_by_value(x / 255, 0, 1)
+    # Curves that rise everywhere and keep both ends. Plain factors would clip: dark signs before a bright sky went black.
+    x += BRIGHTNESS * brightness * x * (1 - x)
+    x += CONTRAST * contrast * x * (1 - x) * (2 * x - 1)
+    return 255 * x
 
 
 def places(height, width, change, side):

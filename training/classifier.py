@@ -49,12 +49,16 @@ class Classifier(tf.Module):
 
     def logits(self, x, dropout_seed=None):
         """Input -> (N, classes). `dropout_seed`: two integers, in training."""
-        return tf.matmul((self.features(x, dropout_seed) - self.mean) / self.spread, self.kernel) + self.bias
+        kernel, bias = self._folded()
+        return tf.matmul(self.features(x, dropout_seed), kernel) + bias
 
     def folded(self):
         """(kernel, bias) of the same head for features as they are: mean and spread become part of it."""
-        kernel = self.kernel.numpy() / self.spread
-        return kernel, self.bias.numpy() - self.mean @ kernel
+        return tuple(each.numpy() for each in self._folded())
+
+    def _folded(self):  # a subtraction and a division less for each batch of features
+        kernel = self.kernel / self.spread
+        return kernel, self.bias - tf.linalg.matvec(kernel, self.mean, transpose_a=True)
 
 
 def before(network, layer):

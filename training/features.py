@@ -59,14 +59,14 @@ class OwnRows:
 def mean_and_spread(features, rows, here):
     """Mean of each feature, float32 (features,), and one spread common to all, over the training rows.
 
-    In float64 and piece by piece: neither rounding nor memory grows with the number of pictures. The spread is the
+    Piece by piece, added up in float64: neither rounding nor memory grows with the number of pictures. The spread is the
     root of the features' mean variance. One for all: dividing each feature by its own would raise those that hardly
     vary, and costs half a point of accuracy on VGG16's and GoogLeNet's features.
     """
     sums = np.zeros((2, features.shape[1]))
     for chosen in batches(here.own(rows), 1024):
-        piece = features[chosen].astype(np.float64)
-        sums += piece.sum(axis=0), (piece**2).sum(axis=0)
+        piece = features[chosen]
+        sums += piece.sum(axis=0, dtype=np.float64), np.einsum("ij,ij->j", piece, piece)
     mean, squares = here.total(sums) / len(rows)
     spread = np.sqrt(np.mean(np.maximum(squares - mean**2, 0)))
     return np.float32(mean), np.float32(spread or 1)

@@ -4,8 +4,8 @@ Whatever is random (order, augmentation, dropout) follows from the seed and the 
 run that was stopped goes on as if nothing had happened, and several workers agree without talking about it.
 """
 
-import queue
-import threading
+import collections
+import concurrent.futures
 import time
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from data.files import BadInput
 from training import augmentation
 from weights.heads import batches
 
+BATCHES_A_CALL = 8  # of a head alone: its steps take 3 ms, and a call of its own for each would take another 2
 WARM_UP = 0.1  # of all steps; Adam's first steps go by few gradients, and would shake layers that know something
 
 
@@ -37,6 +38,7 @@ def train(classifier, examples, args, devices, run=None, report=None):
     no number.
     """
     step, evaluate, optimizers = compiled(classifier, args, devices, len(examples.rows))
+    batch_size = args.batch_size * batches_a_call(classifier, devices)  # rows that are fetched together
     history = []
     if run:
         history = run.restore([*classifier.head, *classifier.lower], optimizers)
@@ -44,8 +46,8 @@ def train(classifier, examples, args, devices, run=None, report=None):
     best = min((each["validation_loss"] for each in history), default=np.inf)
     while len(history) < args.epochs and not out_of_patience(history, args.patience):
         epoch, start = len(history) + 1, time.perf_counter()
-        loss, accuracy = one_epoch(step, examples, args, devices, epoch)
-        validation_loss, validation_accuracy = validate(evaluate, examples, args.batch_size, devices)
+        loss, accuracy = one_epoch(step, examples, args, devices, epoch, batch_size)
+        validation_loss, validation_accuracy = validate(evaluate, examples, batch_size, devices)
         seconds = time.perf_counter() - start
         history.append(
             {"epoch": epoch, "seconds": seconds, "loss": loss, "accuracy": accuracy,
@@ -78,12 +80,12 @@ def write_scalars(writer, epoch):
 
 def compiled(classifier, args, devices, count):
     """The two functions that do the work, step(...) and evaluate(...), and the optimizers, one for each speed."""
-    steps = args.epochs * -(-count // args.batch_size)
+    count_of_steps = args.epochs * -(-count // args.batch_size)
     with devices.strategy.scope():
-        optimizers = [tf.keras.optimizers.Adam(schedule(args.learning_rate, steps, bool(classifier.lower)))]
+        optimizers = [tf.keras.optimizers.Adam(schedule(args.learning_rate, count_of_steps, bool(classifier.lower)))]
         optimizers[0].build(classifier.head)
         if classifier.lower:
-            rate = schedule(args.lower_learning_rate, steps, True)
+            rate = schedule(args.lower_learning_rate, count_of_steps, True)
             optimizers.append(tf.keras.optimizers.Adam(rate, weight_decay=args.weight_decay or None))
             optimizers[1].build(classifier.lower)
 
@@ -115,6 +117,14 @@ def compiled(classifier, args, devices, count):
     def step(x, y, chance, weight, size, number):
         return added_up(devices.strategy.run(replica_step, (x, y, chance, weight, size, number)))
 
+    @tf.function(reduce_retracing=True)  # autograph makes the loop a part of the graph
+    def steps(x, y, chance, weight, _, number):
+        total = tf.zeros(2)
+        for first in tf.range(0, tf.shape(y)[0], args.batch_size):
+            batch = [each[first : first + args.batch_size] for each in (x, y, chance, weight)]
+            total += replica_step(*batch, tf.reduce_sum(batch[-1]), number)
+        return total
+
     @tf.function(reduce_retracing=True, autograph=False)
     def evaluate(x, y, weight):
         return added_up(devices.strategy.run(lambda x, y, weight: sums(*losses_and_logits(x, y), y, weight), (x, y, weight)))
@@ -122,10 +132,15 @@ def compiled(classifier, args, devices, count):
     def added_up(values):
         return devices.strategy.reduce("SUM", values, axis=None)
 
-    return step, evaluate, optimizers
+    return steps if batches_a_call(classifier, devices) > 1 else step, evaluate, optimizers
 
 
-def one_epoch(step, examples, args, devices, epoch):
+def batches_a_call(classifier, devices):
+    """How many batches one call works on: several where they are features, not pictures, and one device has them."""
+    return BATCHES_A_CALL if classifier.network is None and devices.strategy.num_replicas_in_sync == 1 else 1
+
+
+def one_epoch(step, examples, args, devices, epoch, batch_size):
     """Every training picture once, in an order of the epoch's own. Returns the mean loss and the accuracy."""
     order = np.random.default_rng([args.seed, epoch]).permutation(examples.rows)
     chances = None
@@ -133,12 +148,12 @@ def one_epoch(step, examples, args, devices, epoch):
         chances = augmentation.chances(len(examples.labels), args.seed, epoch)
 
     def fetched():
-        for chosen in batches(order, args.batch_size):
+        for chosen in batches(order, batch_size):
             own = devices.own(chosen)
             chance = chances[own] if args.augment else np.zeros((len(own), 0), np.float32)
             yield len(chosen), examples.inputs[own], examples.labels[own], chance
 
-    steps = -(-len(order) // args.batch_size)
+    steps = -(-len(order) // batch_size)
     bar = tqdm(prefetched(fetched()), f"Epoch {epoch}", steps, unit="step", leave=False, delay=2, disable=None)
     sums = 0
     for number, (size, *arrays) in enumerate(bar, (epoch - 1) * steps):
@@ -147,30 +162,21 @@ def one_epoch(step, examples, args, devices, epoch):
 
 
 def prefetched(iterator, depth=2):
-    """The same items; a thread fetches the next ones while the last are worked on."""
-    items, done = queue.Queue(depth), object()
-
-    def fetch():
-        try:
-            for item in iterator:
-                items.put(item)
-            items.put(done)
-        except BaseException as error:  # for the one who waits
-            items.put(error)
-
-    threading.Thread(target=fetch, daemon=True).start()
-    while (item := items.get()) is not done:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+    """The same items; a thread fetches the next ones while the last are worked on, and ends with this generator."""
+    iterator, end = iter(iterator), object()
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        items = collections.deque(thread.submit(next, iterator, end) for _ in range(depth))
+        while (item := items.popleft().result()) is not end:
+            items.append(thread.submit(next, iterator, end))
+            yield item
 
 
 def validate(evaluate, examples, batch_size, devices):
     """Mean loss and accuracy on the validation pictures."""
     sums = 0
-    for chosen in batches(examples.validation_rows, batch_size):
-        own = devices.own(chosen)
-        sums += evaluate(*devices.spread(examples.inputs[own], examples.labels[own]))
+    pieces = map(devices.own, batches(examples.validation_rows, batch_size))
+    for inputs, labels in prefetched((examples.inputs[own], examples.labels[own]) for own in pieces):
+        sums += evaluate(*devices.spread(inputs, labels))
     return [float(each) for each in sums / len(examples.validation_rows)]
 
 
