@@ -13,6 +13,7 @@ epoch, at the end the best and the last accuracy.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 
@@ -61,7 +62,7 @@ def default_files(args):
     )
 
 
-def make_files(args, training_file, validation_file):
+def make_files(args, begin, training_file, validation_file):
     """Run the pictures through the network and write the two files, unless they hold the same features already.
 
     Returns (how they were made, class names), or (None, None) when both files are there and come from elsewhere.
@@ -73,7 +74,7 @@ def make_files(args, training_file, validation_file):
         if how is None:
             raise BadInput(f"{path}: was not made here, and its partner is absent or was; give both with "
                            "--training_file and --validation_file, or move it away")  # fmt: skip
-    dataset, rows, validation_rows, network, settings = load_all(args)
+    dataset, rows, validation_rows, network, settings = load_all(args, begin)
     for path, chosen in ((validation_file, validation_rows), (training_file, rows)):
         made_from = json.dumps(settings | {"per_class": args.per_class * (path == training_file), "split": args.split})
         if known.get(path) != made_from:
@@ -82,31 +83,32 @@ def make_files(args, training_file, validation_file):
     return settings, dataset.class_names
 
 
-def load_all(args):
-    """(dataset, rows, validation rows, network, settings of a head on it)."""
+def load_all(args, begin):
+    """(dataset, rows, validation rows, network, settings of a head on it); nothing being wrong so far, the run begins."""
     dataset, rows, validation_rows = load_pictures(args)
     network = load_network(args, features_only=True, image_size=args.image_size)
     settings = heads.settings(network, args, args.layer) | {
         "trained_on": dataset.name, "picture_size": dataset.images.shape[1], "crop": bool(args.training_dir)
     }  # fmt: skip
+    begin()
     return dataset, rows, validation_rows, network, settings
 
 
-def features_of_files(args):
+def features_of_files(args, begin):
     """(features, labels, rows, validation rows, settings of a head or None, class names) by way of two files."""
     files = (args.training_file, args.validation_file)
     settings = names = None
     if not args.training_file:
         files = default_files(args)
-        settings, names = make_files(args, *files)
+        settings, names = make_files(args, begin, *files)
     features, labels, count = bottleneck_files.read_both(*files)
     rows = np.arange(len(labels))
     return features, labels, rows[:count], rows[count:], settings, names or [str(each) for each in np.unique(labels)]
 
 
-def features_of_own(args):
+def features_of_own(args, begin):
     """The same for one's own pictures, straight from the feature store, which knows when a picture has changed."""
-    dataset, rows, validation_rows, network, settings = load_all(args)
+    dataset, rows, validation_rows, network, settings = load_all(args, begin)
     features = frozen_features(network, dataset.images, args, args.layer, FORWARD_BATCH)
     return features, dataset.labels, rows, validation_rows, settings, dataset.class_names
 
@@ -118,6 +120,7 @@ def print_epoch_in_a_line(epoch):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_training_flags(parser, epochs=50, batch_size=256)  # first, since it sets defaults
     parser.add_argument("--network", choices=cards.CARDS, help="whose features (default vgg)")
     parser.add_argument("--dataset", choices=("cifar10", "traffic"), help="which pictures (default cifar10)")
     parser.add_argument(
@@ -130,7 +133,6 @@ def parse_arguments():
     )  # fmt: skip
     parser.add_argument("--training_file", type=pathlib.Path, help="features that you have already, with the next flag")
     parser.add_argument("--validation_file", type=pathlib.Path, help="the features to validate on")
-    flags.add_training_flags(parser, epochs=50, batch_size=256)
     parser.set_defaults(network="vgg")
     args, folder = flags.parse(parser, SCRIPT, settle)
     if args.split == "track" and args.dataset == "cifar10":
@@ -150,12 +152,12 @@ def settle(args):
 def main():
     args, folder = parse_arguments()
     here = devices.find()
-    found = features_of_own(args) if args.training_dir else features_of_files(args)
+    begin = functools.cache(lambda: folder or (runs.begin(args, SCRIPT) if here.chief else None))
+    found = features_of_own(args, begin) if args.training_dir else features_of_files(args, begin)
     features, labels, rows, validation_rows, settings, names = found
     kept = None
     if settings:  # else the features come from elsewhere, and do not tell which network a head on them would need
-        folder = folder or (runs.begin(args, SCRIPT) if here.chief else None)
-        kept = runs.Run(folder, settings, names, here.chief)
+        kept = runs.Run(begin(), settings, names, here.chief)
     head = heads.untrained(features.shape[1], names, args.seed)
     _, history = train_head(head, features, labels, rows, validation_rows, args, kept, print_epoch_in_a_line)
     accuracies = [epoch["validation_accuracy"] for epoch in history]
@@ -163,7 +165,7 @@ def main():
     print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}")
     if kept and here.chief:
         kept.end(history)
-        print(f"Kept in {shown(folder)}\nNext: python feature_extraction.py{' --demo' * args.demo} IMAGE")
+        print(f"Kept in {shown(kept.folder)}\nNext: python feature_extraction.py{' --demo' * args.demo} IMAGE")
 
 
 if __name__ == "__main__":

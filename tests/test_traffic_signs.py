@@ -462,3 +462,12 @@ def test_real_train_p(tmp_path, real):
     loaded = traffic_signs.load(dumped(tmp_path / "train.p", content, python2_dumps))
     assert loaded.images.shape == (39_209, 32, 32, 3) and len(set(loaded.tracks)) == 1307
     assert loaded.images.mean() == pytest.approx(82.66505, abs=1e-5)  # as notebooks print for the course's file
+
+
+def test_a_pickle_with_a_zip_s_mark_in_it_is_no_zip(tmp_path):
+    """A box that ends at (80, 75), and one that begins at (5, 6), spell the mark of a zip's end."""
+    coords = np.tile(np.array([0, 0, 80, 75, 5, 6, 30, 30], np.uint8), 20).reshape(-1, 4)
+    arrays = {"features": np.zeros((40, 32, 32, 3), np.uint8), "labels": np.zeros(40, np.uint8), "coords": coords}
+    (tmp_path / "train.p").write_bytes(pickle.dumps(arrays, protocol=2))
+    assert zipfile.is_zipfile(tmp_path / "train.p")  # what this is about
+    assert len(traffic_signs.load(tmp_path / "train.p").labels) == 40

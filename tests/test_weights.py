@@ -405,3 +405,11 @@ def test_fetch_by_hand(tmp_path):
     (tmp_path / "bvlc-googlenet.npy").write_bytes(b"damaged")
     done = run("googlenet")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_arrays_begin_where_tensorflow_takes_them_and_cannot_be_changed(tmp_path):
+    made = reading.random_weights(SMALL)
+    reading.save(made, tmp_path / "small.npz")
+    for weights in (made, reading.load(SMALL, tmp_path / "small.npz")):
+        for kernel, _ in weights.values():
+            assert kernel.ctypes.data % 64 == 0 and not kernel.flags.writeable

@@ -11,6 +11,9 @@ from weights import cards
 
 EARLY = {"alexnet": "pool2", "googlenet": "pool3"}  # where edges and textures end and parts of things begin
 HEAD_BATCH, FINE_TUNING_BATCH = 128, 32  # pictures a step: small ones make the most of few pictures
+# Of --learning_rate, the share for the layers below the head: from published weights, from scratch. AlexNet's fc6 adds up
+# 9,216 inputs, so that small steps make large changes.
+LOWER_SHARE = {"alexnet": (0.01, 0.1), "googlenet": (0.3, 0.3)}
 FINE_TUNING_PATIENCE = 3  # epochs without a lower validation loss
 
 
@@ -50,17 +53,12 @@ def add_training_flags(parser, epochs, batch_size=None):
     add("--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR", help="folder for the computed "
         "features, when data/ has no space; it may be emptied at any time")  # fmt: skip
     add("--no_cache", action="store_true", help="keep the features in memory only")
-    add = parser.add_argument_group("results").add_argument
-    add("--test_file", type=pathlib.Path, metavar="FILE", help="test pictures to judge the result by, at the end: a "
-        "test.p, or GTSRB's official test folder")  # fmt: skip
-    add("--plot", action="store_true", help="draw loss and accuracy, the confusion matrix, the worst mistakes and the "
-        "first layer's filters into the run's folder")  # fmt: skip
     add("--logdir", type=pathlib.Path, metavar="DIR", help="write the epochs for TensorBoard")
     add_network_flags(parser)
     parser.set_defaults(
         layer=None, train="head", from_scratch=False, lower_learning_rate=None, weight_decay=0.0, head_epochs=0,
         no_dropout=False, augment=False, flip=False, image_size=None, per_class=0, validation_per_class=0,
-        case=None, no_augment=False, precision="auto",
+        case=None, no_augment=False, precision="auto", test_file=None, plot=False,
     )  # fmt: skip
 
 
@@ -78,14 +76,19 @@ def add_case_flags(parser):
     add("--network", choices=EARLY, help="another than AlexNet (default alexnet)")
     add("--image_size", type=at_least(32), help="GoogLeNet takes smaller pictures too: 64 pixels cost a twelfth of 224")
     add = parser.add_argument_group("fine-tuning, when more than the head is trained").add_argument
-    add("--lower_learning_rate", type=at_least(0, float), help="of the layers below the head (default: 0.3 of "
-        "--learning_rate, so that they keep what they know)")  # fmt: skip
+    add("--lower_learning_rate", type=at_least(0, float), help="of the layers below the head (default: 0.01 of "
+        "--learning_rate for AlexNet, 0.3 for GoogLeNet, so that they keep what they know)")  # fmt: skip
     add("--head_epochs", type=at_least(0), help="epochs for the head alone before, so that its first, wild gradients do "
         "not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
     add("--weight_decay", type=at_least(0, float), help="pulls the layers' weights towards 0 (default 0; 0.05 from "
         "scratch)")  # fmt: skip
     add("--no_augment", action="store_true", help="always the same pictures; the frozen layers are then run only once")
     add("--no_dropout", action="store_true", help="when the training loss stays high")
+    add = parser.add_argument_group("results").add_argument
+    add("--test_file", type=pathlib.Path, metavar="FILE", help="test pictures to judge the result by, at the end: a "
+        "test.p, or GTSRB's official test folder")  # fmt: skip
+    add("--plot", action="store_true", help="draw loss and accuracy, the confusion matrix, the worst mistakes and the "
+        "first layer's filters into the run's folder")  # fmt: skip
     parser.set_defaults(train=None, head_epochs=None, weight_decay=None)
 
 
@@ -121,7 +124,7 @@ def settle_case(args):
     args.augment = fine_tuning and not args.no_augment
     args.no_dropout = args.no_dropout or not fine_tuning
     if args.lower_learning_rate is None:
-        args.lower_learning_rate = 0.3 * args.learning_rate
+        args.lower_learning_rate = args.learning_rate * LOWER_SHARE.get(args.network, (0, 0))[args.from_scratch]
     if args.head_epochs is None:
         args.head_epochs = 2 if fine_tuning and not args.from_scratch else 0
     if args.weight_decay is None:

@@ -169,6 +169,7 @@ def random_weights(card, seed=0):
         rng = np.random.default_rng([seed, zlib.crc32(layer.encode())])
         kernel = rng.standard_normal(out=_empty(shape), dtype=np.float32)
         kernel *= np.float32(np.sqrt(2 / np.prod(shape[:-1])) / {first: PIXEL_SPREAD, last: 4}.get(layer, 1))
+        kernel.flags.writeable = False  # as what is read: variables may stand on it
         weights[layer] = (kernel, np.zeros(shape[-1], np.float32))
     return weights
 
