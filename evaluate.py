@@ -13,6 +13,7 @@ confusion matrix, and the most confident mistakes, which tell more about a class
 import argparse
 import pathlib
 
+import numpy as np
 from scipy.special import softmax
 
 from data import cifar10, feature_store, own_pictures, traffic_signs
@@ -23,21 +24,21 @@ from imagenet_inference import add_network_flags, shown
 from weights import heads
 
 
-def report(dataset, probabilities, folder, plot, prefix="validation"):
-    """Print how good `probabilities` (N, classes) are for the pictures of `dataset`; tables and pictures in `folder`."""
+def report(dataset, rows, probabilities, folder, plot, prefix):
+    """Print how good `probabilities` (rows, classes) are for these rows of `dataset`; tables and pictures in `folder`."""
     from training import evaluation
 
-    judged = evaluation.evaluate(dataset.labels, probabilities, dataset.class_names)
-    evaluation.print_report(judged, dataset.class_names, dataset.name, tracks=dataset.tracks)
-    evaluation.write_tables(judged, dataset.class_names, folder, prefix)
+    labels, names = dataset.labels[rows], dataset.class_names
+    tracks = None if dataset.tracks is None else dataset.tracks[rows]
+    judged = evaluation.evaluate(labels, probabilities, names)
+    evaluation.print_report(judged, names, dataset.name, tracks=tracks)
+    evaluation.write_tables(judged, names, folder, prefix)
     if plot:
         from training import plots
 
-        plots.confusion(judged.confusion, dataset.class_names, folder / f"{prefix}-confusion.png")
-        plots.mistakes(
-            dataset.images, dataset.labels, probabilities, dataset.class_names, folder / f"{prefix}-mistakes.png",
-            judged.mistakes,
-        )  # fmt: skip
+        plots.confusion(judged.confusion, names, folder / f"{prefix}-confusion.png")
+        sheet = folder / f"{prefix}-mistakes.png"
+        plots.mistakes(dataset.images[rows], labels, probabilities, names, sheet, judged.mistakes)
     print(f"Tables{' and pictures' * plot} in {shown(folder)}: {prefix}-*\n")
 
 
@@ -53,7 +54,8 @@ def judge(path, dataset, args):
     args = argparse.Namespace(**vars(args) | as_kept)
     network = load_network_of(head, path, args)
     features = frozen_features(network, dataset.images, args, head.settings["layer"])
-    report(dataset, softmax(head.logits(features[:]), axis=1), path.parent, args.plot, "test")
+    probabilities = softmax(head.logits(features[:]), axis=1)
+    report(dataset, np.arange(len(probabilities)), probabilities, path.parent, args.plot, "test")
 
 
 def find_pictures(head, args):

@@ -134,7 +134,7 @@ def conclude(args, kept, network, trained, inputs, history, dataset, validation_
     if devices.find().workers == 1:  # else the features of some pictures are elsewhere
         kept.restore_result(trained)
         probabilities = loop.predict(trained, inputs, validation_rows)
-        evaluate.report(datasets.subset(dataset, validation_rows), probabilities, kept.folder, args.plot)
+        evaluate.report(dataset, validation_rows, probabilities, kept.folder, args.plot, "validation")
     if args.plot:
         from training import plots
 
