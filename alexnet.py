@@ -18,6 +18,7 @@ from weights.cards import ALEXNET
 
 POOLED_SIDE = 4  # places along a side of a map that a head looks at
 
+
 def preprocess(images, card=ALEXNET, image_size=None):
     """RGB pictures (N, height, width, 3), 0-255 -> (N, size, size, 3) as the card's weights expect them.
 

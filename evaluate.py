@@ -25,7 +25,7 @@ from weights import heads
 
 
 def report(dataset, rows, probabilities, folder, plot, prefix):
-    """Print how good `probabilities` (rows, classes) are for these rows of `dataset`; tables and pictures in `folder`."""
+    """Print how good `probabilities` (rows, classes) are for these rows of `dataset`; tables, pictures in `folder`."""
     from training import evaluation
 
     labels, names = dataset.labels[rows], dataset.class_names
@@ -77,7 +77,9 @@ def parse_arguments():
     parser.add_argument("--head", help="a run's folder, or its head.npz, when you want another than the newest")
     parser.add_argument("--test_file", type=pathlib.Path, help="a test.p, or GTSRB's official test pictures, as a folder "
                         "or zip, when they lie elsewhere than in data/")  # fmt: skip
-    parser.add_argument("--test_dir", type=pathlib.Path, help="your own pictures: a folder a class, named as in training")
+    parser.add_argument(
+        "--test_dir", type=pathlib.Path, help="your own pictures: a folder a class, named as in training"
+    )
     parser.add_argument("--skip_unreadable", action="store_true", help="leave out what is no picture, and say so")
     parser.add_argument("--plot", action="store_true", help="draw the confusion matrix and the worst mistakes")
     add_network_flags(parser)
@@ -89,7 +91,9 @@ def main():
     args = parse_arguments()
     head, path = find_head(args)
     if path is None:
-        raise BadInput("no run in runs/ has been trained; run a training script first, or name a classifier with --head")
+        raise BadInput(
+            "no run in runs/ has been trained; run a training script first, or name a classifier with --head"
+        )
     judge(path, find_pictures(head, args), args)
 
 

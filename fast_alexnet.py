@@ -33,7 +33,7 @@ def frozen(network, image_shape, layer="fc7", pool=False):
 
     network: an `AlexNet` or `GoogLeNet`, whose `dtype` is computed in. Weights changed later are not seen.
     image_shape: (height, width, 3). The first call with another `n` compiles for it (1 to 4 s on a busy machine).
-    pool: the output of an early layer as a head sees it, see `alexnet.pooled`. ValueError for a layer that is not there.
+    pool: the output of an early layer as a head sees it, see `alexnet.pooled`. ValueError for an unknown layer.
     """
     needed = network.names_between(None, layer)
     weights = tf.nest.map_structure(lambda variable: tf.cast(variable, network.dtype), network.weights)
@@ -57,7 +57,7 @@ def frozen(network, image_shape, layer="fc7", pool=False):
 
 @tf.custom_gradient
 def normalize(x):
-    """`alexnet.normalize` in one pass over memory, and so its gradient, which needs x alone and none of what lies between.
+    """`alexnet.normalize` in one pass over memory, and so its gradient, which needs nothing but x.
 
     y^-0.75 = rsqrt(y) * sqrt(rsqrt(y)), no `pow`. With the sums y = 1 + 2e-5 * (x^2 of five channels), the gradient is
     g * y^-0.75 - 2 * 0.75 * 2e-5 * x * (the five channels' g * x * y^-1.75).

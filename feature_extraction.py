@@ -34,7 +34,9 @@ def find_head(args):
     if path:
         head = heads.load(path)
         trained_on, accuracy = head.settings["trained_on"], head.settings["validation_accuracy"]
-        print(f"Head: {shown(path)}, {len(head.class_names)} classes, trained on {trained_on}, accuracy {accuracy:.3f}\n")
+        print(
+            f"Head: {shown(path)}, {len(head.class_names)} classes, trained on {trained_on}, accuracy {accuracy:.3f}\n"
+        )
         return head, path / heads.FILE if path.is_dir() else path
     demo = " --demo" * args.demo
     print(f"The head is not trained yet, its answers mean nothing: run train_feature_extraction.py{demo} first.\n")

@@ -84,7 +84,7 @@ def make_files(args, begin, training_file, validation_file):
 
 
 def load_all(args, begin):
-    """(dataset, rows, validation rows, network, settings of a head on it); nothing being wrong so far, the run begins."""
+    """(dataset, rows, validation rows, network, settings of a head on it); all is well, the run begins."""
     dataset, rows, validation_rows = load_pictures(args)
     network = load_network(args, features_only=True, image_size=args.image_size)
     settings = heads.settings(network, args, args.layer) | {
@@ -126,7 +126,9 @@ def parse_arguments():
     parser.add_argument(
         "--per_class", type=at_least(0), default=100, help="training pictures a class; 0 takes all (default 100)"
     )
-    parser.add_argument("--image_size", type=at_least(1), help="64 pixels cost a twelfth of 224 (default: the network's)")
+    parser.add_argument(
+        "--image_size", type=at_least(1), help="64 pixels cost a twelfth of 224 (default: the network's)"
+    )
     parser.add_argument(
         "--split", choices=("random", "track"), default="random",
         help="track, to keep all pictures of a sign on one side: an accuracy that does not flatter",

@@ -2,7 +2,7 @@
 
     python train_feature_extraction.py            # case 1: a new head on frozen features; 39,209 signs, 10 epochs
     python train_feature_extraction.py --case 2   # a head on an early layer
-    python train_feature_extraction.py --case 3   # all layers, gently (fine-tuning): hours on a processor, see --per_class
+    python train_feature_extraction.py --case 3   # all layers, gently (fine-tuning): hours on a CPU; see --per_class
     python train_feature_extraction.py --case 4   # all layers, from random weights
     python train_feature_extraction.py --resume   # go on with a run that was stopped
     python train_feature_extraction.py --training_dir my_pictures    # a folder a class
@@ -65,7 +65,9 @@ def fine_tune(network, dataset, rows, validation_rows, args, kept):
         print(f"First the head alone, {args.head_epochs} epochs:\n")
         alone = {"epochs": args.head_epochs, "augment": False, "no_dropout": True, "patience": 0, "logdir": None}
         features = features_of(network, dataset, args, args.layer, here)
-        warm, _ = train_head(head, features, dataset.labels, rows, validation_rows, argparse.Namespace(**vars(args) | alone))
+        warm, _ = train_head(
+            head, features, dataset.labels, rows, validation_rows, argparse.Namespace(**vars(args) | alone)
+        )
         head = head._replace(kernel=warm.kernel.numpy(), bias=warm.bias.numpy())
         mean, spread = warm.mean, warm.spread
     with here.strategy.scope():

@@ -45,8 +45,8 @@ def compute_dtype(precision, gradients=False):
 
     bfloat16 keeps float32's range with 3 digits, enough for features, and is about twice as fast where the hardware
     multiplies it: GPUs from Nvidia's Ampere on, processors with AVX-512 BF16 or AMX. Elsewhere it would be slower.
-    For gradients, "auto" takes it on GPUs only: on a Zen 4 processor AlexNet learns 1.4 times as fast with it, GoogLeNet
-    0.6 times.
+    For gradients, "auto" takes it on GPUs only: on a Zen 4 processor AlexNet learns 1.4 times as fast with it,
+    GoogLeNet 0.6 times.
     """
     import tensorflow as tf
 

@@ -139,7 +139,7 @@ def _made_test():
 
 
 def _is_archive(path):
-    """Tell whether this is a folder or a zip. (`zipfile.is_zipfile` takes any file with PK\\5\\6 near its end for one.)"""
+    """Tell whether this is a folder or a zip. (`zipfile.is_zipfile` takes any with PK\\5\\6 near its end for one.)"""
     if path.is_dir() or path.suffix == ".zip":
         return True
     try:

@@ -51,7 +51,6 @@ def train(args, signs, monkeypatch, labels=None):
     return before, {variable.name: variable.numpy() for variable in network.variables}, heads.load(args.out)
 
 
-
 FROM = {  # --train -> the layers of GoogLeNet that change; "logits" is cut off
     "head": (),
     "inception_5b": ("inception_5b",),

@@ -63,7 +63,9 @@ def killed(moment, *arguments, cwd):
     """Run the training script until the moment comes."""
     import textwrap
 
-    code = KILL + textwrap.dedent(MOMENTS[moment]) + "import train_feature_extraction as script\nscript.run(script.main)"
+    code = (
+        KILL + textwrap.dedent(MOMENTS[moment]) + "import train_feature_extraction as script\nscript.run(script.main)"
+    )
     environment = {**os.environ, **NO_NETWORK, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, env=environment,
                           capture_output=True, text=True, timeout=300)  # fmt: skip
@@ -155,7 +157,9 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path):
     for number, row in enumerate(chosen):
         Image.fromarray(signs.images[row]).save(tmp_path / f"{number:02}.png")
     names = [f"{number:02}.png" for number in range(len(chosen))]
-    done = run("feature_extraction.py", *names, "--head", "run", "--demo", "--top", 1, "--export", "model", cwd=tmp_path)
+    done = run(
+        "feature_extraction.py", *names, "--head", "run", "--demo", "--top", 1, "--export", "model", cwd=tmp_path
+    )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert "Head: run, 43 classes" in done.stdout
     answers, _ = lines(done.stdout.partition("\n\n")[2])

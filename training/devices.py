@@ -8,7 +8,7 @@
 
   with index 1 on the second one. Worker w looks after the pictures w, w + workers, w + 2 * workers ...: it computes
   their features and, of every batch, the gradients of those pictures that are its own. The gradients of all are added
-  up, so each step is the same as one machine would make with that batch. The first worker, the chief, prints and writes.
+  up, so each step is the same as one machine would make with that batch. The first, the chief, prints and writes.
 """
 
 import functools

@@ -1,8 +1,8 @@
 """How good are a classifier's answers? Figures for the whole, for each class, and the mistakes themselves.
 
-    report = evaluate(labels, probabilities, class_names)
-    print_report(report, class_names, "German traffic signs", tracks=tracks)
-    write_tables(report, class_names, folder, "validation")   # folder/validation-per_class.csv, -confusion.csv
+report = evaluate(labels, probabilities, class_names)
+print_report(report, class_names, "German traffic signs", tracks=tracks)
+write_tables(report, class_names, folder, "validation")   # folder/validation-per_class.csv, -confusion.csv
 """
 
 import csv

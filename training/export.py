@@ -1,9 +1,9 @@
 """A trained classifier as a SavedModel: one folder that any TensorFlow program can use, without these scripts.
 
-    model = tf.saved_model.load("DIR")
-    answer = model(pictures)      # uint8 RGB (N, height, width, 3), of any size
-    answer["probabilities"]       # float32 (N, classes)
-    answer["class_names"]         # (classes,), in the same order
+model = tf.saved_model.load("DIR")
+answer = model(pictures)      # uint8 RGB (N, height, width, 3), of any size
+answer["probabilities"]       # float32 (N, classes)
+answer["class_names"]         # (classes,), in the same order
 """
 
 import os

@@ -59,7 +59,7 @@ class OwnRows:
 def mean_and_spread(features, rows, here):
     """Mean of each feature, float32 (features,), and one spread common to all, over the training rows.
 
-    Piece by piece, added up in float64: neither rounding nor memory grows with the number of pictures. The spread is the
+    Piece by piece, added up in float64: rounding and memory do not grow with the number of pictures. The spread is the
     root of the features' mean variance. One for all: dividing each feature by its own would raise those that hardly
     vary, and costs half a point of accuracy on VGG16's and GoogLeNet's features.
     """

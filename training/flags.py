@@ -71,7 +71,12 @@ def add_case_flags(parser):
         "case's)")  # fmt: skip
     add("--train", help="head, all, or the name of a layer: train from that one up (default: the case's)")
     add("--from_scratch", action="store_true", help="begin with random weights")
-    add("--per_class", type=at_least(0), default=0, help="training pictures a class, to see what few can do (default all)")
+    add(
+        "--per_class",
+        type=at_least(0),
+        default=0,
+        help="training pictures a class, to see what few can do (default all)",
+    )
     add("--validation_per_class", type=at_least(0), default=0, help="fewer validation pictures, to save time")
     add("--network", choices=EARLY, help="another than AlexNet (default alexnet)")
     add("--image_size", type=at_least(32), help="GoogLeNet takes smaller pictures too: 64 pixels cost a twelfth of 224")
@@ -113,7 +118,9 @@ def settle_case(args):
     args.from_scratch = args.from_scratch or preset["from_scratch"]
     fine_tuning = args.train != "head"
     if args.from_scratch and not fine_tuning:
-        raise BadInput("--from_scratch: with --train head nothing would ever be learned below the head; add --train all")
+        raise BadInput(
+            "--from_scratch: with --train head nothing would ever be learned below the head; add --train all"
+        )
     if args.from_scratch and args.weights:
         raise BadInput("--from_scratch: begins without weights; leave out this or --weights")
     if args.image_size not in (None, card.input_size) and args.network == "alexnet":

@@ -127,7 +127,9 @@ def compiled(classifier, args, devices, count):
 
     @tf.function(reduce_retracing=True, autograph=False)
     def evaluate(x, y, weight):
-        return added_up(devices.strategy.run(lambda x, y, weight: sums(*losses_and_logits(x, y), y, weight), (x, y, weight)))
+        return added_up(
+            devices.strategy.run(lambda x, y, weight: sums(*losses_and_logits(x, y), y, weight), (x, y, weight))
+        )
 
     def added_up(values):
         return devices.strategy.reduce("SUM", values, axis=None)

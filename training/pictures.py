@@ -22,7 +22,9 @@ def chosen(args, load):
 def own(args):
     """The pictures of `--training_dir`, with those of `--validation_dir` or a third of them for validation."""
     size = args.image_size
-    load = lambda folder, names: own_pictures.load(folder, size, class_names=names, skip_unreadable=args.skip_unreadable)
+    load = lambda folder, names: own_pictures.load(
+        folder, size, class_names=names, skip_unreadable=args.skip_unreadable
+    )
     dataset = load(args.training_dir, None)
     if not args.validation_dir:
         return dataset, *datasets.split(dataset, "random", args.seed)

@@ -137,7 +137,9 @@ def resumed(args, given, script):
     settings = read_settings(folder)
     if settings["script"] != script:
         raise BadInput(f"{folder}: a run of {settings['script']}.py, not of {script}.py; resume it with that")
-    flags = {name: pathlib.Path(value) if name in PATHS and value else value for name, value in settings["flags"].items()}
+    flags = {
+        name: pathlib.Path(value) if name in PATHS and value else value for name, value in settings["flags"].items()
+    }
     for name in given:
         value = getattr(args, name).absolute() if name in PATHS else getattr(args, name)
         if value != flags.get(name):

@@ -176,7 +176,9 @@ def random_weights(card, seed=0):
 
 def save(weights, path):
     """Write `{layer: (kernel, bias)}` as an .npz that `load` reads, whole or not at all."""
-    arrays = {f"{layer}/{part}": array for layer, pair in weights.items() for part, array in zip(("weights", "biases"), pair)}
+    arrays = {
+        f"{layer}/{part}": array for layer, pair in weights.items() for part, array in zip(("weights", "biases"), pair)
+    }
     with written_whole(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
 
