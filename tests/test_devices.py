@@ -72,6 +72,7 @@ def test_two_workers_end_with_the_weights_of_one(one, tmp_path):
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 2  # each worker's share of the features
 
 
+@pytest.mark.slow
 def test_two_devices_of_one_machine_end_with_the_weights_of_one(one, tmp_path):
     environment = {**os.environ, **NO_NETWORK, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", TWO_PROCESSORS, *FLAGS, "--out", "run", "--cache", "cache"]

@@ -92,7 +92,10 @@ def undisturbed(tmp_path_factory):
     return result(folder / "run")
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+SLOW = ["the network's writing"]  # much like the checkpoint's
+
+
+@pytest.mark.parametrize("moment", [pytest.param(each, marks=[pytest.mark.slow] * (each in SLOW)) for each in MOMENTS])
 def test_kill_9_loses_nothing(moment, undisturbed, tmp_path):
     killed(moment, *FINE, "--out", "run", "--cache", "cache", cwd=tmp_path)
     settings = (tmp_path / "run" / "settings.json").read_text()
@@ -139,7 +142,7 @@ assert model(large)["probabilities"].shape == answer["probabilities"][:2].shape
 """
 
 
-@pytest.mark.parametrize("train", ["head", "inception_5a"])
+@pytest.mark.parametrize("train", ["head", pytest.param("inception_5a", marks=pytest.mark.slow)])
 def test_trained_head_then_inference_then_saved_model(train, tmp_path):
     """Held-out signs get the same answers in the training's own evaluation, from the scripts, and from TensorFlow."""
     from PIL import Image

@@ -146,7 +146,6 @@ MISTAKES = {
     "text as training file": (["train_feature_extraction.py", "--training_file", "text.npy"], "text.npy"),
     "run in no place": (["train_feature_extraction.py", "--demo", "--out", "p.png/run"], "p.png/run"),
     "no such layer": (["train_feature_extraction.py", "--demo", "--layer", "conv9"], "conv9"),
-    "trained above the head": (["train_feature_extraction.py", "--demo", "--layer", "conv1", "--train", "fc7"], "fc7"),
     "from scratch, frozen": (["train_feature_extraction.py", "--demo", "--from_scratch"], "--train all"),
     "no such pictures": (["train_feature_extraction.py", "--weights", "random", "--training_dir", "no"], "no"),
     "nothing trained": (["evaluate.py", "--head", "nothing"], "nothing"),
