@@ -92,7 +92,7 @@ def undisturbed(tmp_path_factory):
     return result(folder / "run")
 
 
-SLOW = ["the network's writing"]  # much like the checkpoint's
+SLOW = ["an epoch", "the network's writing"]  # the others are much alike
 
 
 @pytest.mark.parametrize("moment", [pytest.param(each, marks=[pytest.mark.slow] * (each in SLOW)) for each in MOMENTS])
