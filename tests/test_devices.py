@@ -56,6 +56,7 @@ def free_port():
         return found.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_two_workers_end_with_the_weights_of_one(one, tmp_path):
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     processes = []
