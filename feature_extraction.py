@@ -17,12 +17,12 @@ import time
 
 from scipy.special import softmax
 
+from common.files import BadInput
+from common.program import run
 from data import images, traffic_signs
-from data.files import BadInput
-from data.program import run
 from imagenet_inference import load_network, print_top, shown
 from traffic_sign_inference import add_sign_flags, find_signs
-from training import runs
+from transfer import runs
 from weights import cards, heads, reading
 
 LAYER = cards.ALEXNET.bottleneck  # fc7, the last layer before ImageNet's classes
@@ -67,15 +67,15 @@ def load_network_of(head, path, args):
 
 
 def find_pictures(head, args):
-    """(names, pictures) as the head was trained to see them."""
+    """(names, images) as the head was trained to see them."""
     if args.images and head.settings:
         return args.images, images.read_all(args.images, head.settings["picture_size"], head.settings["crop"])
     return find_signs(args)
 
 
 def features_of(network, pictures, layer):
-    """Pictures -> what a head on this layer sees, (N, features)."""
-    from alexnet import pooled
+    """Images -> what a head on this layer sees, (N, features)."""
+    from networks.network import pooled
 
     return pooled(network.activations(pictures, layer=layer, training=True)).numpy()
 
@@ -85,7 +85,7 @@ def parse_arguments():
     add_sign_flags(parser)
     parser.add_argument("--head", help="a run's folder, or its head.npz, when you want another than the newest")
     parser.add_argument("--export", metavar="DIR", help="write the classifier as a SavedModel, to use it without these "
-                        "scripts: raw RGB pictures in, probabilities and names out")  # fmt: skip
+                        "scripts: raw RGB images in, probabilities and names out")  # fmt: skip
     return parser.parse_args()
 
 
@@ -103,10 +103,10 @@ def main():
         print_top(number, names[number], row, head.class_names, args.top)
     print(f"Time: {time.perf_counter() - start:.3f} seconds")
     if args.export:
-        from training.export import export
+        from transfer.export import export
 
         export(network, head, args.export)
-        print(f"Exported to {shown(args.export)}: tf.saved_model.load({str(args.export)!r})(pictures)")
+        print(f"Exported to {shown(args.export)}: tf.saved_model.load({str(args.export)!r})(images)")
 
 
 if __name__ == "__main__":

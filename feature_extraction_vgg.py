@@ -7,8 +7,8 @@
     python feature_extraction_vgg.py --demo              # drawn signs, random weights, nothing downloaded
 
 The bottleneck is the last layer before the classifier. Its features are made once, in two files in data/ as the course
-handed them out: pickles of {"features": float32 (N, D), "labels": int64 (N,)}, 100 training pictures a class in one,
-the validation pictures in the other. Files that are there are used. Output: the shapes, then loss and accuracy per
+handed them out: pickles of {"features": float32 (N, D), "labels": int64 (N,)}, 100 training images per class in one,
+the validation images in the other. Files that are there are used. Output: the shapes, then loss and accuracy per
 epoch, at the end the best and the last accuracy.
 """
 
@@ -20,29 +20,29 @@ import pathlib
 import numpy as np
 from sklearn import model_selection
 
-from data import bottleneck_files, cifar10, datasets, traffic_signs
-from data.files import DATA_DIR, BadInput
-from data.program import run
+from common.files import BadInput
+from common.program import run
+from data import DATA_DIR, bottleneck_files, cifar10, datasets, traffic_signs
 from imagenet_inference import at_least, load_network, shown
 from train_feature_extraction import train_head
-from training import devices, flags, pictures, runs
-from training.features import frozen_features
+from transfer import devices, flags, pictures, runs
+from transfer.features import frozen_features
 from weights import cards, heads
 
 SCRIPT = pathlib.Path(__file__).stem
-FORWARD_BATCH = 32  # pictures of 224 pixels at a time: VGG16's first layers alone take 800 MB of activations
+FORWARD_BATCH = 32  # images of 224 pixels at a time: VGG16's first layers alone take 800 MB of activations
 DEMO_SIZE = 64  # pixels; a twelfth of the work
 
 
 def load_pictures(args):
-    """(dataset, rows to train on, rows to validate on), split as the course did it; or one's own pictures."""
+    """(dataset, rows to train on, rows to validate on), split as the course did it; or one's own images."""
     if args.training_dir:
         dataset, rows, validation_rows = pictures.own(args)
     elif args.dataset == "traffic":
         dataset = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load()
         rows, validation_rows = datasets.split(dataset, args.split, args.seed)
     else:
-        dataset, _ = cifar10.load()  # the 50,000 training pictures; a fifth of them for validation
+        dataset, _ = cifar10.load()  # the 50,000 training images; a fifth of them for validation
         rows = np.arange(len(dataset.labels))
         rows, validation_rows = model_selection.train_test_split(rows, test_size=0.2, random_state=args.seed)
     return dataset, datasets.few(rows, dataset.labels, args.per_class, args.seed), validation_rows
@@ -63,7 +63,7 @@ def default_files(args):
 
 
 def make_files(args, begin, training_file, validation_file):
-    """Run the pictures through the network and write the two files, unless they hold the same features already.
+    """Run the images through the network and write the two files, unless they hold the same features already.
 
     Returns (how they were made, class names), or (None, None) when both files are there and come from elsewhere.
     """
@@ -107,7 +107,7 @@ def features_of_files(args, begin):
 
 
 def features_of_own(args, begin):
-    """The same for one's own pictures, straight from the feature store, which knows when a picture has changed."""
+    """The same for one's own images, straight from the feature store, which knows when an image has changed."""
     dataset, rows, validation_rows, network, settings = load_all(args, begin)
     features = frozen_features(network, dataset.images, args, args.layer, FORWARD_BATCH)
     return features, dataset.labels, rows, validation_rows, settings, dataset.class_names
@@ -122,23 +122,23 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_training_flags(parser, epochs=50, batch_size=256)  # first, since it sets defaults
     parser.add_argument("--network", choices=cards.CARDS, help="whose features (default vgg)")
-    parser.add_argument("--dataset", choices=("cifar10", "traffic"), help="which pictures (default cifar10)")
+    parser.add_argument("--dataset", choices=("cifar10", "traffic"), help="which images (default cifar10)")
     parser.add_argument(
-        "--per_class", type=at_least(0), default=100, help="training pictures a class; 0 takes all (default 100)"
+        "--per_class", type=at_least(0), default=100, help="training images per class; 0 takes all (default 100)"
     )
     parser.add_argument(
         "--image_size", type=at_least(1), help="64 pixels cost a twelfth of 224 (default: the network's)"
     )
     parser.add_argument(
         "--split", choices=("random", "track"), default="random",
-        help="track, to keep all pictures of a sign on one side: an accuracy that does not flatter",
+        help="track, to keep all images of a sign on one side: an accuracy that does not flatter",
     )  # fmt: skip
     parser.add_argument("--training_file", type=pathlib.Path, help="features that you have already, with the next flag")
     parser.add_argument("--validation_file", type=pathlib.Path, help="the features to validate on")
     parser.set_defaults(network="vgg")
     args, folder = flags.parse(parser, SCRIPT, settle)
     if args.split == "track" and args.dataset == "cifar10":
-        parser.error("argument --split: CIFAR-10 has no tracks, every picture shows another thing")
+        parser.error("argument --split: CIFAR-10 has no tracks, every image shows another thing")
     if bool(args.training_file) != bool(args.validation_file):
         raise BadInput("--training_file and --validation_file: one is missing; give both, or none to have them made")
     return args, folder

@@ -4,8 +4,8 @@
     from weights import cards, reading
 
     network = GoogLeNet(reading.load(cards.GOOGLENET))         # fetches the weights when they are absent
-    network.activations(pictures)                              # RGB, 0-255, any size -> (N, 1000) probabilities
-    network.activations(pictures, layer="pool5")               # -> (N, 1024), what a new classifier is trained on
+    network.activations(images)                              # RGB, 0-255, any size -> (N, 1000) probabilities
+    network.activations(images, layer="pool5")               # -> (N, 1024), what a new classifier is trained on
 
 Szegedy et al., "Going deeper with convolutions", 2014, in the version that the Berkeley Vision and Learning Center
 trained and released: 68.7 % top-1 and 88.9 % top-5 on the ImageNet validation set (centre crop), 6,998,552
@@ -14,43 +14,22 @@ parameters. The two auxiliary classifiers, which served training alone, are left
 
 import tensorflow as tf
 
-from alexnet import Network, conv, dense, softmax
+from alexnet import conv, dense, local_response_normalization, softmax
+from networks.network import Network
 from weights.cards import GOOGLENET
 
 
-def max_pool(x):
-    """The largest of 3x3 every 2. Caffe rounds the number of windows up: on even sides the last hangs over by one.
-
-    TensorFlow's SAME does the same on even sides; on odd ones, which fit exactly, it would begin one pixel outside.
-    """
-    return tf.nn.max_pool2d(x, ksize=3, strides=2, padding="VALID" if x.shape[1] % 2 else "SAME")
-
-
-def inception(x, weights, module):
-    """Four views of one input, side by side along the channels; the 1x1 `reduce` make the larger kernels cheap."""
-
-    def branch(x, layer):
-        return conv(x, *weights[f"inception_{module}/{layer}"])
-
-    return tf.concat(
-        [
-            branch(x, "1x1"),
-            branch(branch(x, "3x3_reduce"), "3x3"),
-            branch(branch(x, "5x5_reduce"), "5x5"),
-            branch(tf.nn.max_pool2d(x, ksize=3, strides=1, padding="SAME"), "pool_proj"),
-        ],
-        axis=-1,
-    )
-
-
 class GoogLeNet(Network):
-    """BVLC GoogLeNet; for `weights` (under Caffe's names), `image_size` and `dtype` see `alexnet.Network`.
+    """BVLC GoogLeNet; for `weights` (under Caffe's names), `image_size` and `dtype` see `networks.network.Network`.
 
     tf.bfloat16 is 1.7 times as fast on processors that have it and changes pool5 by 0.6 %.
     """
 
     card = GOOGLENET
     dropped = {"pool5": 0.4}  # table 1 of the paper
+
+    def __init__(self, weights, image_size=None, dtype=tf.float32, normalize=None):
+        super().__init__(weights, normalize or local_response_normalization, image_size, dtype)
 
     def layer_of(self, weights_name):
         """Which layer reads these weights."""
@@ -83,3 +62,28 @@ class GoogLeNet(Network):
             ("logits", lambda x: dense(x, *w["loss3/classifier"])),                      # 1000
             ("prob", softmax),                                                           # 1000
         ]  # fmt: skip
+
+
+def max_pool(x):
+    """The largest of 3x3 every 2. Caffe rounds the number of windows up: on even sides the last hangs over by one.
+
+    TensorFlow's SAME does the same on even sides; on odd ones, which fit exactly, it would begin one pixel outside.
+    """
+    return tf.nn.max_pool2d(x, ksize=3, strides=2, padding="VALID" if x.shape[1] % 2 else "SAME")
+
+
+def inception(x, weights, module):
+    """Four views of one input, side by side along the channels; the 1x1 `reduce` make the larger kernels cheap."""
+
+    def branch(x, layer):
+        return conv(x, *weights[f"inception_{module}/{layer}"])
+
+    return tf.concat(
+        [
+            branch(x, "1x1"),
+            branch(branch(x, "3x3_reduce"), "3x3"),
+            branch(branch(x, "5x5_reduce"), "5x5"),
+            branch(tf.nn.max_pool2d(x, ksize=3, strides=1, padding="SAME"), "pool_proj"),
+        ],
+        axis=-1,
+    )

@@ -5,7 +5,7 @@
     python imagenet_inference.py --network googlenet       # or vgg, or resnet
     python imagenet_inference.py --demo                    # nothing is downloaded; random weights, random labels
 
-Output: `Image 0: data/poodle.png`, then a line a class, `miniature poodle: 0.389`, an empty line; the next picture;
+Output: `Image 0: data/poodle.png`, then a line per class, `miniature poodle: 0.389`, an empty line; the next image;
 at the end the time. Some seconds, after the first run has fetched the weights (AlexNet's: 244 MB).
 """
 
@@ -16,9 +16,9 @@ import time
 import numpy as np
 
 from caffe_classes import class_names
+from common.files import BadInput
+from common.program import compute_dtype, run, start_tensorflow
 from data import images
-from data.files import BadInput
-from data.program import compute_dtype, run, start_tensorflow
 from weights import cards, reading
 
 BATCH_SIZE = 32  # photos at a time, about 250 MB of activations
@@ -73,7 +73,7 @@ def load_network(args, features_only=False, image_size=None):
         from googlenet import GoogLeNet
 
         return GoogLeNet(weights, image_size, dtype)
-    from weights import keras_networks
+    from networks import keras_networks
 
     return keras_networks.load(card, source, args.seed, not features_only, image_size, dtype)
 
@@ -85,7 +85,7 @@ def shown(path):
 
 
 def print_top(number, path, probabilities, names, top):
-    """Print the `top` likeliest names of one picture, the likeliest first."""
+    """Print the `top` likeliest names of one image, the likeliest first."""
     print(f"Image {number}: {shown(path)}")
     for index in np.argsort(-probabilities, kind="stable")[:top]:
         print(f"{names[index]}: {probabilities[index]:.3f}")

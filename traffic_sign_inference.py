@@ -12,18 +12,18 @@ import argparse
 import time
 
 from caffe_classes import class_names
+from common.files import BadInput
+from common.program import run
 from data import images, traffic_signs
-from data.files import BadInput
-from data.program import run
 from imagenet_inference import add_as_published_flag, add_network_flags, at_least, load_network, print_top
 
 SIGN_SIZE = 32  # pixels; the size of the course's signs
 
 
 def read_signs(paths, size=SIGN_SIZE):
-    """Picture files -> uint8 (N, size, size, 3), as the course's signs were made: the whole picture, resized.
+    """Image files -> uint8 (N, size, size, 3), as the course's signs were made: the whole image, resized.
 
-    A larger picture goes through 32x32 as well. A classifier that was trained on enlarged 32x32 pictures knows
+    A larger image goes through 32x32 as well. A classifier that was trained on enlarged 32x32 images knows
     soft edges only.
     """
     return images.read_all(paths, size, crop=False)
@@ -46,7 +46,7 @@ def find_signs(args):
 
 def add_sign_flags(parser):
     """The flags of the two scripts that look at signs."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="your own pictures, cut out closely around the sign")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="your own images, cut out closely around the sign")
     parser.add_argument("--top", type=at_least(1), default=5, help="more, to see what else was considered (default 5)")
     add_network_flags(parser)
     add_as_published_flag(parser)

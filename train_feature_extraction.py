@@ -5,11 +5,11 @@
     python train_feature_extraction.py --case 3   # all layers, gently (fine-tuning): hours on a CPU; see --per_class
     python train_feature_extraction.py --case 4   # all layers, from random weights
     python train_feature_extraction.py --resume   # go on with a run that was stopped
-    python train_feature_extraction.py --training_dir my_pictures    # a folder a class
+    python train_feature_extraction.py --training_dir my_images    # a folder per class
     python train_feature_extraction.py --demo     # drawn signs, random weights, nothing downloaded: half a minute
 
-Which case is yours depends on how many pictures you have and how much they are like ImageNet's: see the README. Layers
-that stay frozen give the same features in every epoch, so each picture goes through them once, and the epochs run on
+Which case is yours depends on how many images you have and how much they are like ImageNet's: see the README. Layers
+that stay frozen give the same features in every epoch, so each image goes through them once, and the epochs run on
 the stored features, in seconds.
 
 Output: what is trained and what is frozen; per epoch its time, validation loss and validation accuracy; how good the
@@ -20,12 +20,12 @@ import argparse
 import contextlib
 import pathlib
 
+from common.files import BadInput
+from common.program import run
 from data import datasets, traffic_signs
-from data.files import BadInput
-from data.program import run
 from imagenet_inference import add_as_published_flag, load_network, shown
-from training import devices, flags, pictures, runs
-from training.features import features_of, mean_and_spread
+from transfer import devices, flags, pictures, runs
+from transfer.features import features_of, mean_and_spread
 from weights import heads
 
 SCRIPT = pathlib.Path(__file__).stem
@@ -38,7 +38,7 @@ def train_head(head, features, labels, rows, validation_rows, args, kept=None, r
     features, and one that is always about 5 would drown another that varies by 0.1. The course (`--as_published`)
     trained without this.
     """
-    from training import classifier, loop
+    from transfer import classifier, loop
 
     here = devices.find()
     mean, spread = (0.0, 1.0) if args.as_published else mean_and_spread(features, rows, here)
@@ -50,14 +50,13 @@ def train_head(head, features, labels, rows, validation_rows, args, kept=None, r
 
 def fine_tune(network, dataset, rows, validation_rows, args, kept):
     """Train the head and the network from the layer `args.train` upwards. Returns (classifier, its input, history)."""
-    import fast_alexnet
-    from training import classifier, loop
+    from transfer import classifier, fast, loop
 
     here = devices.find()
     first = network.names_between(None, args.layer)[0] if args.train == "all" else args.train
     below = classifier.before(network, first)
     inputs, after = dataset.images, None
-    if below and not args.augment:  # the frozen layers see the same pictures in every epoch
+    if below and not args.augment:  # the frozen layers see the same images in every epoch
         inputs, after = features_of(network, dataset, args, below, here, pool=False), below
     head = heads.untrained(classifier.feature_count(network, args.layer), dataset.class_names, args.seed)
     mean, spread = 0.0, 1.0
@@ -72,7 +71,7 @@ def fine_tune(network, dataset, rows, validation_rows, args, kept):
         mean, spread = warm.mean, warm.spread
     with here.strategy.scope():
         trained = classifier.Classifier(head, mean, spread, network, args.layer, after, first)
-    network.normalize = fast_alexnet.normalize  # its gradient is faster, too
+    network.normalize = fast.normalize  # its gradient is faster, too
     print_parameters(trained, network, args)
     examples = loop.Examples(inputs, dataset.labels, rows, validation_rows)
     return trained, inputs, loop.train(trained, examples, args, here, kept, print_epoch)
@@ -106,14 +105,14 @@ def print_epoch(epoch):
 
 
 def train_case(args, folder, script, dataset, rows, validation_rows):
-    """From pictures to a classifier in a run's folder; what the sign and the CIFAR-10 script share."""
+    """From images to a classifier in a run's folder; what the sign and the CIFAR-10 script share."""
     here = devices.find()
     with contextlib.nullcontext() if args.train == "head" else here.strategy.scope():
         network = load_network(args, image_size=args.image_size)
     check_layers(network, args)
     if here.chief:
         folder = folder or runs.begin(args, script)
-    print(f"Training on {len(rows):,} pictures, validating on {len(validation_rows):,}\n", flush=True)
+    print(f"Training on {len(rows):,} images, validating on {len(validation_rows):,}\n", flush=True)
     settings = heads.settings(network, args, args.layer)
     settings |= {"trained_on": dataset.name, "picture_size": dataset.images.shape[1], "crop": bool(args.training_dir)}
     kept = runs.Run(folder, settings, dataset.class_names, here.chief)
@@ -128,17 +127,17 @@ def train_case(args, folder, script, dataset, rows, validation_rows):
 
 
 def conclude(args, kept, network, trained, inputs, history, dataset, validation_rows):
-    """How good the classifier is, in figures and pictures, and what to do with it."""
+    """How good the classifier is, in figures and images, and what to do with it."""
     import evaluate
-    from training import loop
+    from transfer import loop
 
     kept.end(history)
-    if devices.find().workers == 1:  # else the features of some pictures are elsewhere
+    if devices.find().workers == 1:  # else the features of some images are elsewhere
         kept.restore_result(trained)
         probabilities = loop.predict(trained, inputs, validation_rows)
         evaluate.report(dataset, validation_rows, probabilities, kept.folder, args.plot, "validation")
     if args.plot:
-        from training import plots
+        from transfer import plots
 
         plots.curves(history, kept.folder / "curves.png")
         first_kernel = next(iter(network.weights.values()))[0].numpy()

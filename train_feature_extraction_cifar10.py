@@ -1,11 +1,11 @@
-"""Train a classifier for CIFAR-10's ten classes: the sign script, other pictures.
+"""Train a classifier for CIFAR-10's ten classes: the sign script, other images.
 
-    python train_feature_extraction_cifar10.py            # case 1: 50,000 + 10,000 pictures, 2 epochs
+    python train_feature_extraction_cifar10.py            # case 1: 50,000 + 10,000 images, 2 epochs
     python train_feature_extraction_cifar10.py --case 3   # all layers, gently; 2 and 4 as for the signs
     python train_feature_extraction_cifar10.py --demo     # ten drawn signs, random weights, nothing downloaded
 
 CIFAR-10's animals and vehicles are much like ImageNet's, only smaller: 32x32 pixels. Validated on its 10,000 test
-pictures. A frog seen in a mirror is still a frog: fine-tuning flips half of the pictures, which it must not do with
+images. A frog seen in a mirror is still a frog: fine-tuning flips half of the images, which it must not do with
 signs. Output and kept run as in `train_feature_extraction.py`.
 """
 
@@ -14,17 +14,17 @@ import pathlib
 
 import numpy as np
 
+from common.program import run
 from data import cifar10, datasets
-from data.program import run
 from imagenet_inference import add_as_published_flag
 from train_feature_extraction import train_case
-from training import devices, flags, pictures
+from transfer import devices, flags, pictures
 
 SCRIPT = pathlib.Path(__file__).stem
 
 
 def load_pictures(args):
-    """(pictures, rows for training, rows for validation)."""
+    """(images, rows for training, rows for validation)."""
     training, test = cifar10.drawn(seed=args.seed) if args.demo else cifar10.load()
     rows = np.arange(len(training.labels) + len(test.labels))
     return datasets.joined(training, test), rows[: len(training.labels)], rows[len(training.labels) :]
@@ -42,7 +42,7 @@ def parse_arguments():
 def main():
     args, folder = parse_arguments()
     devices.find()
-    train_case(args, folder, SCRIPT, *pictures.chosen(args, load_pictures))
+    train_case(args, folder, SCRIPT, *pictures.chosen(args, load_images))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import pickle
 
 import numpy as np
 
-from data import safe_pickle
-from data.files import BadInput, written_whole
+from common import safe_pickle
+from common.files import BadInput, written_whole
 
 
 def made_from(path):
@@ -34,8 +34,8 @@ def read_features(path):
         found = f"features are {features.dtype} {features.shape}"
         raise BadInput(f"{path}: {found}; expected numbers of the shape (N, ...)")
     if labels.shape not in ((len(features),), (len(features), 1)) or labels.dtype.kind not in "iu":
-        found = f"labels are {labels.dtype} {labels.shape} for {len(features)} pictures"
-        raise BadInput(f"{path}: {found}; expected one whole number a picture")
+        found = f"labels are {labels.dtype} {labels.shape} for {len(features)} images"
+        raise BadInput(f"{path}: {found}; expected one whole number per image")
     features = features.reshape(len(features), -1).astype(np.float32, copy=False)
     if not np.isfinite(features).all():
         raise BadInput(f"{path}: some features are nan or infinite; make the file anew")
@@ -47,8 +47,8 @@ def read_both(training_file, validation_file):
     features, labels = read_features(training_file)
     validation_features, validation_labels = read_features(validation_file)
     if features.shape[1] != validation_features.shape[1]:
-        widths = f"{features.shape[1]} features a picture, {validation_file} has {validation_features.shape[1]}"
-        raise BadInput(f"{training_file}: {widths}; expected two files of the same network and picture size")
+        widths = f"{features.shape[1]} features per image, {validation_file} has {validation_features.shape[1]}"
+        raise BadInput(f"{training_file}: {widths}; expected two files of the same network and image size")
     classes = np.unique(labels)
     if not np.array_equal(classes, np.arange(len(classes))):
         raise BadInput(f"{training_file}: the labels are {classes[0]} to {classes[-1]}, {len(classes)} different ones; "

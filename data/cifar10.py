@@ -1,4 +1,4 @@
-"""CIFAR-10: 50,000 training and 10,000 test pictures of 32x32 in ten classes (Krizhevsky 2009)."""
+"""CIFAR-10: 50,000 training and 10,000 test images of 32x32 in ten classes (Krizhevsky 2009)."""
 
 import contextlib
 import pathlib
@@ -8,10 +8,11 @@ import zlib
 
 import numpy as np
 
-from data import drawn_signs, safe_pickle
+from common import safe_pickle
+from common.files import BadInput
+from common.program import start_tensorflow
+from data import DATA_DIR, drawn_signs
 from data.datasets import Dataset, check
-from data.files import DATA_DIR, BadInput
-from data.program import start_tensorflow
 from data.traffic_signs import sign_names
 
 FOLDER = DATA_DIR / "cifar-10-batches-py"
@@ -25,7 +26,7 @@ def load(folder=FOLDER):
     """Return (training, test), two `Dataset`s without tracks.
 
     `folder` holds the official pickled batches. If the default one is absent, `data/cifar-10-python.tar.gz` is read
-    without unpacking it; if that is absent too, Keras fetches (170 MB, kept in ~/.keras) and checks the pictures.
+    without unpacking it; if that is absent too, Keras fetches (170 MB, kept in ~/.keras) and checks the images.
     Raises `BadInput`.
     """
     folder = pathlib.Path(folder)
@@ -39,11 +40,11 @@ def load(folder=FOLDER):
 def drawn(per_class=30, seed=0):
     """Return (training, test), drawn stand-ins for trying things out: ten of the traffic signs, by their own names.
 
-    per_class pictures of each class for training and a third as many, at least one, for the test.
+    per_class images of each class for training and a third as many, at least one, for the test.
     """
     tests = max(1, per_class // 3)
     images, labels = drawn_signs.draw(per_class=per_class + tests, seed=seed)
-    images = images.reshape(-1, per_class + tests, *images.shape[1:])[DRAWN]  # (class, picture, ...)
+    images = images.reshape(-1, per_class + tests, *images.shape[1:])[DRAWN]  # (class, image, ...)
     names = [sign_names()[label] for label in DRAWN]
     return tuple(
         _dataset(np.concatenate(part), np.repeat(np.arange(len(DRAWN)), part.shape[1]), names, "drawn_signs.py", name)
@@ -98,7 +99,7 @@ def _datasets(read, path):
 
 
 def _batch(batch, path):
-    """Return one batch as pictures (N, 32, 32, 3) and labels (N,). On file a picture is 1024 reds, greens, blues."""
+    """Return one batch as images (N, 32, 32, 3) and labels (N,). On file per image is 1024 reds, greens, blues."""
     if not isinstance(batch, dict) or not {"data", "labels"} <= batch.keys():
         raise BadInput(f"{path}: holds no data and labels; expected a batch of the official CIFAR-10")
     try:

@@ -1,22 +1,22 @@
-"""What every reader of pictures with labels returns, the checks it has passed, and its split for validation."""
+"""What every reader of images with labels returns, the checks it has passed, and its split for validation."""
 
 from typing import NamedTuple
 
 import numpy as np
 from sklearn import model_selection
 
-from data.files import BadInput
+from common.files import BadInput
 
-HELD_OUT = 3  # one picture in three is kept for validation
+HELD_OUT = 3  # one image in three is kept for validation
 
 
 class Dataset(NamedTuple):
-    """Labelled pictures of one size, as they lie in memory."""
+    """Labelled images of one size, as they lie in memory."""
 
     images: np.ndarray  # (N, H, W, 3) uint8, RGB, 0-255
     labels: np.ndarray  # (N,) int64, 0 .. len(class_names) - 1
     class_names: list  # k names (str), in the order of the labels
-    tracks: np.ndarray | None  # (N,) int64: which physical object a picture shows; one track must not be split
+    tracks: np.ndarray | None  # (N,) int64: which physical object an image shows; one track must not be split
     name: str  # for what is printed
 
 
@@ -28,9 +28,9 @@ def check(dataset, path):
     images, count = dataset.images, len(dataset.class_names)
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         found = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
-        raise BadInput(f"{path}: the pictures are {found}; expected uint8, RGB, 0 to 255")
+        raise BadInput(f"{path}: the images are {found}; expected uint8, RGB, 0 to 255")
     if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
-        raise BadInput(f"{path}: pictures of the shape {images.shape}; expected (N, height, width, 3) without a 0")
+        raise BadInput(f"{path}: images of the shape {images.shape}; expected (N, height, width, 3) without a 0")
     labels = _one_integer_each(dataset.labels, "labels", len(images), path)
     if labels.min() < 0 or labels.max() >= count:
         raise BadInput(f"{path}: the labels run from {labels.min()} to {labels.max()}, expected 0 to {count - 1}")
@@ -43,8 +43,8 @@ def check(dataset, path):
 def split(dataset, how, seed):
     """Rows for training and for validation, about two thirds and one third.
 
-    `track`: GTSRB filmed each sign from a passing car, 30 pictures a sign. Neighbours in such a track are almost the
-    same picture. Dealt out at random, nearly every validation picture has its twins among the training pictures, and
+    `track`: GTSRB filmed each sign from a passing car, 30 images a sign. Neighbours in such a track are almost the
+    same image. Dealt out at random, nearly every validation image has its twins among the training images, and
     the accuracy flatters: it says how well signs already seen are recognised. So a track stays on one side.
     `random`: as the course published it, for comparison with its 0.966.
     """
@@ -52,7 +52,7 @@ def split(dataset, how, seed):
     if how == "random":
         return model_selection.train_test_split(rows, test_size=0.33, random_state=seed)
     if dataset.tracks is None or len(np.unique(dataset.tracks)) < HELD_OUT:
-        found = "does not tell which pictures show the same sign" if dataset.tracks is None else "holds too few signs"
+        found = "does not tell which images show the same sign" if dataset.tracks is None else "holds too few signs"
         raise BadInput(f"{dataset.name}: {found}, for --split track; use --split random, and expect it to flatter")
     folds = model_selection.StratifiedGroupKFold(HELD_OUT, shuffle=True, random_state=seed)
     return next(folds.split(rows, dataset.labels, dataset.tracks))
@@ -65,13 +65,13 @@ def subset(dataset, rows):
 
 
 def joined(first, second):
-    """The pictures of both under the first one's name and class names, without tracks."""
+    """The images of both under the first one's name and class names, without tracks."""
     images, labels = (np.concatenate(pair) for pair in ((first.images, second.images), (first.labels, second.labels)))
     return first._replace(images=images, labels=labels, tracks=None)
 
 
 def few(rows, labels, count, seed):
-    """The rows of `count` pictures of each class, chosen at random; 0 means all."""
+    """The rows of `count` images of each class, chosen at random; 0 means all."""
     if not count:
         return rows
     rows = np.random.default_rng(seed).permutation(rows)
@@ -82,9 +82,9 @@ def _one_integer_each(values, what, count, path):
     try:
         values = np.asarray(values)
     except ValueError:  # lists of different lengths
-        raise BadInput(f"{path}: the {what} are no plain list; expected one whole number a picture") from None
+        raise BadInput(f"{path}: the {what} are no plain list; expected one whole number per image") from None
     if values.shape not in ((count,), (count, 1)):
-        raise BadInput(f"{path}: {what} of the shape {values.shape} for {count} pictures; expected one a picture")
+        raise BadInput(f"{path}: {what} of the shape {values.shape} for {count} images; expected one per image")
     if values.dtype.kind not in "iu":
         raise BadInput(f"{path}: the {what} are {values.dtype}; expected whole numbers (an integer type)")
     return values.reshape(-1).astype(np.int64)

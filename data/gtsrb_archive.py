@@ -1,10 +1,10 @@
 """The official archives of the German Traffic Sign Recognition Benchmark (GTSRB) as the arrays of train.p and test.p.
 
-The training archive has a folder a class, 00000 to 00042. Each holds its pictures as `<track>_<frame>.ppm`, of all
-sizes, and `GT-<class>.csv`, a line a picture: its file, width, height, the sign's box in the picture, and the class. A
-track is the 30 pictures that a passing car took of one physical sign (Stallkamp et al., "Man vs. computer", 2012).
+The training archive has a folder per class, 00000 to 00042. Each holds its images as `<track>_<frame>.ppm`, of all
+sizes, and `GT-<class>.csv`, a line per image: its file, width, height, the sign's box in the image, and the class. A
+track is the 30 images that a passing car took of one physical sign (Stallkamp et al., "Man vs. computer", 2012).
 
-The test archive has one folder with 00000.ppm to 12629.ppm, of signs that the training pictures do not show. Their
+The test archive has one folder with 00000.ppm to 12629.ppm, of signs that the training images do not show. Their
 classes came later, in an archive of their own: GTSRB_Final_Test_GT.zip, which holds one csv of the same columns.
 """
 
@@ -21,21 +21,21 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
+from common.files import BadInput, written_whole
 from data import images
-from data.files import BadInput, written_whole
 
 CLASSES = 43
-SIDE = 32  # of the pictures in the course's train.p
+SIDE = 32  # of the images in the course's train.p
 INSIDE = ("GTSRB/Final_Training/Images", "Final_Training/Images", "Images", "")  # where the class folders may lie
-INSIDE_TEST = ("GTSRB/Final_Test/Images", "Final_Test/Images", "Images", "")  # where the test pictures may lie
+INSIDE_TEST = ("GTSRB/Final_Test/Images", "Final_Test/Images", "Images", "")  # where the test images may lie
 LABELS_INSIDE = (*INSIDE_TEST, "GTSRB/Final_Test", "GTSRB", "Final_Test")  # their classes: there, or above
-TEST_CSV = "GT-final_test.csv"  # with classes; GT-final_test.test.csv beside the pictures has none
+TEST_CSV = "GT-final_test.csv"  # with classes; GT-final_test.test.csv beside the images has none
 TEST_LABELS = "GTSRB_Final_Test_GT.zip"  # holds it
 ROI = ("Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
 
 
 def read_archive(path):
-    """Return `path`, the official zip of training pictures or an unpacked folder of it, as a dict of arrays.
+    """Return `path`, the official zip of training images or an unpacked folder of it, as a dict of arrays.
 
     features (N, 32, 32, 3) uint8, RGB; labels (N,); sizes (N, 2), width and height of the original; coords (N, 4), the
     sign's box in the original, x1 y1 x2 y2; tracks (N,), class * 1000 + track. In the official order, N = 39,209.
@@ -52,7 +52,7 @@ def read_archive(path):
 
 
 def read_test_archive(path):
-    """Return `path`, the official zip of test pictures or an unpacked folder of it, as `read_archive` does.
+    """Return `path`, the official zip of test images or an unpacked folder of it, as `read_archive` does.
 
     Without tracks; in the order of the csv with the classes, N = 12,630. See `find_test_labels` for where that may lie.
     """
@@ -60,7 +60,7 @@ def read_test_archive(path):
     labels = find_test_labels(path)
     if labels is None:
         advice = f"put {TEST_LABELS}, or the {TEST_CSV} in it, into {path.absolute().parent}"
-        raise BadInput(f"{path}: the classes of the test pictures are missing; {advice}")
+        raise BadInput(f"{path}: the classes of the test images are missing; {advice}")
     with _opened(labels) as top:
         rows = _read_csv(top / TEST_CSV if labels.suffix == ".zip" else top, r"\d{5}\.ppm", range(CLASSES))
     with _opened(path) as top:
@@ -69,9 +69,9 @@ def read_test_archive(path):
 
 
 def find_test_labels(path):
-    """Return the csv with the classes of the test pictures in `path`, or the zip that holds it; None if there is none.
+    """Return the csv with the classes of the test images in `path`, or the zip that holds it; None if there is none.
 
-    It may lie beside `path`, and, when `path` is a folder, in it and in the folders down to the pictures.
+    It may lie beside `path`, and, when `path` is a folder, in it and in the folders down to the images.
     """
     folders = [path / part for part in LABELS_INSIDE] if path.is_dir() else []
     places = [folder / name for folder in (*folders, path.absolute().parent) for name in (TEST_CSV, TEST_LABELS)]
@@ -85,7 +85,7 @@ def write_pickle(path, arrays):
 
 
 def shrunk(picture):
-    """Return a picture (H, W, 3) uint8 as (32, 32, 3), as `cv2.resize` makes it: bilinear, no antialiasing.
+    """Return an image (H, W, 3) uint8 as (32, 32, 3), as `cv2.resize` makes it: bilinear, no antialiasing.
 
     The course's train.p was made that way. Pixel centres lie at halves, edges are repeated. One value in eight is 1
     more than cv2's, whose fixed-point arithmetic rounds down on the way.
@@ -119,13 +119,13 @@ def _folder_holding(name, top, inside):
 
 
 def _arrays(rows):
-    """Return the dict of arrays for rows of (path of the picture, label, (width, height), box)."""
+    """Return the dict of arrays for rows of (path of the image, label, (width, height), box)."""
     features = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
     # disable=None: no bar where stderr is not a terminal
-    for feature, (path, _, size, _) in zip(features, tqdm(rows, "Reading signs", unit="picture", disable=None)):
+    for feature, (path, _, size, _) in zip(features, tqdm(rows, "Reading signs", unit="image", disable=None)):
         feature[:] = shrunk(_read_picture(path, size))
     _, labels, sizes, coords = zip(*rows)
-    # The smallest type that holds every value: bytes for the official pictures, of which the largest is 243x225.
+    # The smallest type that holds every value: bytes for the official images, of which the largest is 243x225.
     small = {key: np.array(values) for key, values in (("labels", labels), ("sizes", sizes), ("coords", coords))}
     return {"features": features} | {key: part.astype(np.min_scalar_type(part.max())) for key, part in small.items()}
 
@@ -137,7 +137,7 @@ def _read_csv(path, names, labels):
     rows = []
     try:
         for line in csv.DictReader(io.StringIO(path.read_bytes().decode("ascii")), delimiter=";"):
-            # Only a plain name of a picture: a file from elsewhere must not point out of its folder.
+            # Only a plain name of an image: a file from elsewhere must not point out of its folder.
             name, label = re.fullmatch(names, line["Filename"]), int(line["ClassId"])
             if name is None or label not in labels:
                 raise ValueError
@@ -148,7 +148,7 @@ def _read_csv(path, names, labels):
         classes = f"of class {labels[0]}" if len(labels) == 1 else f"with classes below {CLASSES}"
         raise BadInput(f"{path}: line {len(rows) + 2} is damaged; expected {expected} {classes}") from None
     if not rows:
-        raise BadInput(f"{path}: names no pictures; expected the official file, whole")
+        raise BadInput(f"{path}: names no images; expected the official file, whole")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Pictures: any file that Pillow reads becomes RGB of the size that a network takes; the photos of the walk."""
+"""Images: any file that Pillow reads becomes RGB of the size that a network takes; the photos of the walk."""
 
 import importlib.util
 import pathlib
@@ -8,10 +8,11 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.fetching import fetch
-from data.files import DATA_DIR, BadInput
+from common.fetching import fetch
+from common.files import BadInput
+from data import DATA_DIR
 
-SHORTER_SIDE = 256  # pixels; ImageNet's pictures were scaled to this before the centre was cut out
+SHORTER_SIDE = 256  # pixels; ImageNet's images were scaled to this before the centre was cut out
 COURSE = "https://raw.githubusercontent.com/udacity/CarND-Alexnet-Feature-Extraction/master/"
 PHOTOS = {  # file: SHA-256
     "poodle.png": "c7c6de6cbc4d237a2e4f5cdcab78e01bf68a4a3ff653862ab05def0c7d1a3aa9",
@@ -24,7 +25,7 @@ SIGNS = {
 
 
 def read_all(paths, size, crop):
-    """Read picture files as uint8 (N, size, size, 3): their centres (`crop`), or whole, squeezed into the square."""
+    """Read image files as uint8 (N, size, size, 3): their centres (`crop`), or whole, squeezed into the square."""
     cut = centre_crop if crop else whole
     return np.stack([cut(read(path), size) for path in paths])
 
@@ -44,19 +45,19 @@ def centre_crop(photo, size):
 
 
 def whole(photo, size):
-    """uint8 (height, width, 3) -> (size, size, 3): the whole picture, resized; its proportions are not kept."""
+    """uint8 (height, width, 3) -> (size, size, 3): the whole image, resized; its proportions are not kept."""
     return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def read(file, name=None):
-    """Return the picture in `file` (a path, or an open binary file) as uint8 (H, W, 3), RGB.
+    """Return the image in `file` (a path, or an open binary file) as uint8 (H, W, 3), RGB.
 
     Upright as EXIF says, the first frame of an animation, transparent parts on white, more than 8 bits scaled to
-    0-255. `name` stands for the file in messages. Raises `BadInput` for what is no picture, or a damaged one.
+    0-255. `name` stands for the file in messages. Raises `BadInput` for what is no image, or a damaged one.
     """
     name = name or file
     try:
-        # Pillow itself where it can, not imageio on top of it: imageio 2.38 mirrors grey and palette pictures along
+        # Pillow itself where it can, not imageio on top of it: imageio 2.38 mirrors grey and palette images along
         # their colour axis when EXIF asks for a mirror image (orientations 2, 4, 5, 7).
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata or many pixels do no harm; damaged pixels raise
@@ -64,9 +65,9 @@ def read(file, name=None):
                 ImageOps.exif_transpose(image, in_place=True)
                 return _rgb(image)
     except FileNotFoundError:
-        raise BadInput(f"{name}: no such file; give the path of a picture") from None
+        raise BadInput(f"{name}: no such file; give the path of an image") from None
     except IsADirectoryError:
-        raise BadInput(f"{name}: is a folder; give the path of a picture") from None
+        raise BadInput(f"{name}: is a folder; give the path of an image") from None
     except UnidentifiedImageError:
         return _read_otherwise(file, name)
     except Image.DecompressionBombError:
@@ -74,7 +75,7 @@ def read(file, name=None):
         raise BadInput(f"{name}: has more than {limit} million pixels; make it smaller") from None
     except Exception as error:  # damaged files make Pillow's many readers raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadInput(f"{name}: cannot be read as a picture ({reason}); the file may be damaged") from None
+        raise BadInput(f"{name}: cannot be read as an image ({reason}); the file may be damaged") from None
 
 
 def _read_otherwise(file, name):
@@ -91,11 +92,11 @@ def _read_otherwise(file, name):
             pixels = _eight_bits(pixels)
         return _rgb(Image.fromarray(pixels.squeeze()))
     except Exception:  # each reader has errors of its own
-        raise BadInput(f"{name}: is not a picture, or of a kind that cannot be read here; try PNG or JPEG") from None
+        raise BadInput(f"{name}: is not an image, or of a kind that cannot be read here; try PNG or JPEG") from None
 
 
 def _rgb(image):
-    """Return a Pillow picture of any mode as uint8 (H, W, 3)."""
+    """Return a Pillow image of any mode as uint8 (H, W, 3)."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # grey; Pillow's own conversion would clip it
         return np.repeat(_eight_bits(np.asarray(image))[:, :, None], 3, axis=2)
     if not image.has_transparency_data:

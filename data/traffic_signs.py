@@ -1,7 +1,7 @@
 """German traffic signs: the course's `train.p` and `test.p`, the same from the official archives, or drawn ones.
 
 `train.p` is a pickled dict: `features` uint8 (N, 32, 32, 3) RGB, `labels` (N,) 0-42, `sizes` (N, 2) and `coords` (N, 4)
-of the pictures before they were shrunk. N = 39,209. `test.p` is the same for the 12,630 test pictures.
+of the images before they were shrunk. N = 39,209. `test.p` is the same for the 12,630 test images.
 """
 
 import csv
@@ -10,10 +10,11 @@ import sys
 
 import numpy as np
 
-from data import drawn_signs, safe_pickle
+from common import safe_pickle
+from common.fetching import fetch
+from common.files import BadInput
+from data import DATA_DIR, drawn_signs
 from data.datasets import Dataset, check
-from data.fetching import fetch
-from data.files import DATA_DIR, BadInput
 from data.gtsrb_archive import TEST_LABELS, find_test_labels, read_archive, read_test_archive, write_pickle
 
 TRAIN_FILE = DATA_DIR / "train.p"
@@ -27,11 +28,54 @@ TEST_ARCHIVE = DATA_DIR / "GTSRB_Final_Test_Images.zip"
 TEST_UNPACKED = DATA_DIR / "GTSRB" / "Final_Test" / "Images"
 MD5 = {TEST_ARCHIVE.name: "c7e4e6327067d32654124b0fe9e82185", TEST_LABELS: "fe31e9c9270bbcd7b84b7f21a9d9d9e5"}
 
-# Tracks a class in the full file: 30 pictures each, but 29 in track 19 of class 33.
-TRACKS = [7, 74, 75, 47, 66, 62, 14, 48, 47, 49, 67, 44, 70, 72, 26, 21, 14, 37, 40, 7, 12, 11,
-          13, 17, 9, 50, 20, 8, 18, 9, 15, 26, 8, 23, 14, 40, 13, 7, 69, 10, 12, 8, 8]
+# Tracks per class in the full file: 30 images each, but 29 in track 19 of class 33.
+TRACKS = [
+    7,
+    74,
+    75,
+    47,
+    66,
+    62,
+    14,
+    48,
+    47,
+    49,
+    67,
+    44,
+    70,
+    72,
+    26,
+    21,
+    14,
+    37,
+    40,
+    7,
+    12,
+    11,
+    13,
+    17,
+    9,
+    50,
+    20,
+    8,
+    18,
+    9,
+    15,
+    26,
+    8,
+    23,
+    14,
+    40,
+    13,
+    7,
+    69,
+    10,
+    12,
+    8,
+    8,
+]
 SHORT_TRACK = sum(TRACKS[:33]) + 19
-DROP = 0.1  # of the area, from one picture to the next; within GTSRB's own tracks it never drops to less
+DROP = 0.1  # of the area, from one image to the next; within GTSRB's own tracks it never drops to less
 
 
 def sign_names():
@@ -55,7 +99,7 @@ def load(path=TRAIN_FILE):
 
 
 def load_test(path=TEST_FILE):
-    """Return the official test set as a `Dataset` without tracks: other signs than those of the training pictures.
+    """Return the official test set as a `Dataset` without tracks: other signs than those of the training images.
 
     path: a pickle like test.p, the official zip, or an unpacked folder of it; beside those, or in the folder, the file
     with the classes (`gtsrb_archive.find_test_labels`). Only `data/test.p` itself is made when absent, from the
@@ -67,7 +111,7 @@ def load_test(path=TEST_FILE):
     elif path.resolve() == TEST_FILE:
         arrays = _made_test()
     else:
-        raise BadInput(f"{path}: no such file; give a test.p, or the official test pictures, as a zip or unpacked")
+        raise BadInput(f"{path}: no such file; give a test.p, or the official test images, as a zip or unpacked")
     return _dataset(arrays, path)._replace(tracks=None, name="German traffic signs, test")
 
 
@@ -79,16 +123,16 @@ def drawn(per_class=30, seed=0):
 
 
 def tracks_of(labels, sizes=None):
-    """Return the track of each picture as (N,) int64, 0 upwards, or None where it cannot be known.
+    """Return the track of each image as (N,) int64, 0 upwards, or None where it cannot be known.
 
-    A track is the 30 pictures that a passing car took of one physical sign. They are nearly copies: with some of them
+    A track is the 30 images that a passing car took of one physical sign. They are nearly copies: with some of them
     in training, the others say little about signs never seen. train.p does not say which belong together, so:
 
-    * If the labels are those of the full file, or of every n-th picture of it, positions tell exactly.
+    * If the labels are those of the full file, or of every n-th image of it, positions tell exactly.
     * Else, if every class lies in one piece, `sizes` tell: a sign grows as the car comes closer, and a new track begins
       where it is suddenly small. Only a drop to less than a tenth of the area counts. Tracks are then never split
       (within GTSRB's own, one drop goes to 0.10, the other 1,306 stay above 0.17) but often merged, which is harmless.
-    * Shuffled pictures, or no sizes: None.
+    * Shuffled images, or no sizes: None.
     """
     counts = np.full(sum(TRACKS), 30)
     counts[SHORT_TRACK] -= 1

@@ -4,7 +4,7 @@
     python tests/benchmark.py --only alexnet       # or googlenet, vgg, training, start
 
 What is compared runs in turn in one process, batch by batch, so that whatever else the machine does falls on all alike;
-a number is the median of the rounds. Weights and pictures are random: speed does not depend on them.
+a number is the median of the rounds. Weights and images are random: speed does not depend on them.
 
 Output: the machine and a Markdown table, printed at the end in one piece.
 """
@@ -26,11 +26,11 @@ import numpy as np
 from child_runs import FIRST_PREDICTION, WITH_PEAK, run_script, write_signs
 from other_alexnets import course_graph, onnx_graph
 
-from data.program import start_tensorflow
+from common.program import start_tensorflow
 from weights import cards, reading
 
 BATCH = 128
-SIGNS = 39_209  # GTSRB's training pictures
+SIGNS = 39_209  # GTSRB's training images
 EPOCHS = 10
 FEWER = 15  # whole trainings are measured on one sign in 15 and multiplied
 CUBE = 4096  # side of the matrices whose product tells the machine's limit
@@ -53,19 +53,19 @@ def progress(text=""):
         print(f"\r{text:<100}", end="\r", file=sys.stderr, flush=True)
 
 
-def add_speeds(table, title, seconds, pictures):
+def add_speeds(table, title, seconds, images):
     """A row for each way of computing; the first is what the others are compared with."""
     first = next(iter(seconds.values()))
     for name, each in seconds.items():
-        table.append((f"{title}: {name}", f"{pictures / each:.1f} pictures/s", f"{first / each:.2f} x"))
+        table.append((f"{title}: {name}", f"{images / each:.1f} images/s", f"{first / each:.2f} x"))
 
 
-def random_pictures(count, side):
+def random_images(count, side):
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
 def operations(network, layer):
-    """Multiplications and additions for one picture up to `layer`, from the shapes."""
+    """Multiplications and additions for one image up to `layer`, from the shapes."""
     total = 0
     for name, (kernel, _) in network.weights.items():
         out = network(np.zeros((1, 227, 227, 3), np.float32), layer=name).shape
@@ -78,21 +78,21 @@ def alexnet_part(table, results):
     import tensorflow as tf
 
     from alexnet import AlexNet
-    from fast_alexnet import frozen
+    from transfer.fast import frozen
 
     weights = reading.load(cards.ALEXNET, "random")
-    signs = random_pictures(BATCH, 32)
+    signs = random_images(BATCH, 32)
     course = course_graph(weights, 32)
     networks = {dtype.name: AlexNet(weights, dtype=dtype) for dtype in (tf.float32, tf.bfloat16)}
     functions = {"the course's graph, float32": lambda: course(signs)}
     for name, network in networks.items():
         fast = frozen(network, signs.shape[1:])
         functions[f"alexnet.py, {name}"] = lambda network=network: network.activations(signs, layer="fc7").numpy()
-        functions[f"fast_alexnet.py, {name}"] = lambda fast=fast: fast(signs)
+        functions[f"transfer/fast.py, {name}"] = lambda fast=fast: fast(signs)
     onnx = onnx_graph(weights)
     if onnx:
         large = np.zeros((BATCH, 3, 227, 227), np.float32)
-        functions["ONNX Runtime, float32, pictures already resized"] = lambda: onnx(large)
+        functions["ONNX Runtime, float32, images already resized"] = lambda: onnx(large)
     cubes = {name: tf.cast(tf.random.normal((CUBE, CUBE)), name) for name in networks}
     products = {f"product {name}": lambda cube=cube: tf.matmul(cube, cube).numpy() for name, cube in cubes.items()}
     seconds = measure(functions | products)
@@ -100,41 +100,41 @@ def alexnet_part(table, results):
     work = operations(networks["float32"], "fc7")
     for name in networks:
         limit = 2 * CUBE**3 / seconds[f"product {name}"]
-        share = work * BATCH / seconds[f"fast_alexnet.py, {name}"] / limit
-        # The fused first layer of fast_alexnet.py does with 0.2 GFLOP less, so the share can exceed 1.
-        what = f"the limit: product of {CUBE} x {CUBE} matrices, {name}; a picture takes {work / 1e9:.2f} GFLOP"
-        table.append((what, f"{limit / 1e9:.0f} GFLOP/s", f"fast_alexnet.py: {share:.2f} of it"))
+        share = work * BATCH / seconds[f"transfer/fast.py, {name}"] / limit
+        # The fused first layer of transfer/fast.py does with 0.2 GFLOP less, so the share can exceed 1.
+        what = f"the limit: product of {CUBE} x {CUBE} matrices, {name}; an image takes {work / 1e9:.2f} GFLOP"
+        table.append((what, f"{limit / 1e9:.0f} GFLOP/s", f"transfer/fast.py: {share:.2f} of it"))
     results["course"] = BATCH / seconds["the course's graph, float32"]
 
 
 def googlenet_part(table, _):
     import tensorflow as tf
 
-    from fast_alexnet import frozen
     from googlenet import GoogLeNet
+    from transfer.fast import frozen
 
-    pictures = random_pictures(32, 224)
+    images = random_images(32, 224)
     weights = reading.load(cards.GOOGLENET, "random")
     functions = {}
     for dtype in (tf.float32, tf.bfloat16):
         network = GoogLeNet(weights, dtype=dtype)
-        fast = frozen(network, pictures.shape[1:], "pool5")
-        functions[f"googlenet.py, {dtype.name}"] = lambda n=network: n.activations(pictures, layer="pool5").numpy()
-        functions[f"by fast_alexnet.frozen, {dtype.name}"] = lambda fast=fast: fast(pictures)
-    add_speeds(table, "GoogLeNet, 224x224 to pool5", measure(functions, rounds=5), len(pictures))
+        fast = frozen(network, images.shape[1:], "pool5")
+        functions[f"googlenet.py, {dtype.name}"] = lambda n=network: n.activations(images, layer="pool5").numpy()
+        functions[f"by fast.frozen, {dtype.name}"] = lambda fast=fast: fast(images)
+    add_speeds(table, "GoogLeNet, 224x224 to pool5", measure(functions, rounds=5), len(images))
 
 
 def vgg_part(table, _):
     import tensorflow as tf
 
-    from weights import keras_networks
+    from networks import keras_networks
 
-    pictures = random_pictures(8, 224)
+    images = random_images(8, 224)
     functions = {}
     for dtype in (tf.float32, tf.bfloat16):
         network = keras_networks.load(cards.VGG, "random", top=False, dtype=dtype)
-        functions[f"keras.applications, {dtype.name}"] = lambda n=network: n.activations(pictures, "avg_pool").numpy()
-    add_speeds(table, "VGG16, 224x224 to avg_pool", measure(functions, rounds=5), len(pictures))
+        functions[f"keras.applications, {dtype.name}"] = lambda n=network: n.activations(images, "avg_pool").numpy()
+    add_speeds(table, "VGG16, 224x224 to avg_pool", measure(functions, rounds=5), len(images))
 
 
 def training_part(table, results):
@@ -142,7 +142,7 @@ def training_part(table, results):
     imported = run_script("-c", "import tensorflow")[1]
     few, runs = SIGNS // FEWER, {}
     with tempfile.TemporaryDirectory() as folder:
-        for which, count in ("first run", few), ("second run", few), ("each picture twice", 2 * few):
+        for which, count in ("first run", few), ("second run", few), ("each image twice", 2 * few):
             progress(f"training, {which}")
             write_signs(f"{folder}/{count}.p", count)
             output, seconds = run_script(
@@ -154,14 +154,14 @@ def training_part(table, results):
             features = float(re.search(r"in ([\d.]+) seconds", output)[1])
             peak = float(re.search(r"^Peak memory: ([\d.]+)", output, re.MULTILINE)[1])
             runs[which] = seconds - imported, np.mean(epochs[1:]), features, peak  # the first epoch compiles
-    pushed = runs["each picture twice"][2] - runs["first run"][2]  # the network compiles in both
+    pushed = runs["each image twice"][2] - runs["first run"][2]  # the network compiles in both
     for which, growing in ("first run", pushed), ("second run", 0):
         seconds, epoch, _, _ = runs[which]
         whole = results[which] = seconds + (FEWER - 1) * (growing + EPOCHS * epoch)
         what = f"training of {EPOCHS} epochs on {SIGNS:,} signs, {which}, beyond importing TensorFlow"
         table.append((what, f"{whole:.1f} s", f"extrapolated from {few:,} signs"))
     if "course" in results:
-        course = EPOCHS * SIGNS / results["course"]  # each epoch pushes all pictures through all layers
+        course = EPOCHS * SIGNS / results["course"]  # each epoch pushes all images through all layers
         ratio = f"{course / results['first run']:.1f} x the first run"
         table.append(("the same the course's way, extrapolated", f"{course:.1f} s", ratio))
     for which, run in runs.items():

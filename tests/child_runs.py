@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FIRST_PREDICTION = """
 import time
 import numpy as np
-from data.program import start_tensorflow
+from common.program import start_tensorflow
 from weights import cards, reading
 weights = reading.load(cards.ALEXNET, "random")
 start_tensorflow()
@@ -47,9 +47,9 @@ def run_script(*arguments):
 
 
 def write_signs(path, count):
-    """Random pictures in a file like the course's train.p."""
-    pictures = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    """Random images in a file like the course's train.p."""
+    images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     sides, labels = np.full((count, 2), 32), (np.arange(count) % 43).astype(np.uint8)
-    signs = {"coords": np.tile(sides, 2), "sizes": sides, "labels": labels, "features": pictures}
+    signs = {"coords": np.tile(sides, 2), "sizes": sides, "labels": labels, "features": images}
     with open(path, "wb") as file:
         pickle.dump(signs, file, protocol=2)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.files import BadInput
+from common.files import BadInput
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # real files that are not part of the project; tests that need them skip without
@@ -62,8 +62,8 @@ def photos():
         return np.stack([np.asarray(Image.open(name).convert("RGB")) for name in names])
     from sklearn.datasets import load_sample_images
 
-    pictures = [Image.fromarray(picture).resize((227, 227)) for picture in load_sample_images().images]
-    return np.stack([np.asarray(picture) for picture in pictures])
+    images = [Image.fromarray(image).resize((227, 227)) for image in load_sample_images().images]
+    return np.stack([np.asarray(image) for image in images])
 
 
 @pytest.fixture(scope="session")

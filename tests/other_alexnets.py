@@ -9,7 +9,7 @@ def course_graph(weights, side):
 
     v1 = tf.compat.v1
     with tf.Graph().as_default():
-        pictures = v1.placeholder(tf.float32, (None, side, side, 3))
+        images = v1.placeholder(tf.float32, (None, side, side, 3))
         variables, feed = {}, {}
         for layer, arrays in weights.items():
             values = [v1.placeholder(tf.float32, array.shape) for array in arrays]
@@ -26,18 +26,18 @@ def course_graph(weights, side):
             x = tf.nn.local_response_normalization(x, depth_radius=2, alpha=2e-5, beta=0.75, bias=1.0)
             return v1.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], padding="VALID")
 
-        x = normalized_pool(conv(v1.image.resize_images(pictures, (227, 227)), "conv1", stride=4))
+        x = normalized_pool(conv(v1.image.resize_images(images, (227, 227)), "conv1", stride=4))
         x = normalized_pool(conv(x, "conv2", groups=2))
         x = conv(conv(conv(x, "conv3"), "conv4", groups=2), "conv5", groups=2)
         x = tf.reshape(v1.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], padding="VALID"), (-1, 9216))
         fc7 = v1.nn.relu_layer(v1.nn.relu_layer(x, *variables["fc6"]), *variables["fc7"])
         session = v1.Session()
         session.run(v1.global_variables_initializer(), feed)
-    return lambda batch: session.run(fc7, {pictures: batch})
+    return lambda batch: session.run(fc7, {images: batch})
 
 
 def onnx_graph(weights):
-    """fc7 of pictures (N, 3, 227, 227) by ONNX Runtime, without the resize; None where it is not installed."""
+    """fc7 of images (N, 3, 227, 227) by ONNX Runtime, without the resize; None where it is not installed."""
     try:
         import onnxruntime
         from onnx import TensorProto, helper, numpy_helper

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 import alexnet
 from caffe_classes import class_names
+from networks.network import preprocess
+from weights.cards import ALEXNET
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def test_equals_bvlc_graph_in_onnxruntime(network, alexnet_weights, photos, onnx
         arrays[f"{name}_b_0"] = bias
     session = onnx_session("light_bvlc_alexnet", arrays, ["N", 3, 227, 227], outputs=("r21",))
     pixels = photos[..., ::-1].astype(np.float32) - np.float32([104.00698793, 116.66876762, 122.67891434])
-    for pixel in pixels:  # the graph's reshape is made for one picture
+    for pixel in pixels:  # the graph's reshape is made for one image
         prob, fc7 = session.run(["prob_1", "r21"], {"data_0": pixel[None].transpose(0, 3, 1, 2)})
         close(network(pixel[None], layer="prob"), prob)
         close(network(pixel[None], feature_extract=True), fc7)
@@ -59,8 +61,8 @@ def test_as_published_equals_the_course_in_tensorflow_1(network, alexnet_weights
             for layer, arrays in alexnet_weights.items()
         }
         feed = {p: a for layer in variables for p, a in zip(variables[layer], alexnet_weights[layer])}
-        pictures = v1.placeholder(tf.float32, (None, 32, 32, 3))
-        x = v1.image.resize_images(pictures, (227, 227))
+        images = v1.placeholder(tf.float32, (None, 32, 32, 3))
+        x = v1.image.resize_images(images, (227, 227))
         x = pool(lrn(conv(x, "conv1", 4, "SAME", 1)))
         x = pool(lrn(conv(x, "conv2", 1, "SAME", 2)))
         x = conv(x, "conv3", 1, "SAME", 1)
@@ -71,8 +73,8 @@ def test_as_published_equals_the_course_in_tensorflow_1(network, alexnet_weights
             x = v1.nn.relu_layer(x, *variables[layer])
         prob = tf.nn.softmax(v1.nn.xw_plus_b(x, *variables["fc8"]))
         inference = np.stack([sign - sign.mean() for sign in signs.astype(np.float32)])
-        theirs = session.run(prob, {pictures: inference, **feed})
-        theirs_fc7 = session.run(x, {pictures: signs, **feed})
+        theirs = session.run(prob, {images: inference, **feed})
+        theirs_fc7 = session.run(x, {images: signs, **feed})
     published = alexnet.AlexNet(alexnet_weights, as_published=True)
     close(published.activations(signs), theirs)
     close(published.activations(signs, layer="fc7", training=True), theirs_fc7)
@@ -101,7 +103,7 @@ def test_normalize_equals_numpy():
     for c in range(96):
         window = x[..., max(0, c - 2) : c + 3].astype(np.float64)
         expected[..., c] = x[..., c] / (1 + 1e-4 / 5 * (window**2).sum(-1)) ** 0.75
-    close(alexnet.normalize(x), expected, 1e-6)
+    close(alexnet.local_response_normalization(x), expected, 1e-6)
 
 
 def test_grouped_convolution_equals_numpy():
@@ -122,7 +124,7 @@ def test_grouped_convolution_equals_numpy():
 def test_one_red_pixel_comes_last_and_minus_its_mean():
     red = np.zeros((1, 1, 1, 3), np.uint8)
     red[..., 0] = 255
-    ours = alexnet.preprocess(red)
+    ours = preprocess(red, ALEXNET)
     assert ours.shape == (1, 227, 227, 3)
     np.testing.assert_allclose(ours[0, 100, 100], [-104.00698793, -116.66876762, 255 - 122.67891434], rtol=1e-6)
 
@@ -132,7 +134,7 @@ def test_preprocessing_resizes_as_pillow_does():
 
     small = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     large = np.asarray(Image.fromarray(small).resize((227, 227), Image.Resampling.BILINEAR), np.float32)
-    ours = (alexnet.preprocess(small[None]) + (104.00698793, 116.66876762, 122.67891434))[0, ..., ::-1]
+    ours = (preprocess(small[None], ALEXNET) + (104.00698793, 116.66876762, 122.67891434))[0, ..., ::-1]
     assert np.abs(ours - large).max() < 1.01  # Pillow rounds to whole numbers, once a direction
 
 

@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from training import augmentation
-from training.augmentation import CHANCES, augment, chances
+from transfer import augmentation
+from transfer.augmentation import CHANCES, augment, chances
 
 
 def none_but(**changed):
-    """Chances of no change for one picture, but for the named columns."""
+    """Chances of no change for one image, but for the named columns."""
     columns = ("across", "down", "scale", "angle", "contrast", "brightness", "flip")
     assert len(columns) == CHANCES
     return np.float32([[changed.get(column, 0.5) for column in columns]])
@@ -33,10 +33,10 @@ def curve(contrast, brightness):
 
 @pytest.mark.parametrize("shape", [(32, 32), (227, 227), (20, 33)])
 def test_middle_of_the_range_changes_nothing(shape):
-    pictures = np.random.default_rng(0).integers(0, 256, (3, *shape, 3), dtype=np.uint8)
-    same = augment(pictures, np.full((3, CHANCES), 0.5, np.float32))
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape, 3), dtype=np.uint8)
+    same = augment(images, np.full((3, CHANCES), 0.5, np.float32))
     assert same.dtype == tf.float32
-    np.testing.assert_allclose(same, pictures, atol=0.02)  # of 255
+    np.testing.assert_allclose(same, images, atol=0.02)  # of 255
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -44,11 +44,11 @@ def test_middle_of_the_range_changes_nothing(shape):
 def test_equals_scipy(shape, flip):
     """The maps multiplied out of single steps, in SciPy's order of row and column."""
     rng = np.random.default_rng(1)
-    pictures = rng.integers(0, 256, (6, *shape, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (6, *shape, 3), dtype=np.uint8)
     chance = rng.random((6, CHANCES), dtype=np.float32)
     middle = (np.array(shape) - 1) / 2
-    ours = augment(pictures, chance, flip=flip).numpy()
-    for picture, numbers, result in zip(pictures, chance.astype(float), ours):
+    ours = augment(images, chance, flip=flip).numpy()
+    for image, numbers, result in zip(images, chance.astype(float), ours):
         across, down, scale, angle, contrast, brightness, _ = 2 * numbers - 1
         angle = np.deg2rad(10 * angle)
         turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]  # clockwise, as rows count down
@@ -59,7 +59,7 @@ def test_equals_scipy(shape, flip):
         lands = middle + [0.1 * down * shape[0], 0.1 * across * shape[1]]
         moved = [
             ndimage.affine_transform(plane, back, middle - back @ lands, order=1, mode="nearest")
-            for plane in np.moveaxis(picture.astype(float), -1, 0)
+            for plane in np.moveaxis(image.astype(float), -1, 0)
         ]
         moved = np.stack(moved, -1)
         lit = np.interp(moved, np.arange(256), curve(contrast, brightness))
@@ -68,27 +68,27 @@ def test_equals_scipy(shape, flip):
 
 def test_an_arrow_is_never_mirrored_unless_asked():
     chance = chances(1000, seed=0, epoch=1)
-    pictures = np.repeat(arrow()[None], 1000, axis=0)
+    images = np.repeat(arrow()[None], 1000, axis=0)
 
-    def right_of_its_middle(pictures):
+    def right_of_its_middle(images):
         """Whether most of the bright pixels' height lies right: the head is wider than the shaft."""
-        bright = np.asarray(pictures)[..., 0]
+        bright = np.asarray(images)[..., 0]
         bright = bright - np.median(bright, axis=(1, 2), keepdims=True) > 20
         columns = np.arange(bright.shape[2])
         across = bright.sum(1)
         mean = (across * columns).sum(1) / across.sum(1)
         return (across * (columns - mean[:, None]) ** 3).sum(1) < 0  # the longer tail is the shaft, on the left
 
-    assert right_of_its_middle(pictures).all()
-    assert right_of_its_middle(augment(pictures, chance)).all()
-    flipped = ~right_of_its_middle(augment(pictures, chance, flip=True))
+    assert right_of_its_middle(images).all()
+    assert right_of_its_middle(augment(images, chance)).all()
+    flipped = ~right_of_its_middle(augment(images, chance, flip=True))
     np.testing.assert_array_equal(flipped, chance[:, 6] >= 0.5)
     assert 0.4 < flipped.mean() < 0.6
 
 
 @pytest.mark.parametrize("end", [0, 1])
 def test_limits_of_place_scale_and_angle(end):
-    """Where a dot goes, on pictures that are wider than high."""
+    """Where a dot goes, on images that are wider than high."""
     sign = 2 * end - 1
 
     def place(x, y, **changed):
@@ -137,18 +137,18 @@ def test_chances_follow_from_seed_and_epoch():
     assert not np.intersect1d(first, chances(50, seed=2, epoch=3)).size > 2
 
 
-def test_a_picture_is_the_same_in_any_batch():
-    """In one graph whose number and size of pictures are open."""
+def test_a_image_is_the_same_in_any_batch():
+    """In one graph whose number and size of images are open."""
     compiled = tf.function(
         augmentation.augment,
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8), tf.TensorSpec((None, CHANCES), tf.float32)],
     )
     for size in 32, 227:
-        pictures = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), dtype=np.uint8)
+        images = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), dtype=np.uint8)
         chance = chances(5, 0, 1)
-        together = compiled(pictures, chance).numpy()
-        assert together.shape == pictures.shape
+        together = compiled(images, chance).numpy()
+        assert together.shape == images.shape
         order = [3, 0, 4]
-        np.testing.assert_array_equal(compiled(pictures[order], chance[order]), together[order])
-        np.testing.assert_allclose(augment(pictures, chance), together, atol=0.05)
-    assert compiled(pictures[:0], chance[:0]).shape == (0, 227, 227, 3)  # a worker's share of a small batch
+        np.testing.assert_array_equal(compiled(images[order], chance[order]), together[order])
+        np.testing.assert_allclose(augment(images, chance), together, atol=0.05)
+    assert compiled(images[:0], chance[:0]).shape == (0, 227, 227, 3)  # a worker's share of a small batch

@@ -9,8 +9,8 @@ import train_feature_extraction as script
 from data import datasets, drawn_signs
 from data.datasets import Dataset
 from googlenet import GoogLeNet
-from training import devices, pictures, runs
-from training.flags import settle_case
+from transfer import devices, pictures, runs
+from transfer.flags import settle_case
 from weights import cards, heads, reading
 
 CLASSES = (14, 17, 12, 38)  # stop, no entry, priority road, keep right
@@ -78,7 +78,7 @@ def test_the_frozen_part_stays_bit_by_bit_and_the_rest_changes(train_from, signs
 
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_nothing_is_learned_from_shuffled_labels(shuffled, signs, tmp_path, monkeypatch):
-    """Four classes, 40 held-out pictures: with true labels nearly all are right; with shuffled ones, chance."""
+    """Four classes, 40 held-out images: with true labels nearly all are right; with shuffled ones, chance."""
     labels = np.random.default_rng(5).permutation(signs.labels) if shuffled else signs.labels
     args = case_flags(tmp_path, case=2, epochs=40, learning_rate=0.003)
     _, _, head = train(args, signs, monkeypatch, labels)
@@ -103,7 +103,7 @@ def test_the_presets_are_the_four_cases(tmp_path):
 
 def test_an_early_layer_is_pooled_to_a_sane_size(signs, tmp_path):
     """AlexNet's pool2: 13 x 13 x 256 -> 4 x 4 x 256, each the mean of its window, by plain NumPy."""
-    from alexnet import pooled
+    from networks.network import pooled
 
     x = np.random.default_rng(0).normal(size=(2, 13, 13, 256)).astype(np.float32)
     found = pooled(tf.constant(x)).numpy().reshape(2, 4, 4, 256)
@@ -117,7 +117,7 @@ def test_an_early_layer_is_pooled_to_a_sane_size(signs, tmp_path):
 
 def test_a_frozen_part_is_run_once_without_augmentation(signs, tmp_path, monkeypatch):
     """The same end, whether the layers below are computed once or with every batch (which augmentation forces)."""
-    from training import classifier, loop
+    from transfer import classifier, loop
 
     network = GoogLeNet(reading.load(cards.GOOGLENET, "random"), SIZE)
     head = heads.untrained(1024, signs.class_names)
@@ -133,7 +133,7 @@ def test_a_frozen_part_is_run_once_without_augmentation(signs, tmp_path, monkeyp
 
 
 def test_early_stopping_and_schedule():
-    from training import loop
+    from transfer import loop
 
     history = [{"validation_loss": loss} for loss in (3.0, 2.0, 2.5, 2.4)]
     assert loop.out_of_patience(history, 2) and not loop.out_of_patience(history, 3)
@@ -144,13 +144,13 @@ def test_early_stopping_and_schedule():
     assert rates[10] == pytest.approx(0.01) and rates[55] == pytest.approx(0.005) and rates[100] < 1e-6
 
 
-def test_few_pictures_of_each_class(signs):
+def test_few_images_of_each_class(signs):
     args = flags(training_dir=None, per_class=5, validation_per_class=3)
     rows, held_out = datasets.split(signs, "random", 0)
     few, train_rows, validation_rows = pictures.chosen(args, lambda args: (signs, rows, held_out))
     assert np.bincount(few.labels[train_rows]).tolist() == [5] * 4
     assert np.bincount(few.labels[validation_rows]).tolist() == [3] * 4
-    original = {picture.tobytes() for picture in signs.images[held_out]}
+    original = {image.tobytes() for image in signs.images[held_out]}
     assert all(few.images[row].tobytes() in original for row in validation_rows)
 
 

@@ -12,7 +12,7 @@ from conftest import ROOT, in_one_line
 from test_runs import QUICK
 from test_scripts import NO_NETWORK, run
 
-from training import devices
+from transfer import devices
 
 # The head alone on features that each worker computes its share of, then layers and head together, augmented.
 FLAGS = [*QUICK, "--train", "inception_5b", "--epochs", "2", "--head_epochs", "1", "--no_dropout"]
@@ -20,7 +20,7 @@ TWO_PROCESSORS = """
 import sys, tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from training import devices
+from transfer import devices
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 devices.find = lambda: devices.Devices(strategy)
 import train_feature_extraction as script

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
 from data.drawn_signs import contact_sheet, draw
-from data.sign_templates import template
+from data.drawn_signs.templates import template
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -48,20 +48,20 @@ def test_shapes_types_and_order():
     assert labels.dtype == np.int64 and labels.tolist() == [label for label in range(43) for _ in range(2)]
 
 
-def test_the_seed_decides_every_picture():
+def test_the_seed_decides_every_image():
     first, again, other = (draw(per_class=1, seed=seed)[0] for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert (first != other).reshape(43, -1).any(1).all()
 
 
-def test_more_pictures_begin_with_the_same_ones():
+def test_more_images_begin_with_the_same_ones():
     few, many = draw(per_class=1)[0], draw(per_class=2)[0]
     assert np.array_equal(many[::2], few)
-    assert (many[1::2] != few).reshape(43, -1).any(1).all(), "the second picture repeats the first"
+    assert (many[1::2] != few).reshape(43, -1).any(1).all(), "the second image repeats the first"
 
 
 def test_importing_draws_nothing():
-    code = "import data.drawn_signs, data.sign_templates as t; print(t._master.cache_info().currsize)"
+    code = "import data.drawn_signs, data.drawn_signs.templates as t; print(t._master.cache_info().currsize)"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "0\n"
 
 
@@ -83,7 +83,7 @@ def learnt():
 
 
 def _contrast(images):
-    """Rows of 16x16 pixels with the exposure taken out: each picture to mean 0, standard deviation 1."""
+    """Rows of 16x16 pixels with the exposure taken out: each image to mean 0, standard deviation 1."""
     rows = images.reshape(-1, 16, 2, 16, 2, 3).mean((2, 4), dtype=np.float32).reshape(len(images), -1)
     return (rows - rows.mean(1, keepdims=True)) / (rows.std(1, keepdims=True) + 5)
 
@@ -95,7 +95,7 @@ def test_new_drawn_signs_are_recognised(learnt):
 
 @pytest.fixture(scope="module")
 def real():
-    """Twenty real pictures of each class: (images, labels)."""
+    """Twenty real images of each class: (images, labels)."""
     with np.load(SHARED / "data" / "gtsrb_train.npz") as file:
         images, labels = file["features"], file["labels"]
     rng = np.random.default_rng(0)
@@ -103,8 +103,10 @@ def real():
     return images[chosen], labels[chosen]
 
 
-needs_real_signs = pytest.mark.skipif(not (SHARED / "data" / "gtsrb_train.npz").exists(),
-                                      reason="the real signs, shared/data/gtsrb_train.npz, are not here")
+needs_real_signs = pytest.mark.skipif(
+    not (SHARED / "data" / "gtsrb_train.npz").exists(),
+    reason="the real signs, shared/data/gtsrb_train.npz, are not here",
+)
 
 
 @needs_real_signs

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from data.files import BadInput
-from training import evaluation
+from common.files import BadInput
+from transfer import evaluation
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LABELS = np.array([0, 0, 0, 1, 1, 3])  # class 2 does not occur
@@ -107,7 +107,7 @@ def test_wilson_intervals_as_published(right, count, low, high):
     assert evaluation.wilson(right / count, count) == pytest.approx(tuple(scipys), abs=1e-5)
 
 
-def test_a_track_whose_pictures_are_twins_counts_once():
+def test_a_track_whose_images_are_twins_counts_once():
     one_a_track = np.random.default_rng(0).random(200) < 0.7
     twins, tracks = np.repeat(one_a_track, 30), np.repeat(np.arange(200) * 7, 30)
     assert evaluation.effective_count(twins, tracks) == pytest.approx(199)  # G - 1: the accuracy is estimated too
@@ -119,14 +119,14 @@ def test_tracks_that_are_all_alike_take_nothing_away():
     assert evaluation.effective_count(np.tile([0, 1], 60), np.repeat(np.arange(4), 30)) == 120
 
 
-def test_independent_pictures_count_about_once_each():
+def test_independent_images_count_about_once_each():
     right = np.random.default_rng(1).random(60000) < 0.7
     assert evaluation.effective_count(right, np.repeat(np.arange(2000), 30)) == pytest.approx(60000, rel=0.1)
 
 
 def test_the_interval_over_tracks_agrees_with_a_bootstrap():
     rng = np.random.default_rng(2)
-    sizes = rng.integers(5, 40, 300)  # not all tracks have 30 pictures
+    sizes = rng.integers(5, 40, 300)  # not all tracks have 30 images
     tracks = np.repeat(np.arange(300), sizes)
     right = rng.random(len(tracks)) < np.repeat(rng.beta(2, 1, 300), sizes)
     low, high = evaluation.wilson(right.mean(), evaluation.effective_count(right, tracks))
@@ -138,7 +138,7 @@ def test_the_interval_over_tracks_agrees_with_a_bootstrap():
 
 def test_few_classes_are_all_printed(small, capsys):
     told = printed(capsys, small, NAMES, "Arrows")
-    assert "Arrows: 6 pictures" in told and "Accuracy: 0.333 (95 % interval 0.097 to 0.700)" in told
+    assert "Arrows: 6 images" in told and "Accuracy: 0.333 (95 % interval 0.097 to 0.700)" in told
     assert "first 5" not in told  # of four classes, the truth always is
     lines = [line.split() for line in told.splitlines()]
     assert ["3", "0.500", "0.333", "left"] in lines
@@ -149,7 +149,7 @@ def test_few_classes_are_all_printed(small, capsys):
 
 def test_of_many_classes_the_worst_are_printed(capsys):
     labels, probabilities = large()
-    names = [f"sign {label}" for label in range(44)]  # the last one has no pictures
+    names = [f"sign {label}" for label in range(44)]  # the last one has no images
     report = evaluation.evaluate(labels, np.pad(probabilities, ((0, 0), (0, 1))), names)
     told = printed(capsys, report, names, "Signs", worst=3)
     assert "The 3 of 44 classes with the lowest recall:" in told
@@ -166,7 +166,7 @@ def test_tracks_widen_the_printed_interval(capsys):
     assert "(95 % interval 0.714 to 0.783)" in printed(capsys, report, ["a", "b"], "Signs")
     told = printed(capsys, report, ["a", "b"], "Signs", tracks=np.arange(600) // 30)
     low, high = evaluation.wilson(0.75, 19)
-    assert f"95 % interval {low:.3f} to {high:.3f}, the pictures being of 20 tracks only" in told
+    assert f"95 % interval {low:.3f} to {high:.3f}, the images being of 20 tracks only" in told
 
 
 def test_nothing_wrong_prints_no_confusions(capsys):
@@ -195,6 +195,6 @@ def test_a_folder_that_cannot_be_written_is_told(small, tmp_path):
 
 
 def test_no_tensorflow_and_no_matplotlib():
-    code = "import sys; from training import evaluation; print({'tensorflow', 'matplotlib'} & set(sys.modules))"
+    code = "import sys; from transfer import evaluation; print({'tensorflow', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

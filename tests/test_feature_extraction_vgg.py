@@ -10,8 +10,8 @@ from conftest import SHARED
 from test_scripts import run
 
 import feature_extraction_vgg as script
+from common.files import BadInput
 from data import bottleneck_files, datasets
-from data.files import BadInput
 
 RNG = np.random.default_rng(0)
 
@@ -56,13 +56,13 @@ def test_the_course_s_files_are_read(tmp_path):
 X, Y = clusters(12)
 NAN = np.where(np.arange(12)[:, None] == 7, np.float32(np.nan), X)
 WRONG = {
-    "labels of another length": (X, Y[:-1], X, Y, r"train.p: labels are int64 \(11,\) for 12 pictures"),
+    "labels of another length": (X, Y[:-1], X, Y, r"train.p: labels are int64 \(11,\) for 12 images"),
     "labels from 1": (X, Y + 1, X, Y, r"train.p: the labels are 1 to 3, 3 different ones; expected 0 to 2"),
     "a class is missing": (X, Y * 2, X, Y, "train.p: the labels are 0 to 4"),
     "labels are no numbers": (X, Y.astype(float), X, Y, "train.p: labels are float64"),
     "nan": (NAN, Y, X, Y, "train.p: some features are nan"),
     "nan in validation": (X, Y, NAN, Y, "validation.p: some features are nan"),
-    "two networks": (X, Y, X[:, :5], Y, "6 features a picture, .*validation.p has 5"),
+    "two networks": (X, Y, X[:, :5], Y, "6 features per image, .*validation.p has 5"),
     "another class in validation": (X, Y, X, Y + 1, "validation.p: has labels that .*train.p lacks"),
     "no features": (X[:0], Y[:0], X, Y, r"train.p: features are float32 \(0, 6\)"),
     "features are text": (np.array(["a"] * 12), Y, X, Y, "train.p: features are <U1"),
@@ -121,9 +121,9 @@ def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp
     assert "Features:" not in capsys.readouterr().out  # the files were good: nothing was computed
 
 
-def test_the_course_s_files_under_their_names_need_no_pictures(tmp_path, monkeypatch, capsys):
+def test_the_course_s_files_under_their_names_need_no_images(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
-    monkeypatch.setattr(script, "load_pictures", lambda args: pytest.fail("no pictures are needed"))
+    monkeypatch.setattr(script, "load_pictures", lambda args: pytest.fail("no images are needed"))
     write(tmp_path / "vgg_cifar10_100_bottleneck_features_train.p", *clusters(90))
     write(tmp_path / "vgg_cifar10_bottleneck_features_validation.p", *clusters(30))
     monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")

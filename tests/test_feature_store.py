@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from data import feature_store
-from data.files import BadInput
+from common.files import BadInput
+from transfer import feature_store
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 KEY = {"network": "alexnet", "layer": "fc7", "precision": "float32"}
@@ -26,20 +26,21 @@ CHILD = f"""
     import os, pathlib, signal, sys, time
     sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
     import numpy as np
-    from data import feature_store, files
+    from common import files
+    from transfer import feature_store
     from test_feature_store import BATCH, IMAGES, KEY, compute
     folder = pathlib.Path(sys.argv[1])
 
-    def noted(pictures):
+    def noted(images):
         with open(folder / "calls", "a") as calls:
-            calls.write(f"{{int(np.flatnonzero((IMAGES == pictures[0]).all(axis=(1, 2, 3)))[0])}}\\n")
-        return compute(pictures)
+            calls.write(f"{{int(np.flatnonzero((IMAGES == images[0]).all(axis=(1, 2, 3)))[0])}}\\n")
+        return compute(images)
 """
 
 
-def compute(pictures):
+def compute(images):
     """Each row depends on its whole batch, as a matrix product's last bits may."""
-    flat = pictures.reshape(len(pictures), -1).astype(np.float32)
+    flat = images.reshape(len(images), -1).astype(np.float32)
     return flat @ MATRIX + flat.mean()
 
 
@@ -51,9 +52,9 @@ class Counted:
     def __init__(self):
         self.calls = 0
 
-    def __call__(self, pictures):
+    def __call__(self, images):
         self.calls += 1
-        return compute(pictures)
+        return compute(images)
 
 
 def store(folder, compute=compute, images=IMAGES, key=KEY):
@@ -107,7 +108,7 @@ def test_no_cache_writes_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_another_picture_order_shape_or_key_is_another_file(tmp_path):
+def test_another_image_order_shape_or_key_is_another_file(tmp_path):
     changed = IMAGES.copy()
     changed[30, 2, 2, 1] ^= 1
     others = [
@@ -126,10 +127,10 @@ def test_killed_runs_are_continued_to_the_same_bits(tmp_path, moment):
         moment = sys.argv[2]
         def die():
             os.kill(os.getpid(), signal.SIGKILL)
-        def deadly(pictures):
-            if moment == "compute" and (pictures[0] == IMAGES[4 * BATCH]).all():
+        def deadly(images):
+            if moment == "compute" and (images[0] == IMAGES[4 * BATCH]).all():
                 die()
-            return noted(pictures)
+            return noted(images)
         real_fsync, real_replace, synced = os.fsync, os.replace, []
         def fsync(handle):
             synced.append(handle)
@@ -160,9 +161,9 @@ def test_killed_runs_are_continued_to_the_same_bits(tmp_path, moment):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_two_processes_compute_each_batch_once_and_the_second_goes_on_when_the_first_dies(tmp_path):
     code = """
-        def slow(pictures):
+        def slow(images):
             time.sleep(0.1)
-            return noted(pictures)
+            return noted(images)
         feature_store.stored(IMAGES, slow, KEY, folder, BATCH)
     """
     both = [start(tmp_path, code), start(tmp_path, code)]
@@ -228,21 +229,21 @@ def test_a_part_whose_record_is_gone_or_that_is_no_part_is_not_continued(tmp_pat
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 @pytest.mark.parametrize("folder", ["file", None])
-def test_features_that_are_not_finite_name_the_picture(tmp_path, value, folder):
-    def broken(pictures):
-        features = compute(pictures)
-        features[(pictures == IMAGES[21]).all(axis=(1, 2, 3)), 2] = value
+def test_features_that_are_not_finite_name_the_image(tmp_path, value, folder):
+    def broken(images):
+        features = compute(images)
+        features[(images == IMAGES[21]).all(axis=(1, 2, 3)), 2] = value
         return features
 
-    with pytest.raises(BadInput, match="^the network returned nan or inf for picture 21: the weights"):
+    with pytest.raises(BadInput, match="^the network returned nan or inf for image 21: the weights"):
         store(folder and tmp_path, broken)
     counted = Counted()
     store(folder and tmp_path, counted)  # with sound weights of the same key: from the last sound batch on
     assert counted.calls == (6 if folder else 7)
 
 
-def test_no_pictures(tmp_path):
-    with pytest.raises(BadInput, match="no pictures"):
+def test_no_images(tmp_path):
+    with pytest.raises(BadInput, match="no images"):
         store(tmp_path, images=IMAGES[:0])
 
 
@@ -287,10 +288,10 @@ def test_deleted_while_in_use(tmp_path):
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="no /proc here")
-def test_reading_takes_no_memory_that_grows_with_the_pictures(tmp_path):
+def test_reading_takes_no_memory_that_grows_with_the_images(tmp_path):
     code = """
         images = np.zeros((8192, 1, 1, 3), np.uint8)
-        wide = lambda pictures: np.ones((len(pictures), 4096), np.float32)  # 134 MB in all
+        wide = lambda images: np.ones((len(images), 4096), np.float32)  # 134 MB in all
 
         def resident():
             return int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])  # peak, in KiB
@@ -317,10 +318,10 @@ def test_a_bar_while_computing_none_when_all_is_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(feature_store, "tqdm", Bar)
 
-    def stopped(pictures):
-        if (pictures[0] == IMAGES[3 * BATCH]).all():
+    def stopped(images):
+        if (images[0] == IMAGES[3 * BATCH]).all():
             raise KeyboardInterrupt
-        return compute(pictures)
+        return compute(images)
 
     with pytest.raises(KeyboardInterrupt):
         store(tmp_path, stopped)

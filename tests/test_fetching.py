@@ -12,8 +12,8 @@ import time
 import pytest
 import requests
 
-from data import fetching
-from data.files import BadInput
+from common import fetching
+from common.files import BadInput
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONTENT = bytes(range(256)) * 20_000  # 5 MB, more than one block
@@ -183,7 +183,7 @@ def test_folder_that_cannot_be_written(server, tmp_path):
 
 
 def test_two_processes(server, tmp_path):
-    code = "import sys; from data.fetching import fetch; fetch([sys.argv[1]], sys.argv[2], sha1=sys.argv[3])"
+    code = "import sys; from common.fetching import fetch; fetch([sys.argv[1]], sys.argv[2], sha1=sys.argv[3])"
     command = [sys.executable, "-c", code, server.url + "slow", str(tmp_path / "file.bin"), SHA1]
     processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
     assert [process.wait(30) for process in processes] == [0, 0, 0]

@@ -10,8 +10,8 @@ from PIL import Image
 
 import googlenet
 from caffe_classes import class_names
+from common.files import BadInput
 from data import images
-from data.files import BadInput
 from weights import cards, reading
 
 REAL_WEIGHTS = SHARED / "weights" / "bvlc_googlenet.npz"

@@ -10,7 +10,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 import alexnet
-import fast_alexnet
+from transfer import fast
 
 
 def gradients(function, output_gradient, *inputs):
@@ -64,7 +64,7 @@ def close(ours, expected, dtype):
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda dtype: dtype.name)
-@pytest.mark.parametrize("normalize", [alexnet.normalize, fast_alexnet.normalize], ids=["alexnet", "fast_alexnet"])
+@pytest.mark.parametrize("normalize", [alexnet.local_response_normalization, fast.normalize], ids=["alexnet", "fast"])
 def test_gradient_of_normalisation(normalize, dtype):
     rng = np.random.default_rng(0)
     x = tf.cast(rng.normal(0, 150, (2, 3, 4, 24)), dtype)  # so large that the denominator matters: 1 to 5

@@ -1,4 +1,4 @@
-"""data/images.py: every kind of picture becomes the same RGB, every damaged file one line."""
+"""data/images.py: every kind of image becomes the same RGB, every damaged file one line."""
 
 import hashlib
 import pathlib
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.files import BadInput
 from data import images
-from data.files import BadInput
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 RNG = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def write_png(path, samples, colour_type):
     (SIXTEEN, three(np.rint(SIXTEEN / 257))),
 ])  # fmt: skip
 def test_png_of_every_mode(tmp_path, picture, expected):
-    read = images.read(saved(tmp_path / "picture.png", picture))
+    read = images.read(saved(tmp_path / "image.png", picture))
     assert read.dtype == np.uint8 and read.flags.c_contiguous
     np.testing.assert_array_equal(read, expected)
 
@@ -68,7 +68,7 @@ def test_16_bits_in_colour_or_with_alpha(tmp_path, channels, colour_type):
     samples = RNG.integers(0, 65536, (6, 9, channels), dtype=np.uint16)
     if colour_type != 2:
         samples[:, :, -1] = 65535
-    read = images.read(write_png(tmp_path / "picture.png", samples, colour_type))
+    read = images.read(write_png(tmp_path / "image.png", samples, colour_type))
     expected = samples[:, :, :3] / 257 if channels > 2 else three(samples[:, :, 0] / 257)
     assert np.abs(read - expected).max() <= 1  # Pillow keeps the high byte, floor(v / 256)
 
@@ -89,7 +89,7 @@ def test_palette_with_and_without_transparency(tmp_path):
 def test_float_tiffs(tmp_path):
     unit = RNG.random((6, 9), dtype=np.float32)
     for grey, expected in ((unit, unit * 255), (unit * 200 + 2, unit * 200 + 2)):
-        read = images.read(saved(tmp_path / "picture.tif", grey))
+        read = images.read(saved(tmp_path / "image.tif", grey))
         np.testing.assert_array_equal(read, three(np.rint(expected)))
     unit[0, 0] = np.nan
     with pytest.raises(BadInput, match="grey values from nan"):
@@ -115,7 +115,7 @@ def test_first_frame_of_an_animation(tmp_path, options):
     np.testing.assert_array_equal(images.read(path), np.full((6, 9, 3), [255, 0, 0]))
 
 
-UPRIGHT = {  # EXIF orientation: how to turn the stored picture; from the standard's table of row 0 and column 0
+UPRIGHT = {  # EXIF orientation: how to turn the stored image; from the standard's table of row 0 and column 0
     1: lambda p: p, 2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1],
     5: lambda p: p.swapaxes(0, 1), 6: lambda p: np.rot90(p, -1), 7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
     8: lambda p: np.rot90(p),
@@ -133,11 +133,11 @@ def test_exif_orientation(tmp_path, picture, orientation):
 
 
 def broken(tmp_path, kind):
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     if kind == "folder":
         path.mkdir()
     elif kind == "text":
-        path.write_text("not a picture\n")
+        path.write_text("not an image\n")
     elif kind == "empty":
         path.touch()
     elif kind == "bomb":
@@ -153,7 +153,7 @@ def broken(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind, said", [
-    ("absent", "no such file"), ("folder", "is a folder"), ("text", "is not a picture"), ("empty", "is not a picture"),
+    ("absent", "no such file"), ("folder", "is a folder"), ("text", "is not an image"), ("empty", "is not an image"),
     ("bomb", "million pixels"), ("cut.jpg", "cut.jpg: cannot be read"), ("cut.png", "cannot be read"),
     ("cut.gif", "cannot be read"), ("cut.tif", ""),
 ])  # fmt: skip
@@ -165,14 +165,14 @@ def test_broken_files_are_told_in_one_line(tmp_path, kind, said):
 
 
 def test_large_pictures_give_no_warning(tmp_path, monkeypatch, recwarn):
-    path = saved(tmp_path / "picture.png", RGB)
+    path = saved(tmp_path / "image.png", RGB)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB[:, :, 0].size - 1)
     np.testing.assert_array_equal(images.read(path), RGB)
     assert not recwarn
 
 
 def test_whole_and_centre(tmp_path):
-    """A wide picture with red, green and blue thirds: squeezed it keeps all of them, its centre is green."""
+    """A wide image with red, green and blue thirds: squeezed it keeps all of them, its centre is green."""
     thirds = np.repeat(np.eye(3, dtype=np.uint8) * 255, 300, axis=0)[None].repeat(300, axis=0)  # 300 x 900
     paths = [saved(tmp_path / "wide.png", thirds), saved(tmp_path / "high.png", thirds.swapaxes(0, 1))]
     squeezed, cut = images.read_all(paths, 60, crop=False), images.read_all(paths, 60, crop=True)
@@ -207,7 +207,7 @@ def test_course_pictures_are_fetched_once(tmp_path, monkeypatch):
 
     def fetch(urls, path, sha256):
         fetched.append((urls, sha256))
-        path.write_bytes(b"picture")
+        path.write_bytes(b"image")
 
     monkeypatch.setattr(images, "fetch", fetch)
     for _ in range(2):
@@ -217,7 +217,7 @@ def test_course_pictures_are_fetched_once(tmp_path, monkeypatch):
     assert all(urls[0].endswith(path.name) for (urls, _), path in zip(fetched, paths))
 
 
-@pytest.mark.skipif(not (SHARED / "images").exists(), reason="the course's pictures are not here")
+@pytest.mark.skipif(not (SHARED / "images").exists(), reason="the course's images are not here")
 def test_hashes_are_those_of_the_course_pictures():
     for name, sha256 in {**images.PHOTOS, **images.SIGNS}.items():
         assert hashlib.sha256((SHARED / "images" / name).read_bytes()).hexdigest() == sha256

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 from conftest import SHARED
 
-from data.files import BadInput
-from weights import cards, keras_files, keras_networks
+from common.files import BadInput
+from networks import keras_networks
+from weights import cards, keras_files
 
 VGG_WEIGHTS = SHARED / "weights" / "vgg16_notop_fp16.npz"
 needs_vgg = pytest.mark.skipif(not VGG_WEIGHTS.exists(), reason="VGG16's real weights are not here")
@@ -60,19 +61,19 @@ def vgg_in_numpy(pixels, weights):
 
 @needs_vgg
 def test_vgg_with_real_weights_equals_numpy(photos):
-    picture = photos[:1, 80:144, 80:144]  # 64x64: no resizing
+    image = photos[:1, 80:144, 80:144]  # 64x64: no resizing
     network = keras_networks.load(cards.VGG, VGG_WEIGHTS, top=False, image_size=64)
-    pixels = picture[0, ..., ::-1] - np.array([103.939, 116.779, 123.68])
+    pixels = image[0, ..., ::-1] - np.array([103.939, 116.779, 123.68])
     expected = vgg_in_numpy(pixels, np.load(VGG_WEIGHTS))
-    ours = network.activations(picture, layer="avg_pool").numpy()
+    ours = network.activations(image, layer="avg_pool").numpy()
     assert ours.shape == (1, 512) and ours.dtype == np.float32
     np.testing.assert_allclose(ours[0], expected, rtol=0, atol=1e-5 * expected.max())
     bfloat16 = keras_networks.load(cards.VGG, VGG_WEIGHTS, top=False, image_size=64, dtype=tf.bfloat16)
-    rounded = bfloat16.activations(picture, layer="avg_pool").numpy()
+    rounded = bfloat16.activations(image, layer="avg_pool").numpy()
     assert 1e-4 < np.linalg.norm(rounded - expected) / np.linalg.norm(expected) < 0.03
     assert keras.mixed_precision.global_policy().name == "float32"  # left as it was
     with pytest.raises(BadInput, match="^VGG16 was loaded without its classifier.*$"):
-        network.activations(picture)
+        network.activations(image)
     with pytest.raises(BadInput, match="has no classifier .predictions/bias is missing.: features can be computed"):
         keras_networks.load(cards.VGG, VGG_WEIGHTS)
 

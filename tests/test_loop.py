@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from training import loop
+from transfer import loop
 
 
 def test_prefetched_gives_all_in_order_passes_errors_on_and_ends_its_thread():

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.files import BadInput
-from training import plots
+from common.files import BadInput
+from transfer import plots
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 HISTORY = [
@@ -26,13 +26,13 @@ STRANGE = [r"$\frac$ and $x_$", "日本語の名前", "ممنوع", "two\nlines"
 
 
 def pixels(path):
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
 
 
-def share_of(picture, colour, tolerance=6):
-    return (np.abs(picture.astype(int) - colour).max(axis=-1) <= tolerance).mean()
+def share_of(image, colour, tolerance=6):
+    return (np.abs(image.astype(int) - colour).max(axis=-1) <= tolerance).mean()
 
 
 def one_hot(answers, count):
@@ -73,7 +73,7 @@ def test_a_place_that_cannot_be_written_is_told(name, tmp_path):
 def test_no_pyplot_no_display_no_tensorflow(tmp_path):
     code = f"""
 import sys
-from training import plots
+from transfer import plots
 plots.curves({json.loads(json.dumps(HISTORY))}, {str(tmp_path / "curves.png")!r})
 print({{"matplotlib.pyplot", "tensorflow"}} & set(sys.modules))
 """
@@ -113,26 +113,26 @@ def test_the_best_epoch_is_seen(tmp_path):
 def test_the_confusion_matrix_of_a_perfect_classifier_is_a_diagonal(count, tmp_path):
     plots.confusion(7 * np.eye(count, dtype=int), [f"Speed limit ({label}km/h)" for label in range(count)],
                     tmp_path / "confusion.png")  # fmt: skip
-    picture = pixels(tmp_path / "confusion.png")
-    assert max(picture.shape) < 2500
-    dark, light = share_of(picture, (8, 48, 107)), share_of(picture, (247, 251, 255))  # Blues at 1 and at 0
+    image = pixels(tmp_path / "confusion.png")
+    assert max(image.shape) < 2500
+    dark, light = share_of(image, (8, 48, 107)), share_of(image, (247, 251, 255))  # Blues at 1 and at 0
     assert light / dark == pytest.approx(count - 1, rel=0.35)  # numbers, lines and the colour bar take some
 
 
-def test_rows_are_shares_and_a_class_without_pictures_is_grey(tmp_path):
+def test_rows_are_shares_and_a_class_without_images_is_grey(tmp_path):
     names = ["a", "b", "c"]
     plots.confusion([[5, 5, 0], [1000, 1000, 0], [0, 0, 0]], names, tmp_path / "confusion.png")
-    picture = pixels(tmp_path / "confusion.png")
-    half, grey, none = (share_of(picture, colour) for colour in ((46, 126, 188), (211, 211, 211), (247, 251, 255)))
+    image = pixels(tmp_path / "confusion.png")
+    half, grey, none = (share_of(image, colour) for colour in ((46, 126, 188), (211, 211, 211), (247, 251, 255)))
     assert half / none == pytest.approx(2, rel=0.2)  # four cells, two cells
     assert grey / none == pytest.approx(1.5, rel=0.2)
 
 
 def test_truth_is_the_row(tmp_path):
     plots.confusion([[0, 9], [0, 0]], ["a", "b"], tmp_path / "confusion.png")
-    picture = pixels(tmp_path / "confusion.png").astype(int)
-    dark = np.argwhere(np.abs(picture - (8, 48, 107)).max(axis=2) < 6)  # the right upper cell
-    grey = np.argwhere(np.abs(picture - (211, 211, 211)).max(axis=2) < 6)  # both lower cells
+    image = pixels(tmp_path / "confusion.png").astype(int)
+    dark = np.argwhere(np.abs(image - (8, 48, 107)).max(axis=2) < 6)  # the right upper cell
+    grey = np.argwhere(np.abs(image - (211, 211, 211)).max(axis=2) < 6)  # both lower cells
     assert np.median(dark[:, 0]) < np.median(grey[:, 0]) and dark[:, 1].min() > grey[:, 1].min()
 
 
@@ -149,14 +149,14 @@ def test_a_mistake_is_shown_pixel_by_pixel(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (100, 100), (150, 224), (1000, 20)])
-def test_pictures_of_any_size_fit(shape, tmp_path):
+def test_images_of_any_size_fit(shape, tmp_path):
     images = np.full((2, *shape, 3), (200, 30, 90), np.uint8)
     plots.mistakes(images, [0, 0], one_hot([1, 1], 2), ["a", "b"], tmp_path / "sheet.png", [0, 1])
-    picture = pixels(tmp_path / "sheet.png")
+    image = pixels(tmp_path / "sheet.png")
     longest = max(shape)
     scale = 128 // longest if longest <= 128 else 128 / longest
     expected = 2 * np.prod([max(1, round(side * scale)) for side in shape])
-    assert share_of(picture, (200, 30, 90)) * picture[..., 0].size == pytest.approx(expected, rel=0.02)
+    assert share_of(image, (200, 30, 90)) * image[..., 0].size == pytest.approx(expected, rel=0.02)
 
 
 class Watched(np.memmap):
@@ -184,8 +184,8 @@ def test_of_a_memory_map_only_the_shown_rows_are_read(tmp_path):
 
 def test_without_mistakes_the_sheet_says_so(tmp_path):
     plots.mistakes(signs(2), [0, 1], np.eye(2), ["a", "b"], tmp_path / "sheet.png", np.array([], int))
-    picture = pixels(tmp_path / "sheet.png")
-    assert picture.shape[0] < 60 and 0 < (picture < 128).mean() < 0.05  # a line of text
+    image = pixels(tmp_path / "sheet.png")
+    assert image.shape[0] < 60 and 0 < (image < 128).mean() < 0.05  # a line of text
 
 
 @pytest.mark.parametrize("channel, colour", [(0, (0, 0, 255)), (1, (0, 255, 0)), (2, (255, 0, 0))])

@@ -19,21 +19,21 @@ FINE = [*QUICK, "--train", "inception_5b", "--epochs", "3", "--head_epochs", "1"
 KILL = "import os, signal\ndie = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
 MOMENTS = {
     "extraction": """
-        import fast_alexnet
-        frozen, seen = fast_alexnet.frozen, []
+        from transfer import fast
+        frozen, seen = fast.frozen, []
         def stopping(*arguments):
             compute = frozen(*arguments)
             return lambda batch: die() if seen else seen.append(1) or compute(batch)
-        fast_alexnet.frozen = stopping
+        fast.frozen = stopping
     """,
     "an epoch": """
-        from training import loop
+        from transfer import loop
         validate, seen = loop.validate, []
         loop.validate = lambda *all: die() if len(seen) > 1 else seen.append(1) or validate(*all)
     """,
     "the network's writing": """
         import numpy as np
-        from training import runs
+        from transfer import runs
         savez, keep, seen = np.savez, runs.Run.keep, []
         def half(file, **arrays):
             file.write(b"PK half of it")
@@ -132,12 +132,12 @@ import sys
 import numpy as np
 import tensorflow as tf
 assert not any(name.split(".")[0] in ("alexnet", "training", "weights", "data") for name in sys.modules)
-pictures = np.load("pictures.npy")
+images = np.load("images.npy")
 model = tf.saved_model.load("model")
-answer = model(pictures)
+answer = model(images)
 np.save("answer.npy", answer["probabilities"].numpy())
 print(*[name.decode() for name in answer["class_names"].numpy()], sep="\\n")
-large = np.kron(pictures[:2], np.ones((1, 3, 2, 1), np.uint8))
+large = np.kron(images[:2], np.ones((1, 3, 2, 1), np.uint8))
 assert model(large)["probabilities"].shape == answer["probabilities"][:2].shape
 """
 
@@ -168,7 +168,7 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path):
     answers, _ = lines(done.stdout.partition("\n\n")[2])
     assert len(answers) == 40
 
-    np.save(tmp_path / "pictures.npy", signs.images[held_out])
+    np.save(tmp_path / "images.npy", signs.images[held_out])
     served = subprocess.run([sys.executable, "-c", SERVE], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert served.returncode == 0, served.stderr
     assert served.stdout.splitlines() == traffic_signs.sign_names()
@@ -177,6 +177,6 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path):
     labels = probabilities.argmax(1)
     theirs = np.zeros_like(confusion)
     np.add.at(theirs, (signs.labels[held_out], labels), 1)
-    assert np.abs(theirs - confusion).sum() <= 4  # two pictures may stand on the brink
+    assert np.abs(theirs - confusion).sum() <= 4  # two images may stand on the brink
     same = [signs.class_names[label] == name for label, name in zip(labels[:: len(held_out) // 40][:40], answers)]
     assert np.mean(same) >= 0.97

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import SHARED, python2_dumps
 
-from data import safe_pickle
-from data.files import BadInput
+from common import safe_pickle
+from common.files import BadInput
 
 RNG = np.random.default_rng(0)
 ARRAY = RNG.standard_normal((3, 4, 5)).astype(np.float32)

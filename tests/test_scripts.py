@@ -109,21 +109,21 @@ def test_imagenet_inference_with_another_network(network, tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("error: --as_published: ") and done.stderr.count("\n") == 1
 
 
-def test_real_layout_and_own_pictures(tmp_path, alexnet_weights):
-    """Weights in the layout of bvlc-alexnet.npy, pictures of several kinds; no network, nothing pretended."""
+def test_real_layout_and_own_images(tmp_path, alexnet_weights):
+    """Weights in the layout of bvlc-alexnet.npy, images of several kinds; no network, nothing pretended."""
     content = np.array({name: [kernel, bias] for name, (kernel, bias) in alexnet_weights.items()}, dtype=object)
     np.save(tmp_path / "w.npy", content, allow_pickle=True)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (300, 500, 3), dtype=np.uint8)).save(tmp_path / "large.jpg")
     Image.fromarray(rng.integers(0, 256, (40, 30), dtype=np.uint8)).save(tmp_path / "grey.png")
-    pictures = ["large.jpg", "grey.png"]
-    done = run("imagenet_inference.py", *pictures, "--weights", "w.npy", "--top", 2, cwd=tmp_path)
+    images = ["large.jpg", "grey.png"]
+    done = run("imagenet_inference.py", *images, "--weights", "w.npy", "--top", 2, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert "Random" not in done.stdout and len(lines(done.stdout)[0]) == 4
     assert "Image 0: large.jpg\n" in done.stdout and "Image 1: grey.png\n" in done.stdout
-    published = run("traffic_sign_inference.py", *pictures, "--weights", "w.npy", "--as_published", cwd=tmp_path)
+    published = run("traffic_sign_inference.py", *images, "--weights", "w.npy", "--as_published", cwd=tmp_path)
     assert published.returncode == 0, published.stderr
-    ours = run("traffic_sign_inference.py", *pictures, "--weights", "w.npy", cwd=tmp_path)
+    ours = run("traffic_sign_inference.py", *images, "--weights", "w.npy", cwd=tmp_path)
     assert lines(ours.stdout) != lines(published.stdout)
 
 
@@ -135,7 +135,7 @@ def test_help_needs_no_tensorflow(script, tmp_path):
 
 
 MISTAKES = {
-    "no such picture": (["imagenet_inference.py", "absent.jpg", "--weights", "random"], "absent.jpg"),
+    "no such image": (["imagenet_inference.py", "absent.jpg", "--weights", "random"], "absent.jpg"),
     "a folder": (["imagenet_inference.py", ".", "--weights", "random"], "folder"),
     "text named .npy": (["imagenet_inference.py", "p.png", "--weights", "text.npy"], "text.npy"),
     "no such weights": (["imagenet_inference.py", "p.png", "--weights", "absent.npy"], "absent.npy"),
@@ -147,7 +147,7 @@ MISTAKES = {
     "run in no place": (["train_feature_extraction.py", "--demo", "--out", "p.png/run"], "p.png/run"),
     "no such layer": (["train_feature_extraction.py", "--demo", "--layer", "conv9"], "conv9"),
     "from scratch, frozen": (["train_feature_extraction.py", "--demo", "--from_scratch"], "--train all"),
-    "no such pictures": (["train_feature_extraction.py", "--weights", "random", "--training_dir", "no"], "no"),
+    "no such images": (["train_feature_extraction.py", "--weights", "random", "--training_dir", "no"], "no"),
     "nothing trained": (["evaluate.py", "--head", "nothing"], "nothing"),
     "rate below zero": (["train_feature_extraction.py", "--learning_rate", "-1"], "--learning_rate"),
     "no number": (["train_feature_extraction.py", "--l2", "nan"], "--l2"),

@@ -9,16 +9,16 @@ import pytest
 from conftest import SHARED, in_one_line, python2_dumps
 from PIL import Image
 
+from common.files import BadInput
 from data import gtsrb_archive, traffic_signs
 from data.datasets import Dataset, check
-from data.files import BadInput
 
 needs_signs = pytest.mark.skipif(not (SHARED / "data/gtsrb_train.npz").exists(), reason="the real signs are not here")
 RNG = np.random.default_rng(0)
 
 
 def signs(count=4 * 43):
-    """A small train.p: of every class a track of three pictures, which come closer, and one of another sign."""
+    """A small train.p: of every class a track of three images, which come closer, and one of another sign."""
     return {
         "features": RNG.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
         "labels": np.repeat(np.arange(43, dtype=np.uint8), count // 43),
@@ -97,7 +97,7 @@ def test_empty_and_flattened():
 
 
 @needs_signs
-def test_tracks_of_the_real_file_and_of_every_nth_picture(real):
+def test_tracks_of_the_real_file_and_of_every_nth_image(real):
     labels, sizes, truth = (real[key] for key in ("labels", "sizes", "tracks"))
     for every in 1, 2, 3, 5, 10:
         _, expected = np.unique(truth[::every], return_inverse=True)
@@ -117,7 +117,7 @@ def test_tracks_of_the_real_file_and_of_every_nth_picture(real):
     assert traffic_signs.tracks_of(labels[by_class], sizes[by_class]) is None
 
 
-def test_tracks_of_one_picture(recwarn):
+def test_tracks_of_one_image(recwarn):
     assert traffic_signs.tracks_of(np.array([5]), np.array([[30, 30]])).tolist() == [0]
     assert not recwarn
 
@@ -126,21 +126,21 @@ def test_tracks_of_one_picture(recwarn):
 
 
 def archive_files(change=lambda name, data: data):
-    """The official archive in small, {name: bytes}: 43 classes of two tracks of two pictures; and its pictures."""
+    """The official archive in small, {name: bytes}: 43 classes of two tracks of two images; and its images."""
     rng = np.random.default_rng(1)
-    files, pictures = {}, []
+    files, images = {}, []
     for label in range(43):
         folder = f"GTSRB/Final_Training/Images/{label:05}"
         csv = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\r\n"
         for name in ("00000_00000.ppm", "00000_00001.ppm", "00001_00000.ppm", "00001_00001.ppm"):
             height, width = rng.integers(15, 60, 2)
-            pictures.append(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+            images.append(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
             stream = io.BytesIO()
-            Image.fromarray(pictures[-1]).save(stream, "PPM")
+            Image.fromarray(images[-1]).save(stream, "PPM")
             files[f"{folder}/{name}"] = stream.getvalue()
             csv += f"{name};{width};{height};5;6;{width - 5};{height - 6};{label}\r\n"
         files[f"{folder}/GT-{label:05}.csv"] = csv.encode()
-    return {name: change(name, data) for name, data in files.items() if change(name, data) is not None}, pictures
+    return {name: change(name, data) for name, data in files.items() if change(name, data) is not None}, images
 
 
 def zipped(path, files):
@@ -158,12 +158,12 @@ def unpacked(folder, files):
 
 
 def test_archive_zip_and_folders_give_the_same(tmp_path):
-    files, pictures = archive_files()
+    files, images = archive_files()
     arrays = gtsrb_archive.read_archive(zipped(tmp_path / "signs.zip", files))
     assert arrays["features"].shape == (172, 32, 32, 3) and arrays["features"].dtype == np.uint8
     np.testing.assert_array_equal(arrays["labels"], np.arange(43).repeat(4))
-    np.testing.assert_array_equal(arrays["sizes"], [picture.shape[1::-1] for picture in pictures])
-    assert arrays["coords"][0].tolist() == [5, 6, pictures[0].shape[1] - 5, pictures[0].shape[0] - 6]
+    np.testing.assert_array_equal(arrays["sizes"], [image.shape[1::-1] for image in images])
+    assert arrays["coords"][0].tolist() == [5, 6, images[0].shape[1] - 5, images[0].shape[0] - 6]
     assert arrays["tracks"][-4:].tolist() == [42000, 42000, 42001, 42001]
     folder = unpacked(tmp_path / "unpacked", files)
     for inside in ("", "GTSRB", "GTSRB/Final_Training", "GTSRB/Final_Training/Images"):
@@ -191,16 +191,16 @@ def test_shrunk_as_an_independent_resize():
         return np.interp((np.arange(32) + 0.5) * len(values) / 32, np.arange(len(values)) + 0.5, values)
 
     for shape in (15, 15, 3), (32, 32, 3), (64, 64, 3), (243, 225, 3), (31, 90, 3):
-        picture = RNG.integers(0, 256, shape, dtype=np.uint8)
-        expected = np.apply_along_axis(stretched, 1, np.apply_along_axis(stretched, 0, picture))
-        assert np.abs(gtsrb_archive.shrunk(picture) - expected).max() < 0.501
+        image = RNG.integers(0, 256, shape, dtype=np.uint8)
+        expected = np.apply_along_axis(stretched, 1, np.apply_along_axis(stretched, 0, image))
+        assert np.abs(gtsrb_archive.shrunk(image) - expected).max() < 0.501
 
 
 def test_shrunk_as_cv2():
     cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
     for shape in (15, 15, 3), (32, 32, 3), (64, 64, 3), (243, 225, 3), (31, 90, 3):
-        picture = RNG.integers(0, 256, shape, dtype=np.uint8)
-        difference = gtsrb_archive.shrunk(picture).astype(int) - cv2.resize(picture, (32, 32))
+        image = RNG.integers(0, 256, shape, dtype=np.uint8)
+        difference = gtsrb_archive.shrunk(image).astype(int) - cv2.resize(image, (32, 32))
         assert np.abs(difference).max() <= 1 and np.mean(difference != 0) < 0.25
 
 
@@ -300,28 +300,28 @@ TEST_LABELS = [16, 1, 38, 0, 42]
 
 
 def official_test_set(change=lambda name, data: data):
-    """Both official archives of the test set in small: {name: bytes} of the pictures, of the labels; the pictures."""
+    """Both official archives of the test set in small: {name: bytes} of the images, of the labels; the images."""
     rng = np.random.default_rng(2)
-    files, pictures = {}, []
+    files, images = {}, []
     columns = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2"
     unlabelled, labelled = f"{columns}\r\n", f"{columns};ClassId\r\n"
     for number, label in enumerate(TEST_LABELS):
         height, width = rng.integers(15, 60, 2)
-        pictures.append(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        images.append(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
         stream = io.BytesIO()
-        Image.fromarray(pictures[-1]).save(stream, "PPM")
+        Image.fromarray(images[-1]).save(stream, "PPM")
         files[f"GTSRB/Final_Test/Images/{number:05}.ppm"] = stream.getvalue()
         line = f"{number:05}.ppm;{width};{height};5;6;{width - 5};{height - 6}"
         unlabelled, labelled = f"{unlabelled}{line}\r\n", f"{labelled}{line};{label}\r\n"
     files["GTSRB/Final_Test/Images/GT-final_test.test.csv"] = unlabelled.encode()
     files["GT-final_test.csv"] = labelled.encode()
     files = {name: change(name, data) for name, data in files.items() if change(name, data) is not None}
-    return files, {"GT-final_test.csv": files.pop("GT-final_test.csv")}, pictures
+    return files, {"GT-final_test.csv": files.pop("GT-final_test.csv")}, images
 
 
-def as_written(dataset, pictures):
+def as_written(dataset, images):
     assert dataset.labels.tolist() == TEST_LABELS and dataset.tracks is None and len(dataset.class_names) == 43
-    np.testing.assert_array_equal(dataset.images, [gtsrb_archive.shrunk(picture) for picture in pictures])
+    np.testing.assert_array_equal(dataset.images, [gtsrb_archive.shrunk(image) for image in images])
     return dataset.name == "German traffic signs, test"
 
 
@@ -333,27 +333,27 @@ def test_test_p(tmp_path):
 
 @pytest.mark.parametrize("labels_zipped", [False, True])
 def test_test_set_zip(tmp_path, labels_zipped):
-    files, labels, pictures = official_test_set()
+    files, labels, images = official_test_set()
     path = zipped(tmp_path / "GTSRB_Final_Test_Images.zip", files)
     assert f"put GTSRB_Final_Test_GT.zip, or the GT-final_test.csv in it, into {tmp_path}" in in_one_line(
         traffic_signs.load_test, path
     )
     zipped(tmp_path / "GTSRB_Final_Test_GT.zip", labels) if labels_zipped else unpacked(tmp_path, labels)
-    assert as_written(traffic_signs.load_test(path), pictures)
+    assert as_written(traffic_signs.load_test(path), images)
 
 
 @pytest.mark.parametrize("inside", ["", "GTSRB", "GTSRB/Final_Test", "GTSRB/Final_Test/Images"])
 @pytest.mark.parametrize("labels_zipped", [False, True])
 def test_test_set_folder(tmp_path, inside, labels_zipped):
-    """The labels may lie in every folder from the pictures up to the one beside the folder that is given."""
-    files, labels, pictures = official_test_set()
+    """The labels may lie in every folder from the images up to the one beside the folder that is given."""
+    files, labels, images = official_test_set()
     given = unpacked(tmp_path / "signs", files) / inside
     assert "put GTSRB_Final_Test_GT.zip" in in_one_line(traffic_signs.load_test, given)
     place = given / "GTSRB/Final_Test/Images" if not inside else tmp_path / "signs/GTSRB/Final_Test/Images"
     while True:
         file = zipped(place / "GTSRB_Final_Test_GT.zip", labels) if labels_zipped else place / "GT-final_test.csv"
         unpacked(place, {} if labels_zipped else labels)
-        assert as_written(traffic_signs.load_test(given), pictures)
+        assert as_written(traffic_signs.load_test(given), images)
         file.unlink()
         if place == given.parent:
             break
@@ -361,10 +361,10 @@ def test_test_set_folder(tmp_path, inside, labels_zipped):
 
 
 def test_test_set_in_the_working_folder(tmp_path, monkeypatch):
-    files, labels, pictures = official_test_set()
+    files, labels, images = official_test_set()
     monkeypatch.chdir(unpacked(tmp_path / "signs", files))
     unpacked(tmp_path, labels)
-    assert as_written(traffic_signs.load_test("."), pictures)
+    assert as_written(traffic_signs.load_test("."), images)
 
 
 TEST_CSV, TEST_PPM = "GT-final_test.csv", "00003.ppm"
@@ -376,7 +376,7 @@ TEST_CSV, TEST_PPM = "GT-final_test.csv", "00003.ppm"
     (TEST_CSV, lambda data: data.replace(b"00003.ppm", b"/tmp/00003.ppm"), "line 5"),
     (TEST_CSV, lambda data: data.replace(b";ClassId", b""), "ClassId"),
     (TEST_CSV, lambda data: data[:-4], "line 6"),
-    (TEST_CSV, lambda data: data[: data.index(b"00000")], "names no pictures"),
+    (TEST_CSV, lambda data: data[: data.index(b"00000")], "names no images"),
     (TEST_CSV, lambda data: data.replace(b"00000.ppm", b"99999.ppm"), "no 99999.ppm inside"),
     (TEST_PPM, lambda data: None, TEST_PPM),
     (TEST_PPM, lambda data: data[:100], TEST_PPM),
@@ -403,7 +403,7 @@ def test_damaged_zips_of_the_test_set(tmp_path):
 
 @pytest.mark.parametrize("there", ["nothing", "the images", "all", "unpacked", "unpacked with labels"])
 def test_test_p_is_made(empty_data, monkeypatch, there):
-    files, labels, pictures = official_test_set()
+    files, labels, images = official_test_set()
     elsewhere = empty_data / "elsewhere"
     elsewhere.mkdir()
     images_zip = zipped(elsewhere / "GTSRB_Final_Test_Images.zip", files)
@@ -418,14 +418,14 @@ def test_test_p_is_made(empty_data, monkeypatch, there):
     if there == "unpacked with labels":
         unpacked(empty_data / "GTSRB/Final_Test/Images", labels)
     asked = fake_fetch(monkeypatch, **answers)
-    assert as_written(traffic_signs.load_test(empty_data / "test.p"), pictures)
+    assert as_written(traffic_signs.load_test(empty_data / "test.p"), images)
     expected = {"nothing": [images_zip.name, labels_zip.name], "the images": [labels_zip.name],
                 "unpacked": [labels_zip.name]}  # fmt: skip
     assert asked == expected.get(there, [])
     for archive in [*empty_data.rglob("*.zip"), *empty_data.rglob("*.ppm")]:
         archive.unlink()
     fake_fetch(monkeypatch)
-    assert as_written(traffic_signs.load_test(empty_data / "test.p"), pictures)  # from test.p alone
+    assert as_written(traffic_signs.load_test(empty_data / "test.p"), images)  # from test.p alone
 
 
 def test_addresses_and_hashes_of_the_test_set(empty_data, monkeypatch):

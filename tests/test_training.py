@@ -8,18 +8,17 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 import alexnet
-import fast_alexnet
 import train_feature_extraction as script
+from common.files import BadInput
 from data import datasets
 from data.datasets import Dataset
-from data.files import BadInput
-from training import devices, features
+from transfer import devices, fast, features
 from weights import heads
 
 
-def tracked(tracks_per_class=6, pictures=30, classes=4):
-    labels = np.repeat(np.arange(classes), tracks_per_class * pictures)
-    tracks = np.repeat(np.arange(classes * tracks_per_class), pictures)
+def tracked(tracks_per_class=6, images=30, classes=4):
+    labels = np.repeat(np.arange(classes), tracks_per_class * images)
+    tracks = np.repeat(np.arange(classes * tracks_per_class), images)
     images = np.zeros((len(labels), 1, 1, 3), np.uint8)
     return Dataset(images, labels, [str(i) for i in range(classes)], tracks, "made up")
 
@@ -108,17 +107,17 @@ def network(alexnet_weights):
     return alexnet.AlexNet(alexnet_weights)
 
 
-def test_frozen_is_frozen_and_every_picture_runs_once(network, alexnet_weights, monkeypatch, tmp_path, capsys):
-    dataset = tracked(tracks_per_class=3, pictures=2, classes=3)
+def test_frozen_is_frozen_and_every_image_runs_once(network, alexnet_weights, monkeypatch, tmp_path, capsys):
+    dataset = tracked(tracks_per_class=3, images=2, classes=3)
     rng = np.random.default_rng(0)
     dataset = dataset._replace(images=rng.integers(0, 256, (len(dataset.labels), 32, 32, 3), dtype=np.uint8))
-    seen, frozen = [], fast_alexnet.frozen
+    seen, frozen = [], fast.frozen
 
     def counting(*arguments):
         compute = frozen(*arguments)
         return lambda batch: seen.append(batch) or compute(batch)
 
-    monkeypatch.setattr(fast_alexnet, "frozen", counting)
+    monkeypatch.setattr(fast, "frozen", counting)
     monkeypatch.setattr(script, "load_network", lambda args, image_size: network)
     before = {variable.name: variable.numpy().copy() for variable in network.variables}
     rows, held_out = datasets.split(dataset, "track", 0)

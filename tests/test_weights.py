@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from data import fetching
-from data.files import BadInput
+from common import fetching
+from common.files import BadInput
 from weights import caffemodel, cards, reading
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -391,7 +391,7 @@ def test_fingerprint_sees_everything():
 
 def test_fetch_by_hand(tmp_path):
     """As a program, on a file that is there already."""
-    code = "import sys, pathlib; from weights import reading, fetch; from data.program import run;"
+    code = "import sys, pathlib; from weights import reading, fetch; from common.program import run;"
     code += "reading.WEIGHTS_DIR = pathlib.Path(sys.argv.pop()); run(fetch.main)"
     arrays = reading.random_weights(cards.GOOGLENET)
     save_npy(tmp_path / "bvlc-googlenet.npy", {layer: list(pair) for layer, pair in arrays.items()})

@@ -9,7 +9,7 @@ import mmap
 
 import numpy as np
 
-from data.files import BadInput
+from common.files import BadInput
 
 # NetParameter: layer lists, old and new -> field numbers of a layer's name and of its blobs
 LAYERS = {2: (4, 6), 100: (1, 7)}
@@ -60,7 +60,8 @@ def to_tensorflow(layers, flattened):
     """
     return {
         layer: [_kernel(arrays[0], arrays[1].size, flattened.get(layer)), np.array(arrays[1]).reshape(-1)]
-        if len(arrays) == 2 else arrays
+        if len(arrays) == 2
+        else arrays
         for layer, arrays in layers.items()
     }
 

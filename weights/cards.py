@@ -31,7 +31,7 @@ class Card:
     shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     #   layer -> kernel: (height, width, in / groups, out), or (in, out) if dense
     parameters: int  # kernels and biases together; a bias has one number for each output
-    top1: float  # per cent of the 50,000 ImageNet validation pictures, centre crop, as published
+    top1: float  # per cent of the 50,000 ImageNet validation images, centre crop, as published
     top5: float
     bottleneck: str  # the layer whose output a new classifier is trained on
     bottleneck_size: int

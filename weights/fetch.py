@@ -8,8 +8,8 @@ ResNet50 are not among the choices: Keras fetches those.
 
 import argparse
 
-from data import fetching
-from data.program import run
+from common import fetching
+from common.program import run
 from weights import cards, reading
 
 
@@ -25,7 +25,7 @@ def main():
     print(f"{card.title}: {path}")
     print(f"{path.stat().st_size:,} bytes, SHA-256 {fetching.file_hash(path, 'sha256')}")
     print(f"{parameters:,} parameters in {len(weights)} layers, all finite; {card.licence}")
-    print(f"ImageNet validation pictures, as published: top-1 {card.top1} %, top-5 {card.top5} %")
+    print(f"ImageNet validation images, as published: top-1 {card.top1} %, top-5 {card.top5} %")
 
 
 if __name__ == "__main__":

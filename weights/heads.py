@@ -1,7 +1,7 @@
 """Heads: the small classifiers trained on a network's features, and the files that keep them.
 
 A file is an `.npz` without pickles: `kernel` (features, classes) and `bias` (classes,), float32, `class_names`, and
-`settings`, a JSON text of what inference must repeat: network, layer, weights, preprocessing, size of the pictures.
+`settings`, a JSON text of what inference must repeat: network, layer, weights, preprocessing, size of the images.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.files import BadInput, written_whole
+from common.files import BadInput, written_whole
 from weights import cards, reading
 
 FILE = "head.npz"  # its name in the folder of a run
@@ -33,7 +33,7 @@ class Head(NamedTuple):
 
 
 def settings(network, args, layer):
-    """What shapes features besides the pictures; kept with a head, so that inference repeats it."""
+    """What shapes features besides the images; kept with a head, so that inference repeats it."""
     random = args.weights == "random" or args.from_scratch or (args.demo and not args.weights)
     path = args.weights and str(pathlib.Path(args.weights).resolve())
     return {

@@ -12,7 +12,7 @@ import zlib
 import h5py
 import numpy as np
 
-from data.files import BadInput
+from common.files import BadInput
 from weights.reading import MOST_PROBLEMS
 
 OTHER_NAMES = {"probs": "predictions"}  # what older versions of Keras called ResNet50's last layer

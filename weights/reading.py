@@ -15,8 +15,8 @@ import zlib
 
 import numpy as np
 
-from data import fetching, safe_pickle
-from data.files import BadInput, written_whole
+from common import fetching, safe_pickle
+from common.files import BadInput, written_whole
 from weights import caffemodel
 
 WEIGHTS_DIR = pathlib.Path(__file__).resolve().parent

@@ -6,8 +6,8 @@ import tensorflow as tf
 from test_googlenet import weights as googlenet_weights  # noqa: F401, a fixture
 
 import alexnet
-import fast_alexnet
 import googlenet
+from transfer import fast
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def network(alexnet_weights):
     return alexnet.AlexNet(alexnet_weights)
 
 
-def pictures(height, width, count=3):
+def random_images(height, width, count=3):
     return np.random.default_rng(height).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
@@ -36,53 +36,53 @@ def distance(ours, expected):
 @pytest.mark.parametrize("size", [(32, 32), (48, 40), (2, 5), (227, 227)])
 def test_equals_the_definition(network, size):
     for layer, count in (("conv1", 3), ("pool5", 1), ("fc7", 3)):
-        images = pictures(*size, count)
-        features = fast_alexnet.frozen(network, (*size, 3), layer)
+        images = random_images(*size, count)
+        features = fast.frozen(network, (*size, 3), layer)
         assert error(features(images), definition(network, images, layer)) < 1e-5, layer
 
 
 def test_a_batch_may_be_of_any_length(network):
-    images = pictures(32, 32, 5)
-    features = fast_alexnet.frozen(network, (32, 32, 3), "pool1")
+    images = random_images(32, 32, 5)
+    features = fast.frozen(network, (32, 32, 3), "pool1")
     together = features(images)
     np.testing.assert_allclose(np.concatenate([features(images[:4]), features(images[4:])]), together, rtol=1e-5)
 
 
 def test_bfloat16_is_as_near_float32_as_the_definition_in_bfloat16(network, alexnet_weights):
-    images = pictures(32, 32, 8)
+    images = random_images(32, 32, 8)
     bfloat16 = alexnet.AlexNet(alexnet_weights, dtype=tf.bfloat16)
     for layer in ("conv1", "pool1", "fc7"):
         exact = definition(network, images, layer)
-        ours = distance(fast_alexnet.frozen(bfloat16, (32, 32, 3), layer)(images), exact)
+        ours = distance(fast.frozen(bfloat16, (32, 32, 3), layer)(images), exact)
         assert 1e-4 < ours < 1.2 * distance(definition(bfloat16, images, layer), exact) < 0.02, layer
 
 
-def test_small_pictures_are_not_enlarged_and_large_ones_are(network, monkeypatch):
+def test_small_images_are_not_enlarged_and_large_ones_are(network, monkeypatch):
     def enlarged(*_, **__):
         raise AssertionError("enlarged")
 
     monkeypatch.setattr(network, "preprocess", enlarged)
-    fast_alexnet.frozen(network, (32, 32, 3), "conv1")(pictures(32, 32))
+    fast.frozen(network, (32, 32, 3), "conv1")(random_images(32, 32))
     with pytest.raises(AssertionError, match="enlarged"):
-        fast_alexnet.frozen(network, (227, 227, 3), "conv1")(pictures(227, 227))
+        fast.frozen(network, (227, 227, 3), "conv1")(random_images(227, 227))
 
 
 def test_as_published_equals_its_definition(alexnet_weights):
     published = alexnet.AlexNet(alexnet_weights, as_published=True)
-    images = pictures(32, 32)
-    features = fast_alexnet.frozen(published, (32, 32, 3), "pool2")
+    images = random_images(32, 32)
+    features = fast.frozen(published, (32, 32, 3), "pool2")
     assert error(features(images), definition(published, images, "pool2")) < 1e-5
 
 
 def test_googlenet_equals_its_definition(googlenet_weights):  # noqa: F811
     network = googlenet.GoogLeNet(googlenet_weights, image_size=64)
-    images = pictures(40, 30)
-    features = fast_alexnet.frozen(network, (40, 30, 3), "pool5")
+    images = random_images(40, 30)
+    features = fast.frozen(network, (40, 30, 3), "pool5")
     assert error(features(images), definition(network, images, "pool5")) < 1e-5
 
 
-def test_unknown_layers_and_other_pictures_are_refused(network):
+def test_unknown_layers_and_other_images_are_refused(network):
     with pytest.raises(ValueError, match="fc9.*conv1, norm1"):
-        fast_alexnet.frozen(network, (32, 32, 3), "fc9")
+        fast.frozen(network, (32, 32, 3), "fc9")
     with pytest.raises((TypeError, ValueError)):
-        fast_alexnet.frozen(network, (32, 32, 3), "conv1")(pictures(33, 32))
+        fast.frozen(network, (32, 32, 3), "conv1")(random_images(33, 32))

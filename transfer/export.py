@@ -1,7 +1,7 @@
 """A trained classifier as a SavedModel: one folder that any TensorFlow program can use, without these scripts.
 
 model = tf.saved_model.load("DIR")
-answer = model(pictures)      # uint8 RGB (N, height, width, 3), of any size
+answer = model(images)      # uint8 RGB (N, height, width, 3), of any size
 answer["probabilities"]       # float32 (N, classes)
 answer["class_names"]         # (classes,), in the same order
 """
@@ -13,16 +13,15 @@ import tempfile
 
 import tensorflow as tf
 
-from alexnet import pooled
-from data.files import BadInput, check_writable
+from common.files import BadInput, check_writable
 from data.images import SHORTER_SIDE
-
+from networks.network import pooled
 
 PICTURES = tf.TensorSpec((None, None, None, 3), tf.uint8, name="pictures")
 
 
 class Served(tf.Module):
-    """From raw pictures to probabilities, in one graph, with the variables that this needs and no others."""
+    """From raw images to probabilities, in one graph, with the variables that this needs and no others."""
 
     def __init__(self, network, head):
         super().__init__()
@@ -31,12 +30,12 @@ class Served(tf.Module):
         self.class_names = head.class_names
         self.needed = needed_variables(network, layer)
         # A function, not the network itself, all of whose variables would be saved.
-        self.features = lambda pictures: pooled(network(network.preprocess(cut(pictures, size, crop), True), layer))
+        self.features = lambda images: pooled(network(network.preprocess(cut(images, size, crop), True), layer))
 
     @tf.function(input_signature=[PICTURES], autograph=False)
-    def __call__(self, pictures):
+    def __call__(self, images):
         """uint8 RGB (N, height, width, 3) -> {"probabilities": (N, classes), "class_names": (classes,)}."""
-        probabilities = tf.nn.softmax(self.features(pictures) @ self.kernel + self.bias)
+        probabilities = tf.nn.softmax(self.features(images) @ self.kernel + self.bias)
         return {"probabilities": probabilities, "class_names": tf.constant(list(self.class_names))}
 
 
@@ -45,17 +44,17 @@ def needed_variables(network, layer):
     return list(network.variables) if network.card.application else network.variables_between(None, layer)
 
 
-def cut(pictures, size, crop):
-    """As `data.images` prepares pictures for training: (N, height, width, 3) -> whole numbers (N, size, size, 3)."""
+def cut(images, size, crop):
+    """As `data.images` prepares images for training: (N, height, width, 3) -> whole numbers (N, size, size, 3)."""
     if crop:
-        shape = tf.shape(pictures)
+        shape = tf.shape(images)
         shorter, longer = tf.reduce_min(shape[1:3]), tf.reduce_max(shape[1:3])
         as_it_is = (size <= shorter) & (longer <= SHORTER_SIDE)
         side = tf.where(as_it_is, size, tf.cast(tf.round(size * shorter / max(SHORTER_SIDE, size)), tf.int32))
         top, left = (shape[1] - side) // 2, (shape[2] - side) // 2
-        pictures = pictures[:, top : top + side, left : left + side]
-    pictures = tf.image.resize(pictures, (size, size), method="bilinear", antialias=True)
-    return tf.round(pictures)
+        images = images[:, top : top + side, left : left + side]
+    images = tf.image.resize(images, (size, size), method="bilinear", antialias=True)
+    return tf.round(images)
 
 
 def export(network, head, folder):

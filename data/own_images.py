@@ -1,16 +1,16 @@
-"""One's own pictures: a folder that holds a folder a class, named as the class, with its pictures inside.
+"""One's own images: a folder that holds a folder per class, named as the class, with its images inside.
 
     flowers/daisy/1.jpg
     flowers/daisy/garden/2.png
     flowers/rose/1.jpg
 
-All pictures at the size of a network, 10,000 at 227x227, are 1.5 GB. So each is decoded once, into a file that NumPy
+All images at the size of a network, 10,000 at 227x227, are 1.5 GB. So each is decoded once, into a file that NumPy
 maps: the system reads what is touched and gives it up when memory is short. For one folder, size and cut there are:
 
-    <folder>-<hash>.npy    the pictures, uint8 (N, size, size, 3)
-    <folder>-<hash>.json   the files that are no pictures, and so have no row there
+    <folder>-<hash>.npy    the images, uint8 (N, size, size, 3)
+    <folder>-<hash>.json   the files that are no images, and so have no row there
 
-The hash stands for the files' names, sizes and times: when a picture is changed or added, there is another hash. What
+The hash stands for the files' names, sizes and times: when an image is changed or added, there is another hash. What
 is no longer wanted may be deleted at any time.
 """
 
@@ -25,23 +25,23 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from data import images
+from common.files import BadInput, one_at_a_time, written_whole
+from data import DATA_DIR, images
 from data.datasets import Dataset, check
-from data.files import DATA_DIR, BadInput, one_at_a_time, written_whole
 
 PICTURES_DIR = DATA_DIR / "pictures"
-FORMAT = 1  # part of every hash; to be raised when pictures are read or cut in another way
-THREADS = min(8, os.cpu_count() or 1)  # two cores decode 1.5 times as many pictures with two threads as with one
-AHEAD = 64  # pictures decoded before they are written: 10 MB at 227x227
+FORMAT = 1  # part of every hash; to be raised when images are read or cut in another way
+THREADS = min(8, os.cpu_count() or 1)  # two cores decode 1.5 times as many images with two threads as with one
+AHEAD = 64  # images decoded before they are written: 10 MB at 227x227
 
 
 def load(folder, size, crop=True, class_names=None, skip_unreadable=False, cache=PICTURES_DIR):
-    """Return the pictures in `folder` as a `Dataset` without tracks; its images are a read-only memory map.
+    """Return the images in `folder` as a `Dataset` without tracks; its images are a read-only memory map.
 
-    size: side in pixels. crop: cut out the centre (`images.centre_crop`), else squeeze the whole picture.
-    The classes are the folders in `folder`, sorted by name; or `class_names`, those of the training pictures, of which
+    size: side in pixels. crop: cut out the centre (`images.centre_crop`), else squeeze the whole image.
+    The classes are the folders in `folder`, sorted by name; or `class_names`, those of the training images, of which
     some may be absent. Folders inside a class, and links to folders, are searched too; hidden files are passed over.
-    skip_unreadable: leave out what is no picture, and name each such file on stderr. cache: where the decoded pictures
+    skip_unreadable: leave out what is no image, and name each such file on stderr. cache: where the decoded images
     are kept. Raises `BadInput` for what cannot be read, and for classes that are too few, empty or unknown.
     """
     folder = pathlib.Path(folder)
@@ -51,7 +51,7 @@ def load(folder, size, crop=True, class_names=None, skip_unreadable=False, cache
     pictures, unreadable = _decoded(folder, files, size, crop, pathlib.Path(cache))
     if unreadable and not skip_unreadable:
         others = f" (and {len(unreadable) - 1} more files)" if len(unreadable) > 1 else ""
-        raise BadInput(f"{next(iter(unreadable.values()))}{others}; --skip_unreadable leaves out what is no picture")
+        raise BadInput(f"{next(iter(unreadable.values()))}{others}; --skip_unreadable leaves out what is no image")
     for reason in unreadable.values():
         print(f"skipped: {reason}", file=sys.stderr)
     class_names = list(class_names or classes)
@@ -59,16 +59,16 @@ def load(folder, size, crop=True, class_names=None, skip_unreadable=False, cache
     for name, inside in classes.items():
         readable = len(set(inside) - set(unreadable))
         if not readable:
-            raise BadInput(f"{folder / name}: none of its {len(inside)} files is a picture that can be read")
+            raise BadInput(f"{folder / name}: none of its {len(inside)} files is an image that can be read")
         labels += [class_names.index(name)] * readable
-    return check(Dataset(pictures, labels, class_names, None, f"pictures of {folder.resolve().name}"), folder)
+    return check(Dataset(pictures, labels, class_names, None, f"images of {folder.resolve().name}"), folder)
 
 
 def _classes(folder):
     """Return {class: its files}, both sorted by name."""
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "no such folder"
-        raise BadInput(f"{folder}: {found}; expected a folder that holds a folder of pictures for each class")
+        raise BadInput(f"{folder}: {found}; expected a folder that holds a folder of images for each class")
     try:
         return {inside.name: list(_files(inside)) for inside in _visible(folder) if inside.is_dir()}
     except OSError as error:
@@ -91,34 +91,34 @@ def _files(folder, above=()):
 
 def _check_classes(folder, classes, known):
     if len(classes) < (1 if known else 2):
-        expected = "the class folders of the training pictures" if known else "two or more, each named as its class"
-        raise BadInput(f"{folder}: holds {len(classes)} folders of pictures; expected {expected}")
+        expected = "the class folders of the training images" if known else "two or more, each named as its class"
+        raise BadInput(f"{folder}: holds {len(classes)} folders of images; expected {expected}")
     for name, inside in classes.items():
         if not name.isprintable():  # undecodable bytes, line breaks: a head could not keep it, nor a table show it
             raise BadInput(f"{folder}: a folder's name, {name!a}, is not printable text; rename it")
         if known and name not in known:
-            raise BadInput(f"{folder / name}: the training pictures have no class {name}; only {', '.join(known):.200}")
+            raise BadInput(f"{folder / name}: the training images have no class {name}; only {', '.join(known):.200}")
         if not inside:
-            raise BadInput(f"{folder / name}: holds no pictures; put some in, or delete the folder")
+            raise BadInput(f"{folder / name}: holds no images; put some in, or delete the folder")
 
 
 def _decoded(folder, files, size, crop, cache):
-    """Return the pictures (N, size, size, 3), a memory map, and {file: reason} for the files that are none."""
+    """Return the images (N, size, size, 3), a memory map, and {file: reason} for the files that are none."""
     listed = [[file.relative_to(folder).as_posix(), *_size_and_time(file)] for file in files]
-    # The folder's own path, too: training and validation pictures may be called alike, and be as large and as old.
+    # The folder's own path, too: training and validation images may be called alike, and be as large and as old.
     key = {"format": FORMAT, "folder": str(folder.resolve()), "size": size, "crop": crop, "files": listed}
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     path = cache / f"{folder.resolve().name[:40]}-{digest[:16]}.npy"
     kept = _kept(path, files, size)
     if kept is None:
-        waiting = f"waiting for another process that reads the same pictures ({path})"
+        waiting = f"waiting for another process that reads the same images ({path})"
         with one_at_a_time(path.with_name(f".{path.stem}.lock"), waiting):
             kept = _kept(path, files, size)  # that other process may have finished
             if kept is None:
                 _decode(folder, files, size, crop, path)
                 kept = _kept(path, files, size)
     if kept is None:
-        raise BadInput(f"{folder}: was changed while its pictures were read; start again")
+        raise BadInput(f"{folder}: was changed while its images were read; start again")
     return kept
 
 
@@ -145,15 +145,15 @@ def _kept(path, files, size):
 
 
 def _decode(folder, files, size, crop, path):
-    """Write the two files of `path`; the pictures last, they stand for both."""
-    numbers = []  # of the files that are no pictures
+    """Write the two files of `path`; the images last, they stand for both."""
+    numbers = []  # of the files that are no images
     with written_whole(path) as temporary, open(temporary, "wb") as file:
         _write_header(file, len(files), size)
         # Each read changes the filters for warnings and changes them back, which threads do in any order.
         with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
             warnings.simplefilter("ignore")
             # disable=None: no bar where stderr is not a terminal
-            with tqdm(total=len(files), desc=f"Reading {folder}", unit=" pictures", disable=None) as bar:
+            with tqdm(total=len(files), desc=f"Reading {folder}", unit=" images", disable=None) as bar:
                 for first in range(0, len(files), AHEAD):
                     batch = files[first : first + AHEAD]
                     results = pool.map(lambda one: _picture(one, size, crop), batch)
@@ -162,7 +162,7 @@ def _decode(folder, files, size, crop, path):
                         file.write(b"" if reason else picture)
                         bar.update()
         if len(numbers) == len(files):
-            raise BadInput(f"{folder}: none of its {len(files)} files is a picture that can be read")
+            raise BadInput(f"{folder}: none of its {len(files)} files is an image that can be read")
         file.seek(0)
         _write_header(file, len(files) - len(numbers), size)
         with written_whole(path.with_suffix(".json")) as record:
@@ -176,7 +176,7 @@ def _write_header(file, count, size):
 
 
 def _picture(file, size, crop):
-    """Return (uint8 (1, size, size, 3), None), or (None, reason) when the file is no picture."""
+    """Return (uint8 (1, size, size, 3), None), or (None, reason) when the file is no image."""
     try:
         return images.read_all([file], size, crop), None
     except BadInput as error:

@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 
-from data.files import BadInput
+from common.files import BadInput
 
 
 def run(main):

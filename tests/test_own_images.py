@@ -1,4 +1,4 @@
-"""data/own_pictures.py: a folder a class becomes labelled pictures that are decoded once and mapped, not loaded."""
+"""data/own_images.py: a folder per class becomes labelled images that are decoded once and mapped, not loaded."""
 
 import errno
 import json
@@ -14,14 +14,14 @@ import pytest
 from conftest import ROOT, in_one_line
 from PIL import Image
 
-from data import images, own_pictures
+from data import images, own_images
 
 SIZE = 8
 RNG = np.random.default_rng(0)
 
 
 def add(path, shape=(12, 9, 3)):
-    """Write a picture of noise; return it."""
+    """Write an image of noise; return it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = RNG.integers(0, 256, shape, dtype=np.uint8)
     Image.fromarray(picture).save(path)
@@ -30,7 +30,7 @@ def add(path, shape=(12, 9, 3)):
 
 @pytest.fixture
 def flowers(tmp_path):
-    """Two classes, three pictures; loose and hidden files that are none of it."""
+    """Two classes, three images; loose and hidden files that are none of it."""
     folder = tmp_path / "flowers"
     for name in ("rose/b.png", "rose/a.png", "daisy/garden/größe 花.png"):
         add(folder / name)
@@ -43,7 +43,7 @@ def flowers(tmp_path):
 
 @pytest.fixture
 def load(tmp_path):
-    return lambda folder, **settings: own_pictures.load(folder, SIZE, **{"cache": tmp_path / "kept"} | settings)
+    return lambda folder, **settings: own_images.load(folder, SIZE, **{"cache": tmp_path / "kept"} | settings)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_classes_files_and_labels(flowers, load):
         np.testing.assert_array_equal(dataset.images, images.read_all(paths, SIZE, crop))
         assert dataset.labels.tolist() == [0, 1, 1] and dataset.labels.dtype == np.int64
         assert dataset.class_names == ["daisy", "rose"] and dataset.tracks is None
-        assert dataset.name == "pictures of flowers"
+        assert dataset.name == "images of flowers"
 
 
 def test_pictures_are_mapped_and_read_only(flowers, load):
@@ -81,7 +81,7 @@ def test_many_pictures_stay_in_order(tmp_path, load):
     order = [*range(0, 150, 2), *range(1, 150, 2)]
     np.testing.assert_array_equal(dataset.images, [images.whole(expected[number], SIZE) for number in order])
     assert dataset.labels.tolist() == [0] * 75 + [1] * 75
-    (tmp_path / "many/b/145.png").write_text("not a picture")  # in a later batch
+    (tmp_path / "many/b/145.png").write_text("not an image")  # in a later batch
     del order[order.index(145)]
     dataset = load(tmp_path / "many", crop=False, skip_unreadable=True)
     np.testing.assert_array_equal(dataset.images, [images.whole(expected[number], SIZE) for number in order])
@@ -127,7 +127,7 @@ def test_two_folders_alike_in_all_but_the_pictures(tmp_path, load):
 
 
 def test_links(flowers, load, tmp_path):
-    """A link to a picture, to a folder of pictures, and one back up, which must not be followed for ever."""
+    """A link to an image, to a folder of images, and one back up, which must not be followed for ever."""
     add(tmp_path / "elsewhere/far.png")
     (flowers / "rose/c.png").symlink_to(flowers / "rose/a.png")
     (flowers / "daisy/linked").symlink_to(tmp_path / "elsewhere")
@@ -139,13 +139,13 @@ def test_links(flowers, load, tmp_path):
     np.testing.assert_array_equal(dataset.images[1], dataset.images[5])
 
 
-# What is no picture
+# What is no image
 
 
 @pytest.fixture
 def mixed(flowers):
     (flowers / "daisy/Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
-    (flowers / "rose/a.txt").write_text("not a picture")
+    (flowers / "rose/a.txt").write_text("not an image")
     cut = flowers / "rose/cut.png"
     add(cut, (64, 64, 3))
     cut.write_bytes(cut.read_bytes()[:3000])
@@ -159,7 +159,7 @@ UNREADABLE = ["Thumbs.db", "a.txt", "cut.png", "gone.png"]
 def test_unreadable_files_are_refused(mixed, load):
     for _ in range(2):  # decoded, and kept
         message = in_one_line(load, mixed)
-        assert f"{mixed}/daisy/Thumbs.db: is not a picture" in message and "(and 3 more files)" in message
+        assert f"{mixed}/daisy/Thumbs.db: is not an image" in message and "(and 3 more files)" in message
         assert "--skip_unreadable" in message
 
 
@@ -183,7 +183,7 @@ def test_a_file_that_can_be_read_by_now_is_taken(flowers, load, monkeypatch):
 
     def refuse(path, name=None):
         if path.name == "a.png":
-            raise own_pictures.BadInput(f"{path}: cannot be read")
+            raise own_images.BadInput(f"{path}: cannot be read")
         return real(path, name)
 
     with monkeypatch.context() as patch:
@@ -194,11 +194,11 @@ def test_a_file_that_can_be_read_by_now_is_taken(flowers, load, monkeypatch):
 
 def test_a_class_without_a_readable_picture(flowers, load):
     for path in flowers.glob("rose/*.png"):
-        path.write_text("not a picture")
+        path.write_text("not an image")
     message = in_one_line(load, flowers, skip_unreadable=True)
     assert f"{flowers / 'rose'}: none of its 2 files" in message
     for path in flowers.glob("daisy/*/*.png"):
-        path.write_text("not a picture")
+        path.write_text("not an image")
     assert "none of its 3 files" in in_one_line(load, flowers, skip_unreadable=True)
 
 
@@ -211,7 +211,7 @@ def test_wrong_folders(tmp_path, flowers, load):
     shutil.rmtree(flowers / "daisy")
     assert "holds 1 folders" in in_one_line(load, flowers)
     (flowers / "empty").mkdir()
-    assert f"{flowers / 'empty'}: holds no pictures" in in_one_line(load, flowers)
+    assert f"{flowers / 'empty'}: holds no images" in in_one_line(load, flowers)
     assert not (tmp_path / "kept").exists()
 
 
@@ -288,14 +288,14 @@ def test_filters_for_warnings_are_left_as_they_were(flowers, load):
 def test_three_processes_decode_once(flowers, tmp_path):
     code = """if True:
         import sys, time
-        from data import images, own_pictures
+        from data import images, own_images
         read = images.read
         def slow(path):
             time.sleep(0.5)
-            print(path.name)
+            sys.stdout.write(f"{path.name}\\n")  # print() would write the name and its end apart
             return read(path)
         images.read = slow
-        own_pictures.load(sys.argv[1], 8, cache=sys.argv[2])
+        own_images.load(sys.argv[1], 8, cache=sys.argv[2])
     """
     command = [sys.executable, "-c", code, str(flowers), str(tmp_path / "kept")]
     processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -313,4 +313,4 @@ def test_a_class_name_that_is_no_text_is_refused(tmp_path):
             pytest.skip("this file system takes text only")
         with open(os.path.join(folder, b"1.png"), "wb") as file:
             file.write(b"x")
-    assert "not printable" in in_one_line(own_pictures.load, tmp_path, 8, cache=tmp_path / "cache")
+    assert "not printable" in in_one_line(own_images.load, tmp_path, 8, cache=tmp_path / "cache")

@@ -61,12 +61,24 @@ def car(pen, colour, x, y, width):
     """A car from behind, (x, y) its middle."""
     half, high = width / 2, width * 0.3
     polygon(pen, colour, (x - half * 0.75, y - high), (x + half * 0.75, y - high), (x + half, y), (x - half, y))
-    polygon(pen, WHITE, (x - half * 0.6, y - high * 0.72), (x + half * 0.6, y - high * 0.72),
-             (x + half * 0.74, y - high * 0.1), (x - half * 0.74, y - high * 0.1))
+    polygon(
+        pen,
+        WHITE,
+        (x - half * 0.6, y - high * 0.72),
+        (x + half * 0.6, y - high * 0.72),
+        (x + half * 0.74, y - high * 0.1),
+        (x - half * 0.74, y - high * 0.1),
+    )
     box(pen, colour, x - half, y, x + half, y + high * 0.8)
     for side in (-1, 1):
-        box(pen, colour, x + side * half * 0.72 - half * 0.22, y + high * 0.8, x + side * half * 0.72 + half * 0.22,
-             y + high * 1.25)
+        box(
+            pen,
+            colour,
+            x + side * half * 0.72 - half * 0.22,
+            y + high * 0.8,
+            x + side * half * 0.72 + half * 0.22,
+            y + high * 1.25,
+        )
 
 
 def lorry(pen, colour, x, y, width):
@@ -74,5 +86,11 @@ def lorry(pen, colour, x, y, width):
     half = width / 2
     box(pen, colour, x - half, y - half * 1.25, x + half, y + half * 1.1)
     for side in (-1, 1):
-        box(pen, colour, x + side * half * 0.7 - half * 0.2, y + half, x + side * half * 0.7 + half * 0.2,
-             y + half * 1.6)
+        box(
+            pen,
+            colour,
+            x + side * half * 0.7 - half * 0.2,
+            y + half,
+            x + side * half * 0.7 + half * 0.2,
+            y + half * 1.6,
+        )

@@ -1,12 +1,12 @@
-"""Which pictures a training sees: those of its script or one's own, all of them or a few of each class."""
+"""Which images a training sees: those of its script or one's own, all of them or a few of each class."""
 
 import numpy as np
 
-from data import datasets, own_pictures
+from data import datasets, own_images
 
 
 def chosen(args, load):
-    """(dataset, rows for training, rows for validation): what `load(args)` returns, or `--training_dir`'s pictures.
+    """(dataset, rows for training, rows for validation): what `load(args)` returns, or `--training_dir`'s images.
 
     With `--per_class` and `--validation_per_class`, the others are not in the dataset any more.
     """
@@ -20,11 +20,9 @@ def chosen(args, load):
 
 
 def own(args):
-    """The pictures of `--training_dir`, with those of `--validation_dir` or a third of them for validation."""
+    """The images of `--training_dir`, with those of `--validation_dir` or a third of them for validation."""
     size = args.image_size
-    load = lambda folder, names: own_pictures.load(
-        folder, size, class_names=names, skip_unreadable=args.skip_unreadable
-    )
+    load = lambda folder, names: own_images.load(folder, size, class_names=names, skip_unreadable=args.skip_unreadable)
     dataset = load(args.training_dir, None)
     if not args.validation_dir:
         return dataset, *datasets.split(dataset, "random", args.seed)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 
-from data.files import BadInput, one_at_a_time, written_whole
+from common.files import BadInput, one_at_a_time, written_whole
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 ATTEMPTS = 4  # at one address, as long as each brings bytes

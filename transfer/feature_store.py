@@ -1,6 +1,6 @@
-"""Features of pictures, computed once and kept: float32 (N, D) in a `.npy` file that any NumPy program can read.
+"""Features of images, computed once and kept: float32 (N, D) in a `.npy` file that any NumPy program can read.
 
-The file's name ends in a hash of everything that shaped the features: the pictures themselves, and what the caller
+The file's name ends in a hash of everything that shaped the features: the images themselves, and what the caller
 names (network, weights, layer, preprocessing, precision). Another key is another file, so nothing stale is ever read.
 For each key there are, in the order in which they appear:
 
@@ -21,25 +21,26 @@ import re
 import numpy as np
 from tqdm import tqdm
 
-from data.files import DATA_DIR, BadInput, one_at_a_time, written_whole
+from common.files import BadInput, one_at_a_time, written_whole
+from data import DATA_DIR
 
 FEATURES_DIR = DATA_DIR / "features"
 FORMAT = 1  # part of every key; to be raised when the layout of the files changes
-PIECE = 1024  # pictures hashed at a time
+PIECE = 1024  # images hashed at a time
 
 
 def stored(images, compute, key, folder=FEATURES_DIR, batch_size=128, label="features"):
-    """Return the `Features` of all pictures, from the folder if they are there, else computed and kept there.
+    """Return the `Features` of all images, from the folder if they are there, else computed and kept there.
 
     images: uint8 (N, H, W, 3). compute: takes up to `batch_size` of them, returns float32 (n, D). key: a dict that
-    JSON can hold, all that shapes the features besides the pictures; its "network" and "layer" begin the file's name.
+    JSON can hold, all that shapes the features besides the images; its "network" and "layer" begin the file's name.
     folder: None keeps the features in memory. label: stands before the progress bar.
 
-    Raises BadInput when there are no pictures, when the folder or the disk takes nothing, and for features that are
+    Raises BadInput when there are no images, when the folder or the disk takes nothing, and for features that are
     not finite.
     """
     if not len(images):
-        raise BadInput("no pictures to compute features of; give at least one")
+        raise BadInput("no images to compute features of; give at least one")
     if folder is None:
         return Features(array=_in_memory(images, compute, batch_size, label))
     prefix = "-".join(str(key[name]) for name in ("network", "layer") if name in key) or "features"
@@ -114,7 +115,7 @@ def _complete(path, key, images, compute, batch_size, label):
         first, width = _cut_to_certain_rows(file, len(images), batch_size)
         for row, batch in _computed(images, compute, first, batch_size, label):
             if batch.shape[1] != (width or batch.shape[1]):
-                raise ValueError(f"{part}: {width} features a picture, now {batch.shape[1]}: the key lacks something")
+                raise ValueError(f"{part}: {width} features per image, now {batch.shape[1]}: the key lacks something")
             with writing():
                 if width is None:
                     width = batch.shape[1]
@@ -149,24 +150,24 @@ def _cut_to_certain_rows(file, count, batch_size):
 
 
 def _computed(images, compute, first, batch_size, label):
-    """Yield (row, features) batch by batch, from the picture `first` on, under a progress bar."""
+    """Yield (row, features) batch by batch, from the image `first` on, under a progress bar."""
     # disable=None: no bar where stderr is not a terminal
-    with tqdm(total=len(images), initial=first, desc=label, unit=" pictures", unit_scale=True, disable=None) as bar:
+    with tqdm(total=len(images), initial=first, desc=label, unit=" images", unit_scale=True, disable=None) as bar:
         for row in range(first, len(images), batch_size):
-            pictures = images[row : row + batch_size]
-            features = np.ascontiguousarray(compute(pictures), "<f4")
-            if features.ndim != 2 or len(features) != len(pictures):
-                raise ValueError(f"features of shape {features.shape} for {len(pictures)} pictures")
+            images = images[row : row + batch_size]
+            features = np.ascontiguousarray(compute(images), "<f4")
+            if features.ndim != 2 or len(features) != len(images):
+                raise ValueError(f"features of shape {features.shape} for {len(images)} images")
             wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
             if len(wrong):
-                found = f"the network returned nan or inf for picture {row + wrong[0]}"
+                found = f"the network returned nan or inf for image {row + wrong[0]}"
                 raise BadInput(f"{found}: the weights or the precision are wrong")
             yield row, features
             bar.update(len(features))
 
 
 def _is_whole(path, key, count):
-    """Tell whether all bytes of the features of `count` pictures lie there, under this key."""
+    """Tell whether all bytes of the features of `count` images lie there, under this key."""
     try:
         with open(path, "rb") as file:
             shape, start = _read_header(file)
@@ -186,7 +187,7 @@ def _read_header(file):
 
 
 def _fingerprint(images):
-    """SHA-256 of the pictures in their order and of their shape (0.07 s for 120 MB); copies no contiguous array."""
+    """SHA-256 of the images in their order and of their shape (0.07 s for 120 MB); copies no contiguous array."""
     digest = hashlib.sha256(f"{images.dtype} {images.shape} ".encode())
     for first in range(0, len(images), PIECE):
         digest.update(np.ascontiguousarray(images[first : first + PIECE]))

@@ -1,4 +1,4 @@
-"""Pictures of a training run: its curves, who was taken for whom, the worst mistakes, the first layer's filters.
+"""Images of a training run: its curves, who was taken for whom, the worst mistakes, the first layer's filters.
 
 Each function writes one PNG, whole or not at all. Matplotlib is used without pyplot: no window, no display, nothing
 kept between calls.
@@ -17,12 +17,12 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
-from data.files import written_whole
+from common.files import written_whole
 
 DPI = 120  # pixels per inch; matplotlib measures in inches
-TILE = 128  # pixels that a picture of the contact sheet is enlarged to, or reduced to
+TILE = 128  # pixels that an image of the contact sheet is enlarged to, or reduced to
 COLUMNS = 6  # of the contact sheet
-CAPTION, LINE = 30, 14  # letters in a line under a picture; its height in pixels
+CAPTION, LINE = 30, 14  # letters in a line under an image; its height in pixels
 NAME = 40  # letters of a name beside the confusion matrix
 NAMED = 100  # classes; with more the matrix has no names
 CELL = 0.17, 0.9  # inches, a cell of the matrix at least (a line of small print) and at most
@@ -59,10 +59,10 @@ def curves(history, path):
 
 
 def confusion(matrix, class_names, path):
-    """The confusion matrix (k, k), counts, rows true: each row as shares of the class's pictures.
+    """The confusion matrix (k, k), counts, rows true: each row as shares of the class's images.
 
     The colours are spread by the square root, for a mistake of 2 % to be seen beside 98 % of right answers. A class
-    without pictures has a grey row.
+    without images has a grey row.
     """
     count = len(class_names)
     matrix = np.asarray(matrix, float)
@@ -95,13 +95,13 @@ def confusion(matrix, class_names, path):
         image, fraction=0.03, pad=0.02, shrink=0.7, aspect=30, ticks=[0, 0.02, 0.1, 0.25, 0.5, 1],
         format=PercentFormatter(1, 0),
     )  # fmt: skip
-    bar.set_label("of the class's pictures", fontsize=size)
+    bar.set_label("of the class's images", fontsize=size)
     bar.ax.tick_params(labelsize=size)
     _save(figure, path)
 
 
 def mistakes(images, labels, probabilities, class_names, path, rows, most=36):
-    """A contact sheet of wrong answers: below each picture the truth, and what it was taken for, how surely.
+    """A contact sheet of wrong answers: below each image the truth, and what it was taken for, how surely.
 
     images: uint8 (N, H, W, 3), in memory or mapped: only what is shown is read. rows: numbers of the wrong answers,
     the most confident first; the first `most` are shown. Without any, the sheet says so.
@@ -115,10 +115,10 @@ def mistakes(images, labels, probabilities, class_names, path, rows, most=36):
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     figure.text(0.5, 1 - top / 2 / height, title, ha="center", va="center")
     for place, row in enumerate(shown):
-        picture = _fitted(images[row], TILE)
+        image = _fitted(images[row], TILE)
         middle = (place % COLUMNS + 0.5) * wide
         lower = height - top - place // COLUMNS * high - TILE  # matplotlib counts from below
-        figure.figimage(picture, int(middle - picture.shape[1] / 2), lower, origin="upper")
+        figure.figimage(image, int(middle - image.shape[1] / 2), lower, origin="upper")
         answer = probabilities[row].argmax()
         lines = [("black", line) for line in _lines(class_names[labels[row]])]
         lines += [(WRONG, line) for line in _lines(f"{probabilities[row][answer]:.2f} {class_names[answer]}")]
@@ -139,22 +139,22 @@ def filters(bgr_kernel, path):
     kernel = kernel[:, :, ::-1]
     low, high = kernel.min(axis=(0, 1, 2)), kernel.max(axis=(0, 1, 2))
     stretched = 255 * (kernel - low) / np.where(high > low, high - low, 1)
-    pictures = [_fitted(picture, FILTER) for picture in np.moveaxis(stretched.round().astype(np.uint8), 3, 0)]
-    count, gap = len(pictures), 4  # pixels
+    images = [_fitted(image, FILTER) for image in np.moveaxis(stretched.round().astype(np.uint8), 3, 0)]
+    count, gap = len(images), 4  # pixels
     lines = max(line for line in range(1, math.isqrt(count) + 1) if count % line == 0)  # as square as has no holes
-    tiles = np.pad(pictures, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    tiles = np.pad(images, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
     sheet = np.block([[[tile] for tile in row] for row in tiles.reshape(lines, -1, *tiles.shape[1:])])
     with written_whole(path) as temporary:
         Image.fromarray(sheet).save(temporary, "PNG")
 
 
-def _fitted(picture, side):
+def _fitted(image, side):
     """uint8 (H, W, 3) enlarged by a whole factor up to `side` pixels, every pixel a sharp square; or reduced to it."""
-    picture = np.asarray(picture)
-    longest = max(picture.shape[:2])
+    image = np.asarray(image)
+    longest = max(image.shape[:2])
     if longest <= side:
-        return picture.repeat(side // longest, axis=0).repeat(side // longest, axis=1)
-    smaller = Image.fromarray(picture)
+        return image.repeat(side // longest, axis=0).repeat(side // longest, axis=1)
+    smaller = Image.fromarray(image)
     smaller.thumbnail((side, side))
     return np.asarray(smaller)
 
@@ -166,7 +166,7 @@ def _cut(name):
 
 
 def _lines(text):
-    """A caption under a picture: two lines at most."""
+    """A caption under an image: two lines at most."""
     wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)  # as Chinese is
     return [_literal(line) for line in textwrap.wrap(text, CAPTION // (1 + wide), max_lines=2, placeholder="…")]
 

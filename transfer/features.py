@@ -1,30 +1,30 @@
-"""Features of pictures: each picture once through the frozen layers, ever."""
+"""Features of images: each image once through the frozen layers, ever."""
 
 import functools
 import time
 
 import numpy as np
 
-from data import feature_store
+from transfer import feature_store
 from weights import cards, heads
 from weights.heads import batches
 
-FORWARD_BATCH = 128  # pictures at a time through the frozen layers: a few hundred MB of activations
+FORWARD_BATCH = 128  # images at a time through the frozen layers: a few hundred MB of activations
 
 
 def frozen_features(network, images, args, layer, batch_size=FORWARD_BATCH, pool=True):
-    """Every picture once through the frozen layers, ever: uint8 (N, H, W, 3) -> float32 (N, features), kept on disk.
+    """Every image once through the frozen layers, ever: uint8 (N, H, W, 3) -> float32 (N, features), kept on disk.
 
-    `pool`: as a head sees them (see `alexnet.pooled`); else the layer's whole output, flattened.
+    `pool`: as a head sees them (see `networks.network.pooled`); else the layer's whole output, flattened.
     """
     key = heads.settings(network, args, layer) | {"pooled": pool}
     del key["weights"], key["seed"]  # the fingerprint says which weights they are
 
     @functools.cache
     def fast():  # built when the first batch comes: features that are kept already need none of it
-        import fast_alexnet
+        from transfer import fast
 
-        return fast_alexnet.frozen(network, images.shape[1:], layer, pool)
+        return fast.frozen(network, images.shape[1:], layer, pool)
 
     def compute(batch):
         if cards.CARDS[args.network].application:
@@ -34,19 +34,19 @@ def frozen_features(network, images, args, layer, batch_size=FORWARD_BATCH, pool
     folder = None if args.no_cache else args.cache
     start = time.perf_counter()
     features = feature_store.stored(images, compute, key, folder, batch_size, f"{layer} features")
-    pictures, width = features.shape
-    print(f"Features: {pictures:,} pictures x {width:,} in {time.perf_counter() - start:.1f} seconds", flush=True)
+    count, width = features.shape
+    print(f"Features: {count:,} images x {width:,} in {time.perf_counter() - start:.1f} seconds", flush=True)
     return features
 
 
 def features_of(network, dataset, args, layer, here, pool=True):
-    """`frozen_features` of all pictures of a `Dataset`; of several workers, each computes those it looks after."""
+    """`frozen_features` of all images of a `Dataset`; of several workers, each computes those it looks after."""
     features = frozen_features(network, dataset.images[here.worker :: here.workers], args, layer, pool=pool)
     return features if here.workers == 1 else OwnRows(features, here.workers)
 
 
 class OwnRows:
-    """The features that a worker has computed, under the numbers of their pictures in the whole data set."""
+    """The features that a worker has computed, under the numbers of their images in the whole data set."""
 
     def __init__(self, features, workers):
         self._features, self._workers = features, workers
@@ -59,7 +59,7 @@ class OwnRows:
 def mean_and_spread(features, rows, here):
     """Mean of each feature, float32 (features,), and one spread common to all, over the training rows.
 
-    Piece by piece, added up in float64: rounding and memory do not grow with the number of pictures. The spread is the
+    Piece by piece, added up in float64: rounding and memory do not grow with the number of images. The spread is the
     root of the features' mean variance. One for all: dividing each feature by its own would raise those that hardly
     vary, and costs half a point of accuracy on VGG16's and GoogLeNet's features.
     """

@@ -6,8 +6,8 @@
 
     TF_CONFIG='{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
 
-  with index 1 on the second one. Worker w looks after the pictures w, w + workers, w + 2 * workers ...: it computes
-  their features and, of every batch, the gradients of those pictures that are its own. The gradients of all are added
+  with index 1 on the second one. Worker w looks after the images w, w + workers, w + 2 * workers ...: it computes
+  their features and, of every batch, the gradients of those images that are its own. The gradients of all are added
   up, so each step is the same as one machine would make with that batch. The first, the chief, prints and writes.
 """
 
@@ -18,8 +18,8 @@ import sys
 
 import numpy as np
 
-from data import program
-from data.files import BadInput
+from common import program
+from common.files import BadInput
 
 
 class Devices:

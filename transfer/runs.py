@@ -16,7 +16,7 @@ import json
 import pathlib
 import time
 
-from data.files import BadInput, check_writable, written_whole
+from common.files import BadInput, check_writable, written_whole
 from weights import heads, reading
 
 RUNS_DIR = pathlib.Path(__file__).resolve().parents[1] / "runs"
@@ -95,7 +95,7 @@ class Run:
     def restore_result(self, classifier):
         """Give the classifier the weights that were kept: those of the best epoch."""
         head = heads.load(self.folder / heads.FILE)
-        classifier.kernel.assign((head.kernel * classifier.spread))
+        classifier.kernel.assign(head.kernel * classifier.spread)
         classifier.bias.assign(head.bias + classifier.mean @ head.kernel)
         if classifier.lower:
             card = classifier.network.card

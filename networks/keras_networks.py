@@ -1,10 +1,12 @@
 """VGG16 and ResNet50 from `keras.applications`, used as AlexNet and GoogLeNet are.
 
-    from weights import cards, keras_networks
+    from networks import keras_networks
+
+    from weights import cards
 
     network = keras_networks.load(cards.VGG)                   # Keras fetches the weights into ~/.keras/models
-    network.activations(pictures)                              # RGB, 0-255, any size -> (N, 1000) probabilities
-    network.activations(pictures, layer="avg_pool")            # -> (N, 512), what a new classifier is trained on
+    network.activations(images)                              # RGB, 0-255, any size -> (N, 1000) probabilities
+    network.activations(images, layer="avg_pool")            # -> (N, 512), what a new classifier is trained on
     keras_networks.load(cards.VGG, "vgg16_notop.npz", top=False, image_size=64)  # own weights, features only
 
 Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", 2014; He, Zhang, Ren and
@@ -14,7 +16,7 @@ Sun, "Deep residual learning for image recognition", 2015.
 import keras
 import tensorflow as tf
 
-from data.files import BadInput
+from common.files import BadInput
 from weights import keras_files
 
 CLASSIFIER = ("fc1/", "fc2/", "predictions/")  # the layers, of either network, that a "notop" file lacks
@@ -38,7 +40,7 @@ class KerasNetwork(tf.Module):
         }
 
     def __call__(self, images, layer="prob"):
-        """Preprocessed pictures (N, size, size, 3) -> the output of the named layer, float32.
+        """Preprocessed images (N, size, size, 3) -> the output of the named layer, float32.
 
         BadInput for `prob` of a network without its classifier, ValueError for a layer that is not there.
         """
@@ -48,16 +50,16 @@ class KerasNetwork(tf.Module):
             raise ValueError(f"no layer {layer!r}; there are {', '.join(self.models)}")
         return tf.cast(self.models[layer](images, training=False), tf.float32)
 
-    def preprocess(self, pictures, training=False):
-        """RGB pictures (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3); alike in training."""
+    def preprocess(self, images, training=False):
+        """RGB images (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3); alike in training."""
         size = (self.image_size, self.image_size)
-        pictures = tf.image.resize(tf.cast(pictures, tf.float32), size, method="bilinear")
-        return application(self.card)[0].preprocess_input(pictures)
+        images = tf.image.resize(tf.cast(images, tf.float32), size, method="bilinear")
+        return application(self.card)[0].preprocess_input(images)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def activations(self, pictures, layer="prob", training=False):
-        """RGB pictures (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph."""
-        return self(self.preprocess(pictures, training), layer=layer)
+    def activations(self, images, layer="prob", training=False):
+        """RGB images (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph."""
+        return self(self.preprocess(images, training), layer=layer)
 
 
 def load(card, source=None, seed=0, top=True, image_size=None, dtype=tf.float32):
@@ -65,7 +67,7 @@ def load(card, source=None, seed=0, top=True, image_size=None, dtype=tf.float32)
 
     `source`: a file (see `weights.keras_files`), "random" (Keras's initial weights, seeded), or None: Keras fetches
     the published file and checks its hash.
-    `top`: with the classifier, which reads pictures of the card's size; False: features of any `image_size`.
+    `top`: with the classifier, which reads images of the card's size; False: features of any `image_size`.
     `dtype`: tf.bfloat16 is twice as fast on processors that have it and changes VGG16's features by 0.6 %; weights
     and results are float32 either way.
     Raises BadInput when the file is not the network's or cannot be fetched.

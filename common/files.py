@@ -13,14 +13,13 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
-DATA_DIR = pathlib.Path(__file__).resolve().parent
 POLL = 0.2  # seconds between two looks at a lock that another process holds
 
 
 class BadInput(Exception):
-    """A mistake in a file, a picture or a flag that the user can mend.
+    """A mistake in a file, an image or a flag that the user can mend.
 
-    The message is one line: the file, what was found, what was expected, what to do. `data.program.run` prints it
+    The message is one line: the file, what was found, what was expected, what to do. `common.program.run` prints it
     without a traceback and ends with exit status 2.
     """
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn import metrics
 
-from data.files import written_whole
+from common.files import written_whole
 
 Z = 1.96  # standard deviations to either side of the mean that hold 95 % of a normal distribution
 TOP = 5  # ImageNet's second figure: is the truth among the first five answers?
@@ -22,14 +22,14 @@ CONFUSIONS = 5  # printed
 
 
 class Report(NamedTuple):
-    """What `evaluate` found; N pictures, k classes. A class without pictures, or never answered, has 0 for both."""
+    """What `evaluate` found; N images, k classes. A class without images, or never answered, has 0 for both."""
 
     accuracy: float
-    top5: float  # share of pictures with the truth among the first min(5, k) answers
-    precision: np.ndarray  # (k,): of the pictures taken for the class, how many belong to it
-    recall: np.ndarray  # (k,): of the pictures of the class, how many were recognised
-    support: np.ndarray  # (k,) int: pictures of the class
-    confusion: np.ndarray  # (k, k) int: pictures of the class of the row taken for the class of the column
+    top5: float  # share of images with the truth among the first min(5, k) answers
+    precision: np.ndarray  # (k,): of the images taken for the class, how many belong to it
+    recall: np.ndarray  # (k,): of the images of the class, how many were recognised
+    support: np.ndarray  # (k,) int: images of the class
+    confusion: np.ndarray  # (k, k) int: images of the class of the row taken for the class of the column
     mistakes: np.ndarray  # row numbers of the wrong answers, the most confident first
 
 
@@ -67,13 +67,13 @@ def wilson(share, count):
 
 
 def effective_count(right, tracks):
-    """How many independent pictures tell as much as these: right (N,) 0 or 1, tracks (N,) int.
+    """How many independent images tell as much as these: right (N,) 0 or 1, tracks (N,) int.
 
-    Pictures of one track are right or wrong together. The accuracy is a sum over tracks, so its variance follows from
+    Images of one track are right or wrong together. The accuracy is a sum over tracks, so its variance follows from
     how the tracks differ: var = G / (G - 1) * sum over tracks of (sum of (right - accuracy))^2 / N^2, G tracks. Set
     equal to accuracy * (1 - accuracy) / n, this gives n, never more than N (Korn and Graubard, 1998). Where nothing
-    differs, all pictures being right or all wrong, each track counts once. In simulated tracks like GTSRB's (436 of 30
-    pictures, correlated 0.6) 95 % of `wilson`'s intervals over n held the truth, and 32 % of those over N.
+    differs, all images being right or all wrong, each track counts once. In simulated tracks like GTSRB's (436 of 30
+    images, correlated 0.6) 95 % of `wilson`'s intervals over n held the truth, and 32 % of those over N.
     """
     accuracy, count = np.mean(right), len(right)
     track_of = np.unique(tracks, return_inverse=True)[1]
@@ -85,11 +85,11 @@ def effective_count(right, tracks):
     return min(count, accuracy * (1 - accuracy) / variance) if variance else count
 
 
-def print_report(report, class_names, pictures_name, worst=10, tracks=None):
+def print_report(report, class_names, images_name, worst=10, tracks=None):
     """Print accuracy, classes (the `worst` by recall when they are many) and the most frequent confusions.
 
-    tracks: (N,) int, where known: which physical object each picture shows. Neighbours in a track are almost the same
-    picture; taken for independent they would make the interval several times too narrow.
+    tracks: (N,) int, where known: which physical object each image shows. Neighbours in a track are almost the same
+    image; taken for independent they would make the interval several times too narrow.
     """
     count = effective = int(report.support.sum())
     note = ""
@@ -97,9 +97,9 @@ def print_report(report, class_names, pictures_name, worst=10, tracks=None):
         right = np.ones(count)
         right[report.mistakes] = 0
         effective = effective_count(right, tracks)
-        note = f", the pictures being of {len(np.unique(tracks)):,} tracks only"
+        note = f", the images being of {len(np.unique(tracks)):,} tracks only"
     low, high = wilson(report.accuracy, effective)
-    print(f"{pictures_name}: {count:,} pictures")
+    print(f"{images_name}: {count:,} images")
     print(f"Accuracy: {report.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}{note})")
     if len(class_names) > TOP:
         print(f"Truth among the first {TOP} answers: {report.top5:.3f}")
@@ -113,7 +113,7 @@ def _print_classes(report, class_names, worst):
         occurring = np.flatnonzero(report.support)
         shown = occurring[np.argsort(report.recall[occurring], kind="stable")][:worst]
         print(f"\nThe {len(shown)} of {len(class_names)} classes with the lowest recall:", end="")
-    print("\npictures  precision  recall  class")
+    print("\nimages  precision  recall  class")
     answered = report.confusion.sum(axis=0)
     for label in shown:  # names come last: they may be long, or as wide as Chinese
         precision = f"{report.precision[label]:.3f}" if answered[label] else "-"

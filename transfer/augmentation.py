@@ -1,9 +1,9 @@
-"""Augmentation: each epoch sees the training pictures a little shifted, turned, larger or smaller, and in other light.
+"""Augmentation: each epoch sees the training images a little shifted, turned, larger or smaller, and in other light.
 
-    chance = chances(len(pictures), seed, epoch)               # once an epoch, for all pictures
-    augment(pictures[rows], chance[rows])                      # inside a `tf.function`, on the device that trains
+    chance = chances(len(images), seed, epoch)               # once an epoch, for all images
+    augment(images[rows], chance[rows])                      # inside a `tf.function`, on the device that trains
 
-The random numbers are drawn apart, so the same seed and epoch give the same pictures whatever the batches, the
+The random numbers are drawn apart, so the same seed and epoch give the same images whatever the batches, the
 workers, or how often a run was resumed. Every change is one that a person would not notice: a sign keeps its meaning.
 """
 
@@ -11,26 +11,26 @@ import numpy as np
 import tensorflow as tf
 
 # The limits of the changes, each drawn evenly between -limit and +limit.
-SHIFT = 0.1  # of the side; GTSRB's own boxes leave a tenth around the sign, so nothing of it leaves the picture
+SHIFT = 0.1  # of the side; GTSRB's own boxes leave a tenth around the sign, so nothing of it leaves the image
 SCALE = 0.1  # 0.9 to 1.1 times as large
 ANGLE = 10.0  # degrees; an arrow straight ahead and one to the right are 45 apart
 BRIGHTNESS = 0.4  # black is stretched by 0.6 to 1.4, and white the other way round: middle grey moves by 25 of 255
 CONTRAST = 0.4  # middle grey is stretched by 0.8 to 1.2, and black and white the other way round
-CHANCES = 7  # random numbers a picture: across, down, scale, angle, contrast, brightness, flip
+CHANCES = 7  # random numbers per image: across, down, scale, angle, contrast, brightness, flip
 
 
 def chances(count, seed, epoch):
-    """Random numbers for `count` pictures in one epoch: float32 (count, CHANCES) in [0, 1)."""
+    """Random numbers for `count` images in one epoch: float32 (count, CHANCES) in [0, 1)."""
     return np.random.default_rng([seed, epoch]).random((count, CHANCES), dtype=np.float32)
 
 
-def augment(pictures, chance, flip=False):
-    """Changed pictures, float32 (N, H, W, 3), 0-255.
+def augment(images, chance, flip=False):
+    """Changed images, float32 (N, H, W, 3), 0-255.
 
-    pictures: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; 0.5 is no change.
-    flip: mirror every other picture. Never for traffic signs: left would become right.
+    images: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; 0.5 is no change.
+    flip: mirror every other image. Never for traffic signs: left would become right.
     """
-    x, chance = tf.cast(pictures, tf.float32), tf.cast(chance, tf.float32)
+    x, chance = tf.cast(images, tf.float32), tf.cast(chance, tf.float32)
     flipped = chance[:, 6] >= 0.5 if flip else tf.zeros_like(chance[:, 6], tf.bool)
     x = tf.raw_ops.ImageProjectiveTransformV3(
         images=x,
@@ -49,10 +49,10 @@ def augment(pictures, chance, flip=False):
 
 
 def places(height, width, change, side):
-    """Where each pixel is taken from, as (N, 8) for TensorFlow's op: the affine map from the result to the picture.
+    """Where each pixel is taken from, as (N, 8) for TensorFlow's op: the affine map from the result to the image.
 
     change: (N, CHANCES) in [-1, 1). side: (N,) -1 mirrors, 1 does not. The op counts from the centre of the first pixel,
-    so the middle of the picture is (width - 1) / 2. Turns and scales about it, then shifts.
+    so the middle of the image is (width - 1) / 2. Turns and scales about it, then shifts.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     across, down = SHIFT * width * change[:, 0], SHIFT * height * change[:, 1]
@@ -60,6 +60,6 @@ def places(height, width, change, side):
     cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
     a, b, c, d = side * cos, side * sin, -sin, cos
     x, y = (width - 1) / 2, (height - 1) / 2
-    from_x, from_y = x + across, y + down  # the picture's middle lands here
+    from_x, from_y = x + across, y + down  # the image's middle lands here
     zero = tf.zeros_like(cos)
     return tf.stack([a, b, x - a * from_x - b * from_y, c, d, y - c * from_x - d * from_y, zero, zero], axis=1)

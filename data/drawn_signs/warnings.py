@@ -1,12 +1,12 @@
 """The German warning signs of GTSRB: a white triangle with a red rim, and the black symbols inside it.
 
-Coordinates are fractions of the sign's side (see data/sign_shapes.py); the white field spans x 0.144 to 0.856 at its
+Coordinates are fractions of the sign's side (see data/drawn_signs/shapes.py); the white field spans x 0.144 to 0.856 at its
 base, y = 0.875, and narrows to its tip at (0.5, 0.19).
 """
 
 import math
 
-from data.sign_shapes import BLACK, GREEN, RED, WHITE, YELLOW, disc, line, polygon, rounded
+from data.drawn_signs.shapes import BLACK, GREEN, RED, WHITE, YELLOW, disc, line, polygon, rounded
 
 
 def warning(pen, symbol):
@@ -20,10 +20,30 @@ def warning(pen, symbol):
 
 def crossing(pen):
     """Right of way: a broad arrow, our road, across a narrow bar, the other one."""
-    polygon(pen, BLACK, (0.5, 0.34), (0.60, 0.50), (0.575, 0.50), (0.575, 0.82), (0.5, 0.78), (0.425, 0.82),
-            (0.425, 0.50), (0.40, 0.50))
-    polygon(pen, BLACK, (0.34, 0.59), (0.44, 0.605), (0.56, 0.605), (0.66, 0.59), (0.66, 0.68), (0.56, 0.665),
-            (0.44, 0.665), (0.34, 0.68))
+    polygon(
+        pen,
+        BLACK,
+        (0.5, 0.34),
+        (0.60, 0.50),
+        (0.575, 0.50),
+        (0.575, 0.82),
+        (0.5, 0.78),
+        (0.425, 0.82),
+        (0.425, 0.50),
+        (0.40, 0.50),
+    )
+    polygon(
+        pen,
+        BLACK,
+        (0.34, 0.59),
+        (0.44, 0.605),
+        (0.56, 0.605),
+        (0.66, 0.59),
+        (0.66, 0.68),
+        (0.56, 0.665),
+        (0.44, 0.665),
+        (0.34, 0.68),
+    )
 
 
 def caution(pen):
@@ -43,8 +63,20 @@ def double_curve(pen):
 
 
 def bumps(pen):
-    polygon(pen, BLACK, (0.26, 0.82), (0.32, 0.765), (0.365, 0.68), (0.415, 0.68), (0.465, 0.755), (0.535, 0.755),
-            (0.585, 0.68), (0.635, 0.68), (0.68, 0.765), (0.74, 0.82))
+    polygon(
+        pen,
+        BLACK,
+        (0.26, 0.82),
+        (0.32, 0.765),
+        (0.365, 0.68),
+        (0.415, 0.68),
+        (0.465, 0.755),
+        (0.535, 0.755),
+        (0.585, 0.68),
+        (0.635, 0.68),
+        (0.68, 0.765),
+        (0.74, 0.82),
+    )
 
 
 def skidding(pen):
@@ -118,8 +150,13 @@ def snowflake(pen):
         line(pen, BLACK, 0.036, (x, y), (x + 0.175 * across, y + 0.175 * down))
         for side in (-0.6, 0.6):  # radians between an arm and its twigs
             a = math.radians(turn) + side
-            line(pen, BLACK, 0.03, (x + 0.09 * across, y + 0.09 * down),
-                 (x + 0.09 * across + 0.07 * math.cos(a), y + 0.09 * down + 0.07 * math.sin(a)))
+            line(
+                pen,
+                BLACK,
+                0.03,
+                (x + 0.09 * across, y + 0.09 * down),
+                (x + 0.09 * across + 0.07 * math.cos(a), y + 0.09 * down + 0.07 * math.sin(a)),
+            )
 
 
 def deer(pen):

@@ -3,14 +3,13 @@
 import argparse
 import pathlib
 
-from data import feature_store
-from data.files import BadInput
+from common.files import BadInput
 from imagenet_inference import add_network_flags, at_least
-from training import runs
+from transfer import feature_store, runs
 from weights import cards
 
 EARLY = {"alexnet": "pool2", "googlenet": "pool3"}  # where edges and textures end and parts of things begin
-HEAD_BATCH, FINE_TUNING_BATCH = 128, 32  # pictures a step: small ones make the most of few pictures
+HEAD_BATCH, FINE_TUNING_BATCH = 128, 32  # images a step: small ones make the most of few images
 # Of --learning_rate, the share for the layers below the head: from published weights, from scratch. AlexNet's fc6 adds up
 # 9,216 inputs, so that small steps make large changes.
 LOWER_SHARE = {"alexnet": (0.01, 0.1), "googlenet": (0.3, 0.3)}
@@ -18,7 +17,7 @@ FINE_TUNING_PATIENCE = 3  # epochs without a lower validation loss
 
 
 def cases(network):
-    """{number: the flags it stands for}: new data few or many, similar to ImageNet's pictures or different."""
+    """{number: the flags it stands for}: new data few or many, similar to ImageNet's images or different."""
     top, early = cards.CARDS[network].bottleneck, EARLY.get(network)
     return {
         1: {"layer": top, "train": "head", "from_scratch": False},  # few, similar: a new head
@@ -32,7 +31,7 @@ def add_training_flags(parser, epochs, batch_size=None):
     """The flags that every training script has."""
     add = parser.add_argument_group("training").add_argument
     add("--epochs", type=at_least(1), default=epochs, help=f"more, while the loss still falls (default {epochs})")
-    add("--batch_size", type=at_least(1), default=batch_size, help="pictures a step (default "
+    add("--batch_size", type=at_least(1), default=batch_size, help="images a step (default "
         f"{batch_size or f'{HEAD_BATCH} for a head, {FINE_TUNING_BATCH} for more'})")  # fmt: skip
     add("--learning_rate", type=at_least(0, float), default=0.001,
         help="of the head; a tenth, when the loss jumps or is nan (default 0.001)")  # fmt: skip
@@ -43,9 +42,9 @@ def add_training_flags(parser, epochs, batch_size=None):
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="float32, when the last digits "
         "matter (default auto: bfloat16 where the hardware multiplies it)")  # fmt: skip
     add = parser.add_argument_group("files").add_argument
-    add("--training_dir", type=pathlib.Path, metavar="DIR", help="your own pictures: a folder a class, named like it")
-    add("--validation_dir", type=pathlib.Path, metavar="DIR", help="the same classes, other pictures; without it a third "
-        "of the training pictures is held out")  # fmt: skip
+    add("--training_dir", type=pathlib.Path, metavar="DIR", help="your own images: a folder per class, named like it")
+    add("--validation_dir", type=pathlib.Path, metavar="DIR", help="the same classes, other images; without it a third "
+        "of the training images is held out")  # fmt: skip
     add("--skip_unreadable", action="store_true", help="leave out (and name) what cannot be read, instead of stopping")
     add("--out", type=pathlib.Path, metavar="DIR", help="where to keep the run (default runs/<script>-<time>)")
     add("--resume", nargs="?", const=runs.NEWEST, metavar="DIR", help="go on with a run that was stopped: this one, or "
@@ -65,7 +64,7 @@ def add_training_flags(parser, epochs, batch_size=None):
 def add_case_flags(parser):
     """The flags with which the sign and the CIFAR-10 script train more than a head on the last features."""
     add = parser.add_argument_group("the four cases, and what they are made of").add_argument
-    add("--case", type=int, choices=(1, 2, 3, 4), help="few similar pictures (1, the default), few different ones (2), "
+    add("--case", type=int, choices=(1, 2, 3, 4), help="few similar images (1, the default), few different ones (2), "
         "many similar (3), many different (4)")  # fmt: skip
     add("--layer", help="what the head looks at: an early layer, when ImageNet's things are none of yours (default: the "
         "case's)")  # fmt: skip
@@ -75,11 +74,11 @@ def add_case_flags(parser):
         "--per_class",
         type=at_least(0),
         default=0,
-        help="training pictures a class, to see what few can do (default all)",
+        help="training images per class, to see what few can do (default all)",
     )
-    add("--validation_per_class", type=at_least(0), default=0, help="fewer validation pictures, to save time")
+    add("--validation_per_class", type=at_least(0), default=0, help="fewer validation images, to save time")
     add("--network", choices=EARLY, help="another than AlexNet (default alexnet)")
-    add("--image_size", type=at_least(32), help="GoogLeNet takes smaller pictures too: 64 pixels cost a twelfth of 224")
+    add("--image_size", type=at_least(32), help="GoogLeNet takes smaller images too: 64 pixels cost a twelfth of 224")
     add = parser.add_argument_group("fine-tuning, when more than the head is trained").add_argument
     add("--lower_learning_rate", type=at_least(0, float), help="of the layers below the head (default: 0.01 of "
         "--learning_rate for AlexNet, 0.3 for GoogLeNet, so that they keep what they know)")  # fmt: skip
@@ -87,10 +86,10 @@ def add_case_flags(parser):
         "not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
     add("--weight_decay", type=at_least(0, float), help="pulls the layers' weights towards 0 (default 0; 0.05 from "
         "scratch)")  # fmt: skip
-    add("--no_augment", action="store_true", help="always the same pictures; the frozen layers are then run only once")
+    add("--no_augment", action="store_true", help="always the same images; the frozen layers are then run only once")
     add("--no_dropout", action="store_true", help="when the training loss stays high")
     add = parser.add_argument_group("results").add_argument
-    add("--test_file", type=pathlib.Path, metavar="FILE", help="test pictures to judge the result by, at the end: a "
+    add("--test_file", type=pathlib.Path, metavar="FILE", help="test images to judge the result by, at the end: a "
         "test.p, or GTSRB's official test folder")  # fmt: skip
     add("--plot", action="store_true", help="draw loss and accuracy, the confusion matrix, the worst mistakes and the "
         "first layer's filters into the run's folder")  # fmt: skip

@@ -1,15 +1,14 @@
-"""Drawn traffic signs: 43 classes of 32x32 pictures that stand in for GTSRB where nothing may be downloaded.
+"""Drawn traffic signs: 43 classes of 32x32 images that stand in for GTSRB where nothing may be downloaded.
 
-`draw()` takes the clean drawings of data/sign_templates.py and sees them as a moving car's camera would: from aside,
+`draw()` takes the clean drawings of data/drawn_signs/templates.py and sees them as a moving car's camera would: from aside,
 in shade or glare, out of focus, before trees, walls or sky. A network trained on them learns real shapes, so the demos
 show real behaviour, but the accuracy is that of an easier task than GTSRB.
 
     python -m data.drawn_signs images/drawn_signs.png
 
-writes a contact sheet: of each class one template and three drawn pictures.
+writes a contact sheet: of each class one template and three drawn images.
 """
 
-import argparse
 import csv
 import functools
 
@@ -17,49 +16,52 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from data.files import DATA_DIR, written_whole
-from data.program import run
-from data.sign_templates import SIGNS, template
+from common.files import written_whole
+from data import DATA_DIR
+from data.drawn_signs.templates import SIGNS, template
 
 FILL = 0.65, 0.84  # share of the frame that a sign fills: 10th and 99th percentile of GTSRB's own boxes
 # Darker and lighter colour (RGB) of what stands behind a sign, and how finely it is grained (0 to 1). Cloud exceeds
 # 255: it glares into the sign's edge.
 BACKGROUNDS = (
-    ((8, 10, 10), (50, 54, 40), 0.6),         # trees in shade
-    ((14, 14, 14), (80, 74, 68), 0.8),        # bare branches
-    ((26, 26, 18), (140, 120, 76), 0.8),      # leaves in the sun
-    ((60, 62, 66), (130, 128, 126), 0.2),     # wall, road
-    ((100, 70, 58), (170, 140, 120), 0.4),    # brick
+    ((8, 10, 10), (50, 54, 40), 0.6),  # trees in shade
+    ((14, 14, 14), (80, 74, 68), 0.8),  # bare branches
+    ((26, 26, 18), (140, 120, 76), 0.8),  # leaves in the sun
+    ((60, 62, 66), (130, 128, 126), 0.2),  # wall, road
+    ((100, 70, 58), (170, 140, 120), 0.4),  # brick
     ((150, 175, 215), (225, 240, 265), 0.0),  # blue sky
     ((290, 295, 305), (390, 390, 390), 0.1),  # bright cloud
 )
 
 
 def draw(per_class=30, seed=0, size=32):
-    """Draw `per_class` pictures of each of the 43 signs.
+    """Draw `per_class` images of each of the 43 signs.
 
     Returns (images, labels): RGB uint8 (43 * per_class, size, size, 3) and int64 (43 * per_class,), class after class.
-    The same seed gives the same pictures; a bigger `per_class` adds pictures and leaves the first ones as they are.
+    The same seed gives the same images; a bigger `per_class` adds images and leaves the first ones as they are.
     """
-    images = [_picture(label, np.random.default_rng((seed, label, index)), size)
-              for label in range(len(SIGNS)) for index in range(per_class)]
+    images = [
+        _image(label, np.random.default_rng((seed, label, index)), size)
+        for label in range(len(SIGNS))
+        for index in range(per_class)
+    ]
     labels = np.repeat(np.arange(len(SIGNS), dtype=np.int64), per_class)
     return np.array(images, np.uint8).reshape(-1, size, size, 3), labels
 
 
-def _picture(label, rng, size):
-    """One picture, uint8 (size, size, 3)."""
+def _image(label, rng, size):
+    """One image, uint8 (size, size, 3)."""
     sign = _seen_from_aside(label, rng, size)
     # Sign and background are lit apart: a sign before the sky is often in its own shade, and the other way round.
     light = np.exp(rng.normal(-0.75, 0.65))
-    ambient = light ** 0.6 * np.exp(rng.normal(-0.05, 0.45))
+    ambient = light**0.6 * np.exp(rng.normal(-0.05, 0.45))
     slope = 1 + rng.normal(0, 0.15) * np.linspace(-1, 1, size)[:, None, None]
-    picture = sign[..., :3] * light * slope + (1 - sign[..., 3:]) * _background(rng, size) * ambient
-    picture = picture * np.exp(rng.normal(0, 0.06, 3)) + rng.exponential(6)  # colour cast; haze lifts the blacks
-    picture = ndimage.gaussian_filter(picture, (*_blur(rng, size), 0))
-    picture = picture.clip(0, 255)
-    picture += rng.normal(0, rng.uniform(0.2, 0.5) * np.sqrt(picture))  # noise of the light itself grows with it
-    return picture.clip(0, 255).astype(np.uint8)
+    image = sign[..., :3] * light * slope + (1 - sign[..., 3:]) * _background(rng, size) * ambient
+    image = image * np.exp(rng.normal(0, 0.06, 3)) + rng.exponential(6)  # colour cast; haze lifts the blacks
+    image = ndimage.gaussian_filter(image, (*_blur(rng, size), 0))
+    image = image.clip(0, 255)
+    image += rng.normal(0, rng.uniform(0.2, 0.5) * np.sqrt(image))  # noise of the light itself grows with it
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def _blur(rng, size):
@@ -81,8 +83,12 @@ def _seen_from_aside(label, rng, size):
     turn = rng.normal(0, 0.06)  # radians
     turned = corners @ [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
     seen = side * (0.5 + turned * fill + rng.normal(0, 0.015, 2) + rng.normal(0, 0.014, (4, 2)))
-    warped = flat.transform((side, side), Image.Transform.PERSPECTIVE,
-                            _perspective(seen, flat.width * (corners + 0.5)), Image.Resampling.BICUBIC)
+    warped = flat.transform(
+        (side, side),
+        Image.Transform.PERSPECTIVE,
+        _perspective(seen, flat.width * (corners + 0.5)),
+        Image.Resampling.BICUBIC,
+    )
     pixels = np.asarray(warped, np.float64)
     alpha = pixels[..., 3:] / 255
     pixels = np.concatenate([pixels[..., :3] * alpha, alpha], axis=2)
@@ -105,7 +111,7 @@ def _background(rng, size):
     behind = first * share + second * (1 - share)
     if rng.random() < 0.6:
         middle, half = size * (0.5 + rng.normal(0, 0.02)), size * rng.uniform(0.015, 0.04)
-        behind[size // 2:, round(middle - half):round(middle + half)] = rng.uniform(40, 170)
+        behind[size // 2 :, round(middle - half) : round(middle + half)] = rng.uniform(40, 170)
     return behind
 
 
@@ -122,7 +128,7 @@ def _clouds(rng, size, cells):
 
 
 def contact_sheet(path):
-    """Write a PNG of all 43 classes: number and name, below them one clean template and three drawn pictures."""
+    """Write a PNG of all 43 classes: number and name, below them one clean template and three drawn images."""
     with open(DATA_DIR / "signnames.csv", newline="") as lines:
         names = [f"{row['ClassId']} {row['SignName']}" for row in csv.DictReader(lines)]
     images = draw(per_class=3)[0].reshape(len(names), 3, 32, 32, 3)
@@ -140,13 +146,3 @@ def contact_sheet(path):
     # 256 colours quarter the file; median cut, the default way to choose them, would paint the few yellows pink.
     with written_whole(path) as temporary:
         sheet.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(temporary, "PNG", optimize=True)
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Write a contact sheet of the 43 drawn traffic signs.")
-    parser.add_argument("path", help="the PNG to write")
-    contact_sheet(parser.parse_args().path)
-
-
-if __name__ == "__main__":
-    run(main)

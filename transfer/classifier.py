@@ -1,23 +1,23 @@
 """What is trained: the head, and as many of the network's layers below it as one likes.
 
-    pictures -> preprocessing -> frozen layers -> trained layers -> features -> head -> logits
+    images -> preprocessing -> frozen layers -> trained layers -> features -> head -> logits
 
-What does not change is computed once: when the frozen layers always see the same pictures, the classifier starts from
+What does not change is computed once: when the frozen layers always see the same images, the classifier starts from
 their stored output. It therefore takes one of three inputs: features of the head's layer (only the head is trained),
-the output of the last frozen layer, or pictures.
+the output of the last frozen layer, or images.
 """
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet import pooled
+from networks.network import pooled
 
 
 class Classifier(tf.Module):
     """A head (see `weights.heads`), and the layers below it that are trained along.
 
     network, layer: where the head sits; None: the input is features already. after: the input is the output of this
-    layer, flattened (None: pictures, uint8 or float32, 0-255). first: the first layer that is trained. mean, spread: of
+    layer, flattened (None: images, uint8 or float32, 0-255). first: the first layer that is trained. mean, spread: of
     the features; the head sees them minus the one, divided by the other.
     """
 

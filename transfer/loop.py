@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from data.files import BadInput
-from training import augmentation
+from common.files import BadInput
+from transfer import augmentation
 from weights.heads import batches
 
 BATCHES_A_CALL = 8  # of a head alone: its steps take 3 ms, and a call of its own for each would take another 2
@@ -24,7 +24,7 @@ WARM_UP = 0.1  # of all steps; Adam's first steps go by few gradients, and would
 class Examples(NamedTuple):
     """What is learned from, and which rows are for training, which for validation."""
 
-    inputs: object  # inputs[rows] gives a batch: features, or pictures
+    inputs: object  # inputs[rows] gives a batch: features, or images
     labels: np.ndarray  # (N,)
     rows: np.ndarray
     validation_rows: np.ndarray
@@ -34,7 +34,7 @@ def train(classifier, examples, args, devices, run=None, report=None):
     """Train until `args.epochs`, or until `args.patience` epochs brought nothing better. Returns the history.
 
     args: epochs, batch_size, learning_rate, lower_learning_rate, l2, weight_decay, augment, flip, no_dropout, patience,
-    seed. run: a `training.runs.Run` that keeps each epoch and may hold earlier ones. Raises BadInput for a loss that is
+    seed. run: a `transfer.runs.Run` that keeps each epoch and may hold earlier ones. Raises BadInput for a loss that is
     no number.
     """
     step, evaluate, optimizers = compiled(classifier, args, devices, len(examples.rows))
@@ -138,12 +138,12 @@ def compiled(classifier, args, devices, count):
 
 
 def batches_a_call(classifier, devices):
-    """How many batches one call works on: several where they are features, not pictures, and one device has them."""
+    """How many batches one call works on: several where they are features, not images, and one device has them."""
     return BATCHES_A_CALL if classifier.network is None and devices.strategy.num_replicas_in_sync == 1 else 1
 
 
 def one_epoch(step, examples, args, devices, epoch, batch_size):
-    """Every training picture once, in an order of the epoch's own. Returns the mean loss and the accuracy."""
+    """Every training image once, in an order of the epoch's own. Returns the mean loss and the accuracy."""
     order = np.random.default_rng([args.seed, epoch]).permutation(examples.rows)
     chances = None
     if args.augment:
@@ -174,7 +174,7 @@ def prefetched(iterator, depth=2):
 
 
 def validate(evaluate, examples, batch_size, devices):
-    """Mean loss and accuracy on the validation pictures."""
+    """Mean loss and accuracy on the validation images."""
     sums = 0
     pieces = map(devices.own, batches(examples.validation_rows, batch_size))
     for inputs, labels in prefetched((examples.inputs[own], examples.labels[own]) for own in pieces):
@@ -198,7 +198,7 @@ def out_of_patience(history, patience):
 
 
 def predict(classifier, inputs, rows, batch_size=128):
-    """Probabilities (len(rows), classes) of the pictures, or features, `inputs[rows]`."""
+    """Probabilities (len(rows), classes) of the images, or features, `inputs[rows]`."""
 
     @tf.function(reduce_retracing=True, autograph=False)
     def probabilities(x):

@@ -1,27 +1,28 @@
-"""The same features as `AlexNet.activations`, faster: for pushing many small pictures through frozen layers.
+"""The same features as `AlexNet.activations`, faster: for pushing many small images through frozen layers.
 
     from alexnet import AlexNet
-    from fast_alexnet import frozen
+    from transfer.fast import frozen
 
     network = AlexNet(weights, dtype=tf.bfloat16)
     features = frozen(network, image_shape=(32, 32, 3), layer="fc7")   # built once
-    features(pictures)                                                 # uint8 (N, 32, 32, 3) -> float32 (N, 4096)
+    features(images)                                                 # uint8 (N, 32, 32, 3) -> float32 (N, 4096)
 
 `alexnet.py` says what is computed; here is only how it is computed faster, and a test holds the two together. What
 pays, on two cores of a Zen 4 server:
 
-* Small pictures never become 227 x 227: resizing and conv1 are one linear map, see `first_layer`.
+* Small images never become 227 x 227: resizing and conv1 are one linear map, see `first_layer`.
 * Local response normalisation is a few lines of arithmetic that `jit_compile` turns into one pass over memory: a third
   of the time of a product with a band of ones, an eighth of the library's.
 * Weights are brought to bfloat16 once, not for every batch; float32 ones are not copied.
 
-Larger pictures, `as_published` and GoogLeNet take the readable first layer, and the rest of the above.
+Larger images, `as_published` and GoogLeNet take the readable first layer, and the rest of the above.
 """
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet import AlexNet, pooled
+from alexnet import AlexNet
+from networks.network import pooled
 
 CONV1_OUTPUTS = 55  # along a side: (227 - 11) / 4 + 1
 PAIRS = 28  # the 55 outputs two by two; the last pair has a dummy
@@ -29,35 +30,35 @@ LARGEST_FUSED = 64  # pixels; it pays at 96 too, but the matrices grow as the sq
 
 
 def frozen(network, image_shape, layer="fc7", pool=False):
-    """Return a function: uint8 pictures (n, height, width, 3), RGB -> float32 array, the output of the named layer.
+    """Return a function: uint8 images (n, height, width, 3), RGB -> float32 array, the output of the named layer.
 
     network: an `AlexNet` or `GoogLeNet`, whose `dtype` is computed in. Weights changed later are not seen.
     image_shape: (height, width, 3). The first call with another `n` compiles for it (1 to 4 s on a busy machine).
-    pool: the output of an early layer as a head sees it, see `alexnet.pooled`. ValueError for an unknown layer.
+    pool: the output of an early layer as a head sees it, see `networks.network.pooled`. ValueError for an unknown layer.
     """
     needed = network.names_between(None, layer)
     weights = tf.nest.map_structure(lambda variable: tf.cast(variable, network.dtype), network.weights)
     layers = {name: normalize if name.startswith("norm") else function for name, function in network.layers(weights)}
 
-    def prepare(pictures):
-        return tf.cast(network.preprocess(pictures, training=True), network.dtype)
+    def prepare(images):
+        return tf.cast(network.preprocess(images, training=True), network.dtype)
 
     if isinstance(network, AlexNet) and not network.as_published and max(image_shape[:2]) <= LARGEST_FUSED:
         prepare, layers["conv1"] = tf.identity, first_layer(network, image_shape)
 
     @tf.function(input_signature=[tf.TensorSpec((None, *image_shape), tf.uint8)], autograph=False)
-    def run(pictures):
-        x = prepare(pictures)
+    def run(images):
+        x = prepare(images)
         for name in needed:
             x = layers[name](x)
         return tf.cast(pooled(x) if pool else x, tf.float32)
 
-    return lambda pictures: run(pictures).numpy()
+    return lambda images: run(images).numpy()
 
 
 @tf.custom_gradient
 def normalize(x):
-    """`alexnet.normalize` in one pass over memory, and so its gradient, which needs nothing but x.
+    """`alexnet.local_response_normalization` in one pass over memory, and so its gradient, which needs nothing but x.
 
     y^-0.75 = rsqrt(y) * sqrt(rsqrt(y)), no `pow`. With the sums y = 1 + 2e-5 * (x^2 of five channels), the gradient is
     g * y^-0.75 - 2 * 0.75 * 2e-5 * x * (the five channels' g * x * y^-1.75).
@@ -92,21 +93,21 @@ def neighbours(x):
 
 
 def first_layer(network, image_shape):
-    """Return a function: uint8 (N, height, width, 3) -> what conv1 gives, (N, 55, 55, 96), without the large picture.
+    """Return a function: uint8 (N, height, width, 3) -> what conv1 gives, (N, 55, 55, 96), without the large image.
 
-    Resizing is linear: each of the 227 rows is a mix of two rows of the small picture. Subtracting the mean and
+    Resizing is linear: each of the 227 rows is a mix of two rows of the small image. Subtracting the mean and
     conv1, before its ReLU, are linear too, and so is one after the other.
 
-    11 pixels of the large picture cover 1.6 of 32: the aligned 2 x 2 outputs of conv1 see no more than 4 x 4
+    11 pixels of the large image cover 1.6 of 32: the aligned 2 x 2 outputs of conv1 see no more than 4 x 4
     pixels of the small one. So conv1 becomes 28 x 28 small matrices, each from the 4 * 4 * 3 = 48 numbers of its window
-    to 2 * 2 outputs of 96 channels, multiplied in one batched product: 29 MFLOP a picture instead of 211 for conv1
+    to 2 * 2 outputs of 96 channels, multiplied in one batched product: 29 MFLOP per image instead of 211 for conv1
     alone, and 58 MB of float32 or half of it in bfloat16, built in half a second. Resize and conv1 are 2.5 to 6 times
     as fast, the same to 1e-6 of the range.
     """
     height, width, _ = image_shape
     kernel, bias = (variable.numpy() for variable in network.weights["conv1"])
     mean = np.float32(network.card.mean_bgr)[::-1]
-    kernel = kernel[:, :, ::-1]  # red, green, blue, as the pictures come
+    kernel = kernel[:, :, ::-1]  # red, green, blue, as the images come
     rows, row_shares = windows(height)
     columns, column_shares = windows(width)
     # v, h: pairs; i, j: row and column in the pair; y, x: 11 x 11 pixels; a, b: window; c: colour; o: output
@@ -115,7 +116,7 @@ def first_layer(network, image_shape):
     whole = np.round(mean)  # subtracted from the pixels, which stays exact in bfloat16
     bias = tf.constant(bias - np.einsum("yxco,c->o", kernel, mean - whole))
     fused = tf.cast(fused.reshape(PAIRS * PAIRS, -1, 4 * kernel.shape[-1]), network.dtype)
-    places = rows[:, None, :, None] * width + columns[None, :, None, :]  # of a window's pixels in the picture
+    places = rows[:, None, :, None] * width + columns[None, :, None, :]  # of a window's pixels in the image
     places = places.reshape(-1)
 
     @tf.function(jit_compile=True, autograph=False)
@@ -124,8 +125,8 @@ def first_layer(network, image_shape):
         x = tf.reshape(tf.transpose(x, (2, 0, 3, 1, 4, 5)), (-1, 2 * PAIRS, 2 * PAIRS, bias.shape[0]))
         return tf.cast(tf.nn.relu(tf.cast(x[:, :CONV1_OUTPUTS, :CONV1_OUTPUTS], tf.float32) + bias), x.dtype)
 
-    def conv1(pictures):
-        pixels = tf.cast(tf.cast(pictures, tf.float32) - whole, network.dtype)
+    def conv1(images):
+        pixels = tf.cast(tf.cast(images, tf.float32) - whole, network.dtype)
         pixels = tf.reshape(tf.transpose(pixels, (1, 2, 3, 0)), (height * width, -1))
         patches = tf.reshape(tf.gather(pixels, places), (PAIRS * PAIRS, fused.shape[1], -1))
         return in_order(tf.matmul(tf.transpose(patches, (0, 2, 1)), fused))

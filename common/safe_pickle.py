@@ -1,7 +1,7 @@
 """Read pickles and `.npy` files from elsewhere without running code from them.
 
 A pickle is a small program: it names functions, and the ordinary reader calls them. `load` knows plain containers,
-numbers, strings and numpy arrays (`data/pickled_arrays.py`); every other name is refused before anything is called.
+numbers, strings and numpy arrays (`common/pickled_arrays.py`); every other name is refused before anything is called.
 Files written by Python 2 or 3 (protocols 0 to 5) and by numpy 1 or 2 are read alike.
 """
 
@@ -12,8 +12,8 @@ import struct
 
 import numpy as np
 
-from data import pickled_arrays
-from data.files import BadInput
+from common import pickled_arrays
+from common.files import BadInput
 
 ADVICE = "delete it, and fetch or make it again"
 

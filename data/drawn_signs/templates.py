@@ -1,6 +1,6 @@
 """The 43 German traffic signs of GTSRB as clean drawings: `template(label)` returns one as RGBA.
 
-Coordinates are fractions of the sign's side (see data/sign_shapes.py). Shapes and colours follow the German road
+Coordinates are fractions of the sign's side (see data/drawn_signs/shapes.py). Shapes and colours follow the German road
 traffic regulations (StVO), simplified to what survives at 32x32; the order is that of data/signnames.csv.
 """
 
@@ -10,8 +10,8 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from data import sign_warnings
-from data.sign_shapes import (
+from data.drawn_signs import warnings as sign_warnings
+from data.drawn_signs.shapes import (
     BLACK,
     BLUE,
     GREY,
@@ -29,9 +29,10 @@ from data.sign_shapes import (
     rounded,
     text,
 )
-from data.sign_warnings import warning
+from data.drawn_signs.warnings import warning
 
 # Round signs: prohibition, end of prohibition, mandatory.
+
 
 def _prohibition(pen, symbol=None, *arguments):
     disc(pen, WHITE)
@@ -77,8 +78,13 @@ def _end_of(pen, symbol=None, *arguments):
         symbol(pen, *arguments)
     for offset in (-0.08, -0.04, 0, 0.04, 0.08):  # five thin stripes, which blur into one grey band from afar
         reach = 0.32 - abs(offset) * 0.3
-        line(pen, BLACK, 0.021, (0.5 + offset - reach, 0.5 + offset + reach),
-             (0.5 + offset + reach, 0.5 + offset - reach))
+        line(
+            pen,
+            BLACK,
+            0.021,
+            (0.5 + offset - reach, 0.5 + offset + reach),
+            (0.5 + offset + reach, 0.5 + offset - reach),
+        )
 
 
 def _mandatory(pen, *arrows):
@@ -102,6 +108,7 @@ def _roundabout(pen):
 
 # Signs with a shape of their own.
 
+
 def _priority(pen):
     for colour, reach in ((BLACK, 0.5), (WHITE, 0.475), (BLACK, 0.295), (YELLOW, 0.28)):
         polygon(pen, colour, (0.5, 0.5 - reach), (0.5 + reach, 0.5), (0.5, 0.5 + reach), (0.5 - reach, 0.5))
@@ -122,7 +129,7 @@ def _stop(pen):
 
 
 def _mirrored(_, label):
-    """Unlike the others, returns the whole picture instead of drawing with the pen."""
+    """Unlike the others, returns the whole image instead of drawing with the pen."""
     return ImageOps.mirror(_master(label))
 
 

@@ -1,0 +1,1 @@
+"""What all networks share, and the two that come from `keras.applications`."""

@@ -1,1 +1,0 @@
-"""Training: what is trained, the loop, runs that can be resumed, evaluation and plots."""
