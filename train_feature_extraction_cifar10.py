@@ -42,7 +42,7 @@ def parse_arguments():
 def main():
     args, folder = parse_arguments()
     devices.find()
-    train_case(args, folder, SCRIPT, *pictures.chosen(args, load_images))
+    train_case(args, folder, SCRIPT, *pictures.chosen(args, load_pictures))
 
 
 if __name__ == "__main__":

@@ -154,10 +154,10 @@ def _computed(images, compute, first, batch_size, label):
     # disable=None: no bar where stderr is not a terminal
     with tqdm(total=len(images), initial=first, desc=label, unit=" images", unit_scale=True, disable=None) as bar:
         for row in range(first, len(images), batch_size):
-            images = images[row : row + batch_size]
-            features = np.ascontiguousarray(compute(images), "<f4")
-            if features.ndim != 2 or len(features) != len(images):
-                raise ValueError(f"features of shape {features.shape} for {len(images)} images")
+            batch = images[row : row + batch_size]
+            features = np.ascontiguousarray(compute(batch), "<f4")
+            if features.ndim != 2 or len(features) != len(batch):
+                raise ValueError(f"features of shape {features.shape} for {len(batch)} images")
             wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
             if len(wrong):
                 found = f"the network returned nan or inf for image {row + wrong[0]}"
