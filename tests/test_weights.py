@@ -21,7 +21,8 @@ RNG = np.random.default_rng(0)
 
 # AlexNet in small: a first convolution, one in two groups, a dense layer that reads a volume, one that does not.
 SMALL = cards.Card(
-    name="small", title="Small net", file="small.npy", urls=("http://127.0.0.1:9/small.npy",),
+    name="small", title="Small net", module="", smallest_size=9, framing="crop", early_layer="conv1",
+    lower_share=(0.1, 0.1), file="small.npy", urls=("http://127.0.0.1:9/small.npy",),
     other_files=(cards.Source("small.caffemodel", ("http://127.0.0.1:9/small.caffemodel",)),), licence="",
     input_size=9, mean_bgr=(0, 0, 0), parameters=0, top1=0, top5=0, bottleneck="fc6", bottleneck_size=7,
     shapes={"conv1": (3, 3, 3, 4), "conv2": (1, 1, 2, 6), "fc6": (6 * 3 * 2, 7), "fc8": (7, 5)},

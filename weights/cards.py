@@ -1,15 +1,17 @@
-"""One card for each network: everything that its scripts need to know about its published weights.
+"""One card per network: its published weights, and everything else in which the networks differ.
 
-A card says where the weights come from, what the network was trained to see, and what a weights file must hold.
-`weights.reading.load(card)` returns the weights themselves.
+A card says where the weights come from, what the network was trained to see, what a weights file must hold, and how
+the network is fine-tuned. No code outside asks which network it has; it asks the card. `weights.reading.load(card)`
+returns the weights themselves.
 """
 
 import dataclasses
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A file of weights: its name in weights/, its addresses (tried in turn; none: brought by hand), its SHA-1."""
+    """A file: its name in weights/, its addresses, tried in turn (empty: place it there yourself), and its SHA-1."""
 
     file: str
     urls: tuple[str, ...] = ()
@@ -18,32 +20,46 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Card:
-    """The facts about one set of weights. A network with an `application` comes from Keras, which knows the rest."""
+    """The facts about one network. One with an `application` is built by Keras, which also knows its arrays."""
 
     name: str  # as typed after --network
     title: str
+    module: str  # module and class; `load` of the class returns the network with its weights
     file: str  # the name in weights/ under which the weights are looked for first
     urls: tuple[str, ...] = ()  # addresses of `file`, tried in turn
     other_files: tuple[Source, ...] = ()  # the same weights in other formats, tried after `file`
     licence: str
     input_size: int  # side of the square input in pixels
+    smallest_size: int  # the smallest side that it computes features from; `input_size` where no other fits
+    framing: Literal["squeeze", "crop"]  # how its training images became square: squeezed to 256 x 256, or scaled
+    #   until the shorter side was 256, both then cut out of the centre
     mean_bgr: tuple[float, float, float]  # subtracted from pixels of 0-255, in the order blue, green, red
     shapes: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     #   layer -> kernel: (height, width, in / groups, out), or (in, out) if dense
-    parameters: int  # kernels and biases together; a bias has one number for each output
+    parameters: int  # kernels and biases together; a bias has one number per output
     top1: float  # per cent of the 50,000 ImageNet validation images, centre crop, as published
     top5: float
     bottleneck: str  # the layer whose output a new classifier is trained on
     bottleneck_size: int
+    early_layer: str  # where edges and textures end and parts of objects begin: for images unlike ImageNet's
+    lower_share: tuple[float, float]  # learning rate of the layers below a head, as a share of the head's: when they
+    #   begin with published weights, and from scratch
     flattened: dict[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
-    #   dense layer -> (channels, height, width) of the volume it reads
-    ignored: tuple[str, ...] = ()  # layers of the file that start with these words are left out
+    #   dense layer -> (channels, height, width) of the feature map it reads
+    ignored: tuple[str, ...] = ()  # layers of the file whose names start so are left out
     application: str = ""  # module and function in keras.applications
+    blocks: tuple[str, ...] = ()  # of such a network: Keras's layers at which its blocks end
+
+    @property
+    def fixed_size(self) -> bool:
+        """Whether the network takes images of `input_size` only."""
+        return self.smallest_size == self.input_size
 
 
 ALEXNET = Card(
     name="alexnet",
     title="BVLC AlexNet",
+    module="alexnet.AlexNet",
     file="bvlc-alexnet.npy",
     urls=(
         "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580d880c_bvlc-alexnet/bvlc-alexnet.npy",
@@ -62,7 +78,9 @@ ALEXNET = Card(
         Source("bvlc_alexnet.npz"),
     ),
     licence="released for unrestricted use (Berkeley Vision and Learning Center)",
-    input_size=227,  # what 11x11 steps of 4 need for 55 positions without padding
+    input_size=227,  # what 11x11 windows every 4 pixels need for 55 positions without padding
+    smallest_size=227,  # fc6 reads 6 x 6 x 256, no more and no less
+    framing="squeeze",
     mean_bgr=(104.00698793, 116.66876762, 122.67891434),
     shapes={
         "conv1": (11, 11, 3, 96),
@@ -79,10 +97,12 @@ ALEXNET = Card(
     top5=80.2,
     bottleneck="fc7",
     bottleneck_size=4096,
+    early_layer="pool2",
+    lower_share=(0.01, 0.1),  # fc6 adds up 9,216 inputs, so small steps make large changes
     flattened={"fc6": (256, 6, 6)},
 )
 
-# The nine inception modules: the outputs of each branch's convolutions (table 1 of "Going deeper with convolutions").
+# The nine inception modules: output channels of each branch ("Going deeper with convolutions", table 1).
 INCEPTION_MODULES = {
     #      1x1  3x3 reduce  3x3  5x5 reduce  5x5  pool proj
     "3a": (64, 96, 128, 16, 32, 32),
@@ -97,8 +117,8 @@ INCEPTION_MODULES = {
 }
 
 
-def googlenet_shapes():
-    """Return GoogLeNet's kernel shapes under Caffe's layer names: a stem, nine inception modules, a classifier."""
+def googlenet_shapes() -> dict[str, tuple[int, ...]]:
+    """GoogLeNet's kernel shapes under Caffe's layer names: a stem, nine inception modules, a classifier."""
     shapes = {"conv1/7x7_s2": (7, 7, 3, 64), "conv2/3x3_reduce": (1, 1, 64, 64), "conv2/3x3": (3, 3, 64, 192)}
     channels = 192
     for module, (one, reduce3, three, reduce5, five, pool) in INCEPTION_MODULES.items():
@@ -117,6 +137,7 @@ def googlenet_shapes():
 GOOGLENET = Card(
     name="googlenet",
     title="BVLC GoogLeNet (Inception v1)",
+    module="googlenet.GoogLeNet",
     file="bvlc-googlenet.npy",
     urls=(),
     other_files=(
@@ -133,6 +154,8 @@ GOOGLENET = Card(
     ),
     licence="released for unrestricted use (Berkeley Vision and Learning Center)",
     input_size=224,
+    smallest_size=32,  # pixels: the side is halved five times
+    framing="squeeze",
     mean_bgr=(104.0, 117.0, 123.0),
     shapes=googlenet_shapes(),
     parameters=6_998_552,
@@ -140,39 +163,56 @@ GOOGLENET = Card(
     top5=88.9,
     bottleneck="pool5",
     bottleneck_size=1024,
+    early_layer="pool3",
+    lower_share=(0.3, 0.3),
     flattened={},  # the classifier reads 1024 x 1 x 1
-    ignored=("loss1/", "loss2/"),  # the heads that helped training halfway up
+    ignored=("loss1/", "loss2/"),  # the auxiliary classifiers, for training only
 )
 
-# keras.applications fetches these two itself, into ~/.keras/models, and checks their hashes.
+# keras.applications fetches these two, into ~/.keras/models, and checks their hashes.
 VGG = Card(
     name="vgg",
     title="VGG16",
+    module="networks.keras_networks.KerasNetwork",
     application="vgg16.VGG16",
     file="vgg16_weights_tf_dim_ordering_tf_kernels.h5",
     licence="CC BY 4.0 (Visual Geometry Group, University of Oxford)",
     input_size=224,
+    smallest_size=32,  # pixels: the side is halved five times
+    framing="crop",
     mean_bgr=(103.939, 116.779, 123.68),
     parameters=138_357_544,  # 14,714,688 without the classifier
     top1=71.3,
     top5=90.1,
-    bottleneck="avg_pool",  # the last feature map, averaged over its places
+    bottleneck="avg_pool",  # the last feature map, averaged over its positions
     bottleneck_size=512,
+    early_layer="block3_pool",
+    lower_share=(0.03, 0.1),  # 13 layers deep and nothing normalises in between: larger steps make its ReLUs die
+    blocks=("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool"),
 )
 
 RESNET = Card(
     name="resnet",
     title="ResNet50",
+    module="networks.keras_networks.KerasNetwork",
     application="resnet50.ResNet50",
     file="resnet50_weights_tf_dim_ordering_tf_kernels.h5",
     licence="MIT (Kaiming He; converted by Keras)",
     input_size=224,
+    smallest_size=32,  # pixels: the side is halved five times
+    framing="crop",
     mean_bgr=(103.939, 116.779, 123.68),
     parameters=25_636_712,  # 23,587,712 without the classifier; the statistics of batch normalisation are counted
     top1=74.9,
     top5=92.1,
     bottleneck="avg_pool",
     bottleneck_size=2048,
+    early_layer="conv3_block4_out",
+    lower_share=(0.1, 0.3),  # its shortcuts carry the gradient to every layer undiminished: less than GoogLeNet
+    blocks=(
+        "pool1_pool",
+        *(f"conv{stage}_block{block + 1}_out" for stage, count in enumerate((3, 4, 6, 3), 2) for block in range(count)),
+    ),
 )
 
 CARDS = {card.name: card for card in (ALEXNET, GOOGLENET, VGG, RESNET)}
