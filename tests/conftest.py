@@ -1,5 +1,6 @@
 """What several tests need: where real inputs may lie, seeded weights, photos, an ONNX graph filled with weights."""
 
+import collections
 import os
 import pathlib
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.files import BadInput
+from common.files import LONGEST_MESSAGE, BadInput
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # real files that are not part of the project; tests that need them skip without
@@ -21,12 +22,29 @@ ALEXNET_SHAPES = {  # written out again, not imported: the tests must not agree 
 }  # fmt: skip
 
 
+REFUSED = collections.Counter()  # {reader: bad inputs that it has refused as it should}
+
+
 def in_one_line(function, *arguments, **settings):
     """The message of the `BadInput` that the call raises."""
     with pytest.raises(BadInput) as told:
         function(*arguments, **settings)
-    assert "\n" not in str(told.value)
-    return str(told.value)
+    message = str(told.value)
+    assert message.isprintable() and len(message) <= LONGEST_MESSAGE, message
+    return message
+
+
+def refused(reader, function, *arguments, **settings):
+    """Like `in_one_line`, for damaged and hostile files; counted under `reader`, a few words, for the summary."""
+    message = in_one_line(function, *arguments, **settings)
+    REFUSED[reader] += 1
+    return message
+
+
+def pytest_terminal_summary(terminalreporter):
+    if REFUSED:
+        by_reader = ", ".join(f"{reader} {count}" for reader, count in sorted(REFUSED.items()))
+        terminalreporter.write_line(f"{sum(REFUSED.values())} bad inputs refused ({by_reader})")
 
 
 def python2_dumps(content):

@@ -1,0 +1,101 @@
+"""Foreign files opened and read with care: regular files alone, one printable line whatever goes wrong."""
+
+import errno
+import os
+import pathlib
+import socket
+import tokenize
+import warnings
+import zlib
+
+import pytest
+from conftest import refused
+
+from common.files import BadInput, foreign, open_regular, printable
+
+NO_REGULAR_FILES = {
+    "absent": "No such file", "folder": "is a folder", "pipe": "is a pipe", "link to a pipe": "is a pipe",
+    "socket": "is a socket", "/dev/zero": "is a device", "link to zero": "is a device", "/dev/null": "is a device",
+    "link to itself": "Too many levels", "dangling link": "No such file", "null\0character": "null",
+    "n" * 300: "too long",
+    "below/a/file": "Not a directory",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("case", NO_REGULAR_FILES)
+def test_only_regular_files_are_opened(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # sockets have short names
+    pathlib.Path("folder").mkdir()
+    os.mkfifo("pipe")
+    os.symlink("pipe", "link to a pipe")
+    os.symlink("/dev/zero", "link to zero")
+    os.symlink("link to itself", "link to itself")
+    os.symlink("nowhere", "dangling link")
+    pathlib.Path("below").write_bytes(b"")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("socket")
+        message = refused("open_regular", open_regular, case, "a photo")
+    assert NO_REGULAR_FILES[case] in message and message.endswith("give the path of a photo")
+
+
+def test_a_regular_file_and_a_link_to_one(tmp_path):
+    (tmp_path / "file").write_bytes(b"bytes")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for path in (tmp_path / "file", str(tmp_path / "link")):
+        with open_regular(path) as file:
+            assert file.read() == b"bytes" and file.name == str(path)
+
+
+def test_a_pipe_that_takes_the_files_place_is_noticed(tmp_path, monkeypatch):
+    """Between the look and the opening: the look is at another file."""
+    os.mkfifo(tmp_path / "pipe")
+    regular = os.stat(__file__)
+    monkeypatch.setattr(os, "stat", lambda path: regular)
+    assert "is a pipe" in refused("open_regular", open_regular, tmp_path / "pipe")
+
+
+RAISED = [
+    tokenize.TokenError("EOF in multi-line statement"), SyntaxError("invalid syntax"), zlib.error("Error -3"),
+    OverflowError("too large"), IndexError(), RecursionError("maximum recursion depth exceeded"), MemoryError(),
+    ValueError("line 1\nline 2 \x1b[31m"), KeyError("kernel\n"), EOFError(), OSError(errno.EIO, "Input/output error"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), AssertionError(), TypeError("x" * 10_000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+def test_whatever_a_reader_raises_is_one_line(error):
+    def read():
+        with foreign("file\n\x1b]0;title\a.npz", "a .npz of arrays"):
+            raise error
+
+    message = refused("foreign", read)
+    assert message.startswith("file\\n\\x1b]0;title\\x07.npz: is damaged, or not a .npz of arrays (")
+    assert message.endswith("; delete it, and fetch or make it again") and "()" not in message
+
+
+def test_what_is_no_fault_of_the_file_goes_through():
+    with pytest.raises(KeyboardInterrupt), foreign("file", "a list"):
+        raise KeyboardInterrupt
+    with pytest.raises(BadInput, match="^mine$"), foreign("file", "a list"):
+        raise BadInput("mine")
+
+
+def test_a_readers_warnings_are_kept_back():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with foreign("file", "a list"):
+            warnings.warn("an old format", stacklevel=1)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\r", "\u202egnp.exe", "\ud800", "\u2028", "\0", "\x9b31m"])
+def test_messages_are_printable_and_keep_both_ends(name):
+    assert str(BadInput(f"{name}: is damaged")).isprintable()
+    message = str(BadInput(f"data/{name * 1000}: is damaged; delete it"))
+    assert message.isprintable() and len(message) == 500
+    assert message.startswith("data/") and message.endswith("is damaged; delete it")
+
+
+def test_readable_names_stay_as_they_are():
+    assert printable("停车 naïve café") == "停车 naïve café"
+    assert printable("x" * 500, 500) == "x" * 500
