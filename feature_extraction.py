@@ -21,7 +21,7 @@ from common.files import BadInput
 from common.program import run
 from data import images, traffic_signs
 from imagenet_inference import load_network, print_top, shown
-from traffic_sign_inference import add_sign_flags, find_signs
+from traffic_sign_inference import add_sign_flags
 from transfer import runs
 from weights import cards, heads, reading
 
@@ -70,7 +70,7 @@ def find_pictures(head, args):
     """(names, images) as the head was trained to see them."""
     if args.images and head.settings:
         return args.images, images.read_all(args.images, head.settings["picture_size"], head.settings["crop"])
-    return find_signs(args)
+    return traffic_signs.find_signs(args.images, args.demo, args.seed)
 
 
 def features_of(network, pictures, layer):

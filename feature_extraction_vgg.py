@@ -40,12 +40,12 @@ def load_pictures(args):
         dataset, rows, validation_rows = pictures.own(args)
     elif args.dataset == "traffic":
         dataset = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load()
-        rows, validation_rows = datasets.split(dataset, args.split, args.seed)
+        dataset, rows, validation_rows = datasets.split(dataset, args.split, args.seed)
     else:
         dataset, _ = cifar10.load()  # the 50,000 training images; a fifth of them for validation
         rows = np.arange(len(dataset.labels))
         rows, validation_rows = model_selection.train_test_split(rows, test_size=0.2, random_state=args.seed)
-    return dataset, datasets.few(rows, dataset.labels, args.per_class, args.seed), validation_rows
+    return datasets.fewer(datasets.Split(dataset, rows, validation_rows), args.per_class, 0, args.seed)
 
 
 def default_files(args):

@@ -12,36 +12,9 @@ import argparse
 import time
 
 from caffe_classes import class_names
-from common.files import BadInput
 from common.program import run
-from data import images, traffic_signs
+from data import traffic_signs
 from imagenet_inference import add_as_published_flag, add_network_flags, at_least, load_network, print_top
-
-SIGN_SIZE = 32  # pixels; the size of the course's signs
-
-
-def read_signs(paths, size=SIGN_SIZE):
-    """Image files -> uint8 (N, size, size, 3), as the course's signs were made: the whole image, resized.
-
-    A larger image goes through 32x32 as well. A classifier that was trained on enlarged 32x32 images knows
-    soft edges only.
-    """
-    return images.read_all(paths, size, crop=False)
-
-
-def find_signs(args):
-    """(names, signs uint8 (N, 32, 32, 3)): the user's, or the course's, or drawn ones without a network."""
-    if args.images:
-        return args.images, read_signs(args.images)
-    if not args.demo:
-        try:
-            paths = images.course_signs()
-            return paths, read_signs(paths)
-        except BadInput:
-            print("The course's signs cannot be fetched; drawn ones take their place.\n")
-    drawn = traffic_signs.drawn(per_class=1, seed=args.seed)
-    chosen = [drawn.class_names.index(name) for name in ("Road work", "Stop")]
-    return [f"drawn, {drawn.class_names[index]}" for index in chosen], drawn.images[chosen]
 
 
 def add_sign_flags(parser):
@@ -60,7 +33,7 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    names, signs = find_signs(args)
+    names, signs = traffic_signs.find_signs(args.images, args.demo, args.seed)
     network = load_network(args)
     start = time.perf_counter()
     for number, row in enumerate(network.activations(signs).numpy()):

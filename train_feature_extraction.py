@@ -150,7 +150,7 @@ def conclude(args, kept, network, trained, inputs, history, dataset, validation_
 def load_signs(args):
     """(signs, rows for training, rows for validation): drawn ones, or those of `--training_file`."""
     signs = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load(args.training_file)
-    return signs, *datasets.split(signs, args.split, args.seed)
+    return datasets.split(signs, args.split, args.seed)
 
 
 def parse_arguments():

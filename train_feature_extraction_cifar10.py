@@ -12,8 +12,6 @@ signs. Output and kept run as in `train_feature_extraction.py`.
 import argparse
 import pathlib
 
-import numpy as np
-
 from common.program import run
 from data import cifar10, datasets
 from imagenet_inference import add_as_published_flag
@@ -26,8 +24,7 @@ SCRIPT = pathlib.Path(__file__).stem
 def load_pictures(args):
     """(images, rows for training, rows for validation)."""
     training, test = cifar10.drawn(seed=args.seed) if args.demo else cifar10.load()
-    rows = np.arange(len(training.labels) + len(test.labels))
-    return datasets.joined(training, test), rows[: len(training.labels)], rows[len(training.labels) :]
+    return datasets.joined(training, test)
 
 
 def parse_arguments():

@@ -12,7 +12,7 @@ from common import safe_pickle
 from common.files import BadInput
 from common.program import start_tensorflow
 from data import DATA_DIR, drawn_signs
-from data.datasets import Dataset, check
+from data.datasets import Dataset, Source, check
 from data.traffic_signs import sign_names
 
 FOLDER = DATA_DIR / "cifar-10-batches-py"
@@ -114,3 +114,13 @@ def _batch(batch, path):
 
 def _dataset(images, labels, names, path, name):
     return check(Dataset(images, labels, names, None, name), path)
+
+
+SOURCE = Source(
+    load=lambda *path: load(*path)[0],
+    load_test=lambda *path: load(*path)[1],
+    drawn=lambda *arguments, **settings: drawn(*arguments, **settings)[0],
+    class_names=lambda: NAMES,
+    flip=True,
+    split="random",
+)

@@ -1,13 +1,28 @@
-"""What every reader of images with labels returns, the checks it has passed, and its split for validation."""
+"""Labelled images: what every reader returns, the checks it has passed, the split for validation, the known data sets.
 
-from typing import NamedTuple
+    signs = named("traffic").load()                   # a Dataset
+    parts = fewer(split(signs, "track", seed=0), 100, 20, seed=0)
+    signs.images[parts.training]                      # (N, H, W, 3)
+
+A new data set is a reader (a module with a `SOURCE`) and a line in `TABLE`.
+"""
+
+import importlib
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn import model_selection
 
 from common.files import BadInput
 
-HELD_OUT = 3  # one image in three is kept for validation
+TABLE = {"traffic": "data.traffic_signs", "cifar10": "data.cifar10"}  # name: the module that reads it
+
+FOLDS = 3  # by track, one image in three is kept for validation
+HELD_OUT = 0.33  # at random, as the course did
+SMALL = 10  # training images; below, a class is called small
+NAMED = 5  # classes listed by name in a note
 
 
 class Dataset(NamedTuple):
@@ -15,12 +30,37 @@ class Dataset(NamedTuple):
 
     images: np.ndarray  # (N, H, W, 3) uint8, RGB, 0-255
     labels: np.ndarray  # (N,) int64, 0 .. len(class_names) - 1
-    class_names: list  # k names (str), in the order of the labels
+    class_names: list[str]  # k names, in the order of the labels
     tracks: np.ndarray | None  # (N,) int64: which physical object an image shows; one track must not be split
     name: str  # for what is printed
+    images_per_track: int = 1  # where it is unknown which images show the same object: how many do
 
 
-def check(dataset, path):
+class Split(NamedTuple):
+    """A data set and which of its images are trained on, which validate; the others are not used."""
+
+    dataset: Dataset
+    training: np.ndarray  # row numbers, int64
+    validation: np.ndarray  # row numbers, int64
+
+
+class Source(NamedTuple):
+    """A data set that is known by name. All functions raise `BadInput` for files that are missing or damaged."""
+
+    load: Callable[..., Dataset]  # (path=<its place in data/>) -> the training images, fetched when absent
+    load_test: Callable[..., Dataset]  # (path=<its place in data/>) -> the test images, fetched when absent
+    drawn: Callable[..., Dataset]  # (per_class=30, seed=0) -> drawn stand-ins, nothing fetched
+    class_names: Callable[[], list[str]]
+    flip: bool  # whether an image's mirror image is of the same class
+    split: str  # the honest one: "track" where several images show one object, else "random"
+
+
+def named(name: str) -> Source:
+    """The data set of `TABLE` with this name. Its reader is imported only now."""
+    return importlib.import_module(TABLE[name]).SOURCE
+
+
+def check(dataset: Dataset, path: Any) -> Dataset:
     """Return `dataset` with labels and tracks as (N,) int64 arrays, or raise `BadInput` for the file `path`.
 
     (N, 1) labels and lists are accepted, and labels of any integer type. Not every class need occur.
@@ -40,45 +80,154 @@ def check(dataset, path):
     return dataset._replace(labels=labels, tracks=tracks)
 
 
-def split(dataset, how, seed):
-    """Rows for training and for validation, about two thirds and one third.
+def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> Split:
+    """Keep about a third of each class for validation; every class that occurs has at least one training image.
 
-    `track`: GTSRB filmed each sign from a passing car, 30 images a sign. Neighbours in such a track are almost the
+    `track`: GTSRB filmed each sign from a passing car, 30 images per sign. Neighbours in such a track are almost the
     same image. Dealt out at random, nearly every validation image has its twins among the training images, and
     the accuracy flatters: it says how well signs already seen are recognised. So a track stays on one side.
-    `random`: as the course published it, for comparison with its 0.966.
+    `random`: as the course did, for comparison with its 0.966; `held_out` is the share for validation.
+
+    A class of two or more tracks (images) has a validation image, too. `notes` says which classes have none. Raises
+    `BadInput` for a class with a single image, and for `track` where the tracks are unknown.
     """
-    rows = np.arange(len(dataset.labels))
+    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
+    if alone := _names(dataset, np.flatnonzero(counts == 1)):
+        raise BadInput(
+            f"{dataset.name}: only one image of {alone}; a class needs two or more, to train and to validate"
+        )
     if how == "random":
-        return model_selection.train_test_split(rows, test_size=0.33, random_state=seed)
-    if dataset.tracks is None or len(np.unique(dataset.tracks)) < HELD_OUT:
+        return Split(dataset, *_split_at_random(dataset.labels, held_out, seed))
+    if dataset.tracks is None or len(np.unique(dataset.tracks)) < FOLDS:
         found = "does not tell which images show the same sign" if dataset.tracks is None else "holds too few signs"
         raise BadInput(f"{dataset.name}: {found}, for --split track; use --split random, and expect it to flatter")
-    folds = model_selection.StratifiedGroupKFold(HELD_OUT, shuffle=True, random_state=seed)
-    return next(folds.split(rows, dataset.labels, dataset.tracks))
+    training, validation = _split_by_track(dataset.labels, dataset.tracks, seed)
+    if not len(validation):
+        raise BadInput(f"{dataset.name}: no class shows two signs, for --split track; use --split random")
+    return Split(dataset, training, validation)
 
 
-def subset(dataset, rows):
+def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) -> Split:
+    """At most so many images of each class, chosen at random; 0 means all. The others leave the data set as well."""
+    if not (per_class or validation_per_class):
+        return parts
+    labels = parts.dataset.labels
+    training = _few(parts.training, labels, per_class, seed)
+    validation = _few(parts.validation, labels, validation_per_class, seed)
+    rows = np.concatenate([training, validation])
+    return Split(subset(parts.dataset, rows), np.arange(len(training)), np.arange(len(training), len(rows)))
+
+
+def joined(training: Dataset, validation: Dataset) -> Split:
+    """One data set of two, under the first one's name and class names: train on the first, validate on the second.
+
+    The tracks of the two are different ones, whatever their numbers; where either's are unknown, all are.
+    """
+    images = np.concatenate([training.images, validation.images])
+    labels = np.concatenate([training.labels, validation.labels])
+    tracks = None
+    if training.tracks is not None and validation.tracks is not None:
+        first, second = (np.unique(part.tracks, return_inverse=True)[1] for part in (training, validation))
+        tracks = np.concatenate([first, second + first.max() + 1])
+    rows = np.arange(len(labels))
+    both = training._replace(images=images, labels=labels, tracks=tracks)
+    return Split(both, rows[: len(training.labels)], rows[len(training.labels) :])
+
+
+def for_test(dataset: Dataset) -> Split:
+    """All images to be judged, none trained on."""
+    return Split(dataset, np.arange(0), np.arange(len(dataset.labels)))
+
+
+def subset(dataset: Dataset, rows: np.ndarray) -> Dataset:
     """Only these rows, in this order."""
     tracks = None if dataset.tracks is None else dataset.tracks[rows]
     return dataset._replace(images=dataset.images[rows], labels=dataset.labels[rows], tracks=tracks)
 
 
-def joined(first, second):
-    """The images of both under the first one's name and class names, without tracks."""
-    images, labels = (np.concatenate(pair) for pair in ((first.images, second.images), (first.labels, second.labels)))
-    return first._replace(images=images, labels=labels, tracks=None)
+def notes(parts: Split) -> list[str]:
+    """What one should know before believing the figures, a sentence each: classes without images, small ones, twins."""
+    dataset, training, validation = parts
+    counts = np.bincount(dataset.labels[training], minlength=len(dataset.class_names))
+    validated = np.bincount(dataset.labels[validation], minlength=len(dataset.class_names)) > 0
+    small = np.flatnonzero((counts > 0) & (counts < SMALL))
+    told = []
+    if absent := _names(dataset, np.flatnonzero(counts == 0)):
+        told.append(f"No training images, so never predicted: {absent}.")
+    if absent := _names(dataset, np.flatnonzero((counts > 0) & ~validated)):
+        told.append(f"No validation images, so it is unknown how well they are recognized: {absent}.")
+    if len(small):
+        told.append(f"Fewer than {SMALL} training images: {_names(dataset, small[np.argsort(counts[small])], counts)}.")
+    if share_seen(parts) > 0.5:
+        told.append("Most validation images show an object that training images show as well: the accuracy flatters.")
+    return told
 
 
-def few(rows, labels, count, seed):
+def share_seen(parts: Split) -> float:
+    """The share of validation images whose track is in the training images too; 0 where the tracks are unknown."""
+    tracks = parts.dataset.tracks
+    if tracks is None or not len(parts.validation):
+        return 0.0
+    return float(np.isin(tracks[parts.validation], tracks[parts.training]).mean())
+
+
+def _split_at_random(labels: np.ndarray, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(labels))
+    validation = []
+    for label in np.unique(labels):
+        of_class = rows[labels[rows] == label]
+        validation.append(of_class[: min(max(1, round(held_out * len(of_class))), len(of_class) - 1)])
+    held = np.isin(rows, np.concatenate(validation))
+    return rows[~held], rows[held]
+
+
+def _split_by_track(labels: np.ndarray, tracks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    folds = model_selection.StratifiedGroupKFold(min(FOLDS, np.bincount(labels).max()), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about classes smaller than the number of folds, which are seen to below
+        held = np.zeros(len(labels), bool)
+        held[next(folds.split(labels, labels, tracks))[1]] = True
+    # The folds balance the classes where they can; small classes may be left on one side.
+    for label in np.unique(labels):
+        own = labels == label
+        if held[own].all():
+            held[tracks == tracks[own][0]] = False
+    for label in np.unique(labels):
+        own = labels == label
+        if not held[own].any():
+            _hold_one_track(held, labels, tracks, own)
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _hold_one_track(held: np.ndarray, labels: np.ndarray, tracks: np.ndarray, own: np.ndarray) -> None:
+    """Move the smallest track of a class to the validation, if every class in that track keeps training images."""
+    found, sizes = np.unique(tracks[own], return_counts=True)
+    for track in found[np.argsort(sizes, kind="stable")]:
+        rest = ~held & (tracks != track)
+        if np.isin(labels[tracks == track], labels[rest]).all():
+            held[tracks == track] = True
+            return
+
+
+def _few(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """The rows of `count` images of each class, chosen at random; 0 means all."""
     if not count:
         return rows
     rows = np.random.default_rng(seed).permutation(rows)
-    return np.concatenate([rows[labels[rows] == label][:count] for label in np.unique(labels)])
+    return np.concatenate([rows[labels[rows] == label][:count] for label in np.unique(labels[rows])])
 
 
-def _one_integer_each(values, what, count, path):
+def _names(dataset: Dataset, classes: Sequence[int], counts: np.ndarray | None = None) -> str:
+    """The names of some classes, the first few by name, with their counts where given."""
+    names = [dataset.class_names[label] for label in classes[:NAMED]]
+    if counts is not None:
+        names = [f"{name} ({counts[label]})" for name, label in zip(names, classes)]
+    more = f" and {len(classes) - NAMED} more" if len(classes) > NAMED else ""
+    return ", ".join(names) + more
+
+
+def _one_integer_each(values: Any, what: str, count: int, path: Any) -> np.ndarray:
     try:
         values = np.asarray(values)
     except ValueError:  # lists of different lengths

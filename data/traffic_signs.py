@@ -5,16 +5,18 @@ of the images before they were shrunk. N = 39,209. `test.p` is the same for the 
 """
 
 import csv
+import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
 from common import safe_pickle
 from common.fetching import fetch
 from common.files import BadInput
-from data import DATA_DIR, drawn_signs
-from data.datasets import Dataset, check
+from data import DATA_DIR, drawn_signs, images
+from data.datasets import Dataset, Source, check
 from data.gtsrb_archive import TEST_LABELS, find_test_labels, read_archive, read_test_archive, write_pickle
 
 TRAIN_FILE = DATA_DIR / "train.p"
@@ -30,61 +32,22 @@ MD5 = {TEST_ARCHIVE.name: "c7e4e6327067d32654124b0fe9e82185", TEST_LABELS: "fe31
 
 # Tracks per class in the full file: 30 images each, but 29 in track 19 of class 33.
 TRACKS = [
-    7,
-    74,
-    75,
-    47,
-    66,
-    62,
-    14,
-    48,
-    47,
-    49,
-    67,
-    44,
-    70,
-    72,
-    26,
-    21,
-    14,
-    37,
-    40,
-    7,
-    12,
-    11,
-    13,
-    17,
-    9,
-    50,
-    20,
-    8,
-    18,
-    9,
-    15,
-    26,
-    8,
-    23,
-    14,
-    40,
-    13,
-    7,
-    69,
-    10,
-    12,
-    8,
-    8,
-]
+    7, 74, 75, 47, 66, 62, 14, 48, 47, 49, 67, 44, 70, 72, 26, 21, 14, 37, 40, 7, 12, 11,
+    13, 17, 9, 50, 20, 8, 18, 9, 15, 26, 8, 23, 14, 40, 13, 7, 69, 10, 12, 8, 8,
+]  # fmt: skip
+IMAGES_PER_TRACK = 30
+SIGN_SIZE = 32  # pixels; the size of the course's signs
 SHORT_TRACK = sum(TRACKS[:33]) + 19
 DROP = 0.1  # of the area, from one image to the next; within GTSRB's own tracks it never drops to less
 
 
-def sign_names():
+def sign_names() -> list[str]:
     """Return the 43 names in the order of the labels."""
     with open(DATA_DIR / "signnames.csv", encoding="utf-8", newline="") as file:
         return [row["SignName"] for row in csv.DictReader(file)]
 
 
-def load(path=TRAIN_FILE):
+def load(path: str | os.PathLike = TRAIN_FILE) -> Dataset:
     """Return the signs in `path` as a `Dataset`: a pickle like train.p, the official zip, or an unpacked folder of it.
 
     Only `data/train.p` itself is made when absent: built from the official archive if that lies in data/, else fetched
@@ -98,7 +61,7 @@ def load(path=TRAIN_FILE):
     return _dataset(read_archive(path) if _is_archive(path) else safe_pickle.load(path), path)
 
 
-def load_test(path=TEST_FILE):
+def load_test(path: str | os.PathLike = TEST_FILE) -> Dataset:
     """Return the official test set as a `Dataset` without tracks: other signs than those of the training images.
 
     path: a pickle like test.p, the official zip, or an unpacked folder of it; beside those, or in the folder, the file
@@ -112,14 +75,40 @@ def load_test(path=TEST_FILE):
         arrays = _made_test()
     else:
         raise BadInput(f"{path}: no such file; give a test.p, or the official test images, as a zip or unpacked")
-    return _dataset(arrays, path)._replace(tracks=None, name="German traffic signs, test")
+    return _dataset(arrays, path)._replace(
+        tracks=None, name="German traffic signs, test", images_per_track=IMAGES_PER_TRACK
+    )
 
 
-def drawn(per_class=30, seed=0):
+def drawn(per_class: int = 30, seed: int = 0) -> Dataset:
     """Return 43 * per_class drawn signs as a `Dataset`. Each drawing is a track of its own."""
-    images, labels = drawn_signs.draw(per_class=per_class, seed=seed)
-    signs = Dataset(images, labels, sign_names(), np.arange(len(labels)), "drawn traffic signs")
+    drawings, labels = drawn_signs.draw(per_class=per_class, seed=seed)
+    signs = Dataset(drawings, labels, sign_names(), np.arange(len(labels)), "drawn traffic signs")
     return check(signs, "data/drawn_signs.py")
+
+
+def read_signs(paths: Sequence[str | os.PathLike]) -> np.ndarray:
+    """Image files -> uint8 (N, 32, 32, 3), as the course's signs were made: the whole image, resized.
+
+    A larger image goes through 32x32 as well: a classifier that was trained on enlarged 32x32 images knows soft edges
+    only. Raises `BadInput`.
+    """
+    return images.read_all(paths, SIGN_SIZE, crop=False)
+
+
+def find_signs(paths: Sequence[str], demo: bool, seed: int) -> tuple[list[str], np.ndarray]:
+    """(names, signs uint8 (N, 32, 32, 3)): the user's, or the course's; drawn ones for `demo` or without a network."""
+    if paths:
+        return list(paths), read_signs(paths)
+    if not demo:
+        try:
+            course = images.course_signs()
+            return [str(path) for path in course], read_signs(course)
+        except BadInput:
+            print("The course's signs cannot be fetched; drawn ones take their place.\n")
+    signs = drawn(per_class=1, seed=seed)
+    chosen = [signs.class_names.index(name) for name in ("Road work", "Stop")]
+    return [f"drawn, {signs.class_names[index]}" for index in chosen], signs.images[chosen]
 
 
 def tracks_of(labels, sizes=None):
@@ -207,3 +196,6 @@ def _dataset(arrays, path):
     if signs.tracks is None:
         signs = signs._replace(tracks=tracks_of(signs.labels, arrays.get("sizes")))
     return signs
+
+
+SOURCE = Source(load, load_test, drawn, sign_names, flip=False, split="track")  # left is not right

@@ -45,7 +45,7 @@ def train(args, signs, monkeypatch, labels=None):
 
     monkeypatch.setattr(script, "load_network", load_network)
     signs = signs if labels is None else signs._replace(labels=labels)
-    rows, held_out = datasets.split(signs, "random", 0)
+    _, rows, held_out = datasets.split(signs, "random", 0)
     script.train_case(args, None, "script", signs, rows, held_out)
     network, before = made
     return before, {variable.name: variable.numpy() for variable in network.variables}, heads.load(args.out)
@@ -146,8 +146,8 @@ def test_early_stopping_and_schedule():
 
 def test_few_images_of_each_class(signs):
     args = flags(training_dir=None, per_class=5, validation_per_class=3)
-    rows, held_out = datasets.split(signs, "random", 0)
-    few, train_rows, validation_rows = pictures.chosen(args, lambda args: (signs, rows, held_out))
+    _, rows, held_out = datasets.split(signs, "random", 0)
+    few, train_rows, validation_rows = pictures.chosen(args, lambda args: datasets.Split(signs, rows, held_out))
     assert np.bincount(few.labels[train_rows]).tolist() == [5] * 4
     assert np.bincount(few.labels[validation_rows]).tolist() == [3] * 4
     original = {image.tobytes() for image in signs.images[held_out]}

@@ -11,7 +11,7 @@ from test_scripts import run
 
 import feature_extraction_vgg as script
 from common.files import BadInput
-from data import bottleneck_files, datasets
+from data import bottleneck_files
 
 RNG = np.random.default_rng(0)
 
@@ -85,15 +85,6 @@ def test_not_a_dict_and_one_file_alone(tmp_path):
         bottleneck_files.read_features(tmp_path / "train.p")
     done = run("feature_extraction_vgg.py", "--training_file", "train.p", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: --training_file and --validation_file: one is")
-
-
-def test_few_of_each_class():
-    labels = RNG.integers(0, 5, 1000)
-    rows = np.arange(0, 1000, 2)
-    chosen = datasets.few(rows, labels, 20, seed=0)
-    assert len(set(chosen)) == 100 and set(chosen) <= set(rows)
-    np.testing.assert_array_equal(np.bincount(labels[chosen]), [20] * 5)
-    np.testing.assert_array_equal(datasets.few(rows, labels, 0, seed=0), rows)
 
 
 @pytest.mark.parametrize("network", ["vgg", "googlenet", "resnet", "alexnet"])

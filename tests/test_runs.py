@@ -155,7 +155,7 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path):
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     confusion = np.genfromtxt(tmp_path / "run" / "validation-confusion.csv", delimiter=",", skip_header=1)[:, 1:]
     signs = traffic_signs.drawn(seed=0)
-    _, held_out = datasets.split(signs, "track", 0)
+    _, _, held_out = datasets.split(signs, "track", 0)
     chosen = held_out[:: len(held_out) // 40][:40]
     for number, row in enumerate(chosen):
         Image.fromarray(signs.images[row]).save(tmp_path / f"{number:02}.png")

