@@ -18,7 +18,7 @@ from scipy.special import softmax
 
 from common.files import BadInput
 from common.program import run
-from data import cifar10, own_images, traffic_signs
+from data import cifar10, images, own_images, traffic_signs
 from feature_extraction import find_head, load_network_of
 from imagenet_inference import add_network_flags, shown
 from transfer import feature_store
@@ -62,8 +62,8 @@ def judge(path, dataset, args):
 def find_images(head, args):
     """The test images that the flags name, or those that belong to the head's classes."""
     if args.test_dir:
-        size, crop = head.settings["picture_size"], head.settings["crop"]
-        return own_images.load(args.test_dir, size, crop, head.class_names, args.skip_unreadable)
+        framing = images.kept_framing(head.settings)
+        return own_images.load(args.test_dir, framing, head.class_names, args.skip_unreadable)
     if args.demo:
         return traffic_signs.drawn(seed=args.seed + 1)
     if args.test_file or head.class_names == traffic_signs.sign_names():

@@ -69,7 +69,7 @@ def load_network_of(head, path, args):
 def find_pictures(head, args):
     """(names, images) as the head was trained to see them."""
     if args.images and head.settings:
-        return args.images, images.read_all(args.images, head.settings["picture_size"], head.settings["crop"])
+        return args.images, images.read_all(args.images, images.kept_framing(head.settings))
     return traffic_signs.find_signs(args.images, args.demo, args.seed)
 
 

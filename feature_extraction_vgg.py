@@ -87,9 +87,8 @@ def load_all(args, begin):
     """(dataset, rows, validation rows, network, settings of a head on it); all is well, the run begins."""
     dataset, rows, validation_rows = load_pictures(args)
     network = load_network(args, features_only=True, image_size=args.image_size)
-    settings = heads.settings(network, args, args.layer) | {
-        "trained_on": dataset.name, "picture_size": dataset.images.shape[1], "crop": bool(args.training_dir)
-    }  # fmt: skip
+    settings = heads.settings(network, args, args.layer) | {"trained_on": dataset.name}
+    settings |= pictures.framing_settings(dataset, args)
     begin()
     return dataset, rows, validation_rows, network, settings
 

@@ -128,8 +128,8 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     paths = args.images or find_photos(args.demo)
-    size = cards.CARDS[args.network].input_size
-    photos = images.read_all(paths, size, crop=True)
+    card = cards.CARDS[args.network]
+    photos = images.read_all(paths, images.as_trained(card.framing, card.input_size, card.input_size))
     network = load_network(args)
     start = time.perf_counter()
     for first in range(0, len(photos), BATCH_SIZE):

@@ -114,7 +114,7 @@ def train_case(args, folder, script, dataset, rows, validation_rows):
         folder = folder or runs.begin(args, script)
     print(f"Training on {len(rows):,} images, validating on {len(validation_rows):,}\n", flush=True)
     settings = heads.settings(network, args, args.layer)
-    settings |= {"trained_on": dataset.name, "picture_size": dataset.images.shape[1], "crop": bool(args.training_dir)}
+    settings |= {"trained_on": dataset.name} | pictures.framing_settings(dataset, args)
     kept = runs.Run(folder, settings, dataset.class_names, here.chief)
     if args.train == "head":
         inputs = features_of(network, dataset, args, args.layer, here)

@@ -1,8 +1,11 @@
 """Images: any file that Pillow reads becomes RGB of the size that a network takes; the photos of the walk."""
 
 import importlib.util
+import os
 import pathlib
 import warnings
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
@@ -12,7 +15,7 @@ from common.fetching import fetch
 from common.files import BadInput
 from data import DATA_DIR
 
-SHORTER_SIDE = 256  # pixels; ImageNet's images were scaled to this before the centre was cut out
+RESIZED = 256  # pixels; ImageNet's images were resized to this before their centres were cut out
 COURSE = "https://raw.githubusercontent.com/udacity/CarND-Alexnet-Feature-Extraction/master/"
 PHOTOS = {  # file: SHA-256
     "poodle.png": "c7c6de6cbc4d237a2e4f5cdcab78e01bf68a4a3ff653862ab05def0c7d1a3aa9",
@@ -24,29 +27,74 @@ SIGNS = {
 }
 
 
-def read_all(paths, size, crop):
-    """Read image files as uint8 (N, size, size, 3): their centres (`crop`), or whole, squeezed into the square."""
-    cut = centre_crop if crop else whole
-    return np.stack([cut(read(path), size) for path in paths])
+class Framing(NamedTuple):
+    """How an image of any shape becomes a square of `size` pixels.
 
-
-def centre_crop(photo, size):
-    """uint8 (height, width, 3) -> (size, size, 3): the shorter side scaled to 256, the centre cut out.
-
-    A photo that fits between `size` and 256, as the course's of 227x227 do, was cut out already: its centre, unscaled.
-    A `size` above 256 takes the place of 256.
+    An image whose sides all lie between `size` and `resized` is only cut, never scaled: someone has resized it already,
+    as the course did its photos of 227x227.
     """
-    shorter, longer = min(photo.shape[:2]), max(photo.shape[:2])
-    scale = 1 if size <= shorter and longer <= SHORTER_SIDE else max(SHORTER_SIDE, size) / shorter
-    side = round(size / scale)  # pixels of the photo that become `size` pixels
-    top, left = ((length - side) // 2 for length in photo.shape[:2])
-    box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+    size: int
+    how: Literal["whole", "squeeze", "crop"] = "whole"
+    #   whole: the whole image, its proportions not kept (traffic signs)
+    #   squeeze: the whole image squeezed to `resized` x `resized`, then the centre (BVLC's AlexNet and GoogLeNet)
+    #   crop: the shorter side scaled to `resized`, then the centre (VGG16, ResNet50)
+    resized: int = 0  # pixels before the centre is cut out, not used for "whole"; less than `size` counts as `size`
 
 
-def whole(photo, size):
-    """uint8 (height, width, 3) -> (size, size, 3): the whole image, resized; its proportions are not kept."""
-    return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BILINEAR))
+def as_trained(how: str, size: int, input_size: int) -> Framing:
+    """The framing that a network's card names (`how`), for images of `size` pixels instead of its `input_size`.
+
+    At `input_size`, 224 or 227, networks see the centre of an image of 256 pixels. A smaller `size` shows the same
+    share of the image, in less detail.
+    """
+    return Framing(size, how, round(size * RESIZED / input_size))
+
+
+def kept_framing(settings: dict) -> Framing:
+    """The framing in a trained head's settings: `framing`, its three fields; `crop` and `picture_size` in old heads."""
+    if "framing" in settings:
+        return Framing(*settings["framing"])
+    size = settings["picture_size"]
+    return Framing(size, "crop", RESIZED) if settings["crop"] else Framing(size)
+
+
+def read_all(paths: Iterable, framing: Framing) -> np.ndarray:
+    """Read image files as uint8 (N, size, size, 3). `BadInput` for the first that cannot be read."""
+    return np.stack([frame(read(path), framing) for path in paths])
+
+
+def frame(image: np.ndarray, framing: Framing) -> np.ndarray:
+    """uint8 (height, width, 3) -> (size, size, 3), resized bilinearly, with antialiasing."""
+    size, (height, width, _) = framing.size, image.shape
+    resized = max(framing.resized, size)
+    image = Image.fromarray(image)
+    if framing.how == "whole":
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    if size <= min(height, width) and max(height, width) <= resized:
+        tall = wide = size
+    elif framing.how == "squeeze":
+        image = image.resize((resized, resized), Image.Resampling.BILINEAR)
+        height, width, tall, wide = resized, resized, size, size
+    else:
+        tall = wide = round(size / (resized / min(height, width)))  # pixels of the image that become `size` pixels
+    top, left = (height - tall) // 2, (width - wide) // 2
+    box = (left, top, left + wide, top + tall)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def longest_side(path: str | os.PathLike) -> int:
+    """Pixels along the longer side of the image in this file, from its header if Pillow knows it; 0 if it has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return max(image.size)
+    except Exception:  # damaged files make Pillow's many readers raise nearly anything
+        try:
+            return max(read(path).shape[:2])
+        except BadInput:
+            return 0
 
 
 def read(file, name=None):

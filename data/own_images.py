@@ -14,115 +14,254 @@ The hash stands for the files' names, sizes and times: when an image is changed 
 is no longer wanted may be deleted at any time.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import sys
+import unicodedata
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
-from common.files import BadInput, one_at_a_time, written_whole
+from common.files import BadInput, one_at_a_time, open_regular, written_whole
 from data import DATA_DIR, images
 from data.datasets import Dataset, check
 
 PICTURES_DIR = DATA_DIR / "pictures"
-FORMAT = 1  # part of every hash; to be raised when images are read or cut in another way
+FORMAT = 2  # part of every hash; to be raised when images are read or cut in another way
 THREADS = min(8, os.cpu_count() or 1)  # two cores decode 1.5 times as many images with two threads as with one
+TRAINING, VALIDATION = ("train", "training"), ("val", "valid", "validation", "test", "testing")  # folders of a split
+SYSTEM_FILES = {  # of Windows, macOS and network drives; in lower case
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "icon\r", "__macosx",
+    "lost+found", "@eadir", "#recycle", "@recycle",
+}  # fmt: skip
 AHEAD = 64  # images decoded before they are written: 10 MB at 227x227
 
 
-def load(folder, size, crop=True, class_names=None, skip_unreadable=False, cache=PICTURES_DIR):
-    """Return the images in `folder` as a `Dataset` without tracks; its images are a read-only memory map.
+def load(
+    folder: str | os.PathLike,
+    framing: images.Framing,
+    class_names: list[str] | None = None,
+    skip_unreadable: bool = False,
+    cache: str | os.PathLike = PICTURES_DIR,
+) -> Dataset:
+    """The images in `folder` as a `Dataset` without tracks; its images are a read-only memory map.
 
-    size: side in pixels. crop: cut out the centre (`images.centre_crop`), else squeeze the whole image.
+    framing: how each becomes a square, see `images.Framing`; `side_to_keep` gives the size for it.
     The classes are the folders in `folder`, sorted by name; or `class_names`, those of the training images, of which
-    some may be absent. Folders inside a class, and links to folders, are searched too; hidden files are passed over.
-    skip_unreadable: leave out what is no image, and name each such file on stderr. cache: where the decoded images
-    are kept. Raises `BadInput` for what cannot be read, and for classes that are too few, empty or unknown.
+    some may be absent. Folders inside a class, and links to folders, are searched too; hidden files and those of
+    operating systems are passed over. skip_unreadable: leave out files that are not images, and name each on stderr.
+    cache: where the decoded images are kept. Raises `BadInput` for what cannot be read, and for classes that are too
+    few, empty or unknown.
     """
     folder = pathlib.Path(folder)
     classes = _classes(folder)
-    _check_classes(folder, classes, class_names)
+    labels_of = _check_classes(folder, classes, class_names)
     files = [file for inside in classes.values() for file in inside]
-    pictures, unreadable = _decoded(folder, files, size, crop, pathlib.Path(cache))
+    decoded, unreadable = _decoded(folder, files, framing, pathlib.Path(cache))
     if unreadable and not skip_unreadable:
         others = f" (and {len(unreadable) - 1} more files)" if len(unreadable) > 1 else ""
         raise BadInput(f"{next(iter(unreadable.values()))}{others}; --skip_unreadable leaves out what is no image")
     for reason in unreadable.values():
         print(f"skipped: {reason}", file=sys.stderr)
-    class_names = list(class_names or classes)
     labels = []
     for name, inside in classes.items():
         readable = len(set(inside) - set(unreadable))
         if not readable:
             raise BadInput(f"{folder / name}: none of its {len(inside)} files is an image that can be read")
-        labels += [class_names.index(name)] * readable
-    return check(Dataset(pictures, labels, class_names, None, f"images of {folder.resolve().name}"), folder)
+        labels += [labels_of[name]] * readable
+    dataset = Dataset(decoded, labels, list(class_names or classes), None, f"images of {folder.resolve().name}")
+    return check(dataset, folder)
 
 
-def _classes(folder):
-    """Return {class: its files}, both sorted by name."""
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "no such folder"
-        raise BadInput(f"{folder}: {found}; expected a folder that holds a folder of images for each class")
+def side_to_keep(folder: str | os.PathLike, most: int) -> int:
+    """The size in pixels at which to keep the images of `folder`: their longest side, at most `most`.
+
+    Small images stay small. 60,000 of 64x64 pixels are 0.7 GB; enlarged to 227x227 they would be 9 GB and show no
+    more: the network's device enlarges each batch. To be asked of the training images, and kept for all others.
+    """
+    longest = 0
+    for inside in _classes(pathlib.Path(folder)).values():
+        for file in inside:
+            longest = max(longest, images.longest_side(file))
+            if longest >= most:  # photos: the first one settles it
+                return most
+    return longest or most
+
+
+def find_split(
+    training_dir: str | os.PathLike, validation_dir: str | os.PathLike | None = None
+) -> tuple[pathlib.Path, pathlib.Path | None, str | None]:
+    """(training folder, validation folder or None, a sentence to print or None) for the folders that a user names.
+
+    Archives often hold `train` and `val` (`valid`, `validation`, `test`), in any case, each with a folder per class.
+    They are a split, not two classes; a `validation_dir` takes the place of theirs. `BadInput` if such folders hold
+    no folders of classes.
+    """
+    training_dir = pathlib.Path(training_dir)
+    validation_dir = validation_dir and pathlib.Path(validation_dir)
+    parts = {folder.name.lower(): folder for folder in _folders(training_dir)}
+    train = next((parts[name] for name in TRAINING if name in parts), None)
+    held_out = next((parts[name] for name in VALIDATION if name in parts), None)
+    if train is None or not (held_out or len(parts) == 1):
+        return training_dir, validation_dir, None
+    classes = [{_nfc(folder.name) for folder in _folders(part)} for part in (train, held_out) if part]
+    if not all(classes) and parts.keys() <= {*TRAINING, *VALIDATION}:
+        expected = f"a folder per class in each, such as {train / 'daisy'}"
+        raise BadInput(
+            f"{training_dir}: holds a split, {', '.join(sorted(parts))}, without classes; expected {expected}"
+        )
+    if not set.intersection(*classes):
+        return training_dir, validation_dir, None
+    if validation_dir is None or validation_dir.resolve() == training_dir.resolve():
+        validation_dir = held_out
+    validating = f"validating on {validation_dir}" if validation_dir else "a third of it held out for validation"
+    unused = sorted(folder.name for folder in parts.values() if folder not in (train, validation_dir))
+    others = f" (not used: {', '.join(unused)})" if unused else ""
+    return train, validation_dir, f"{training_dir} holds a split: training on {train}, {validating}{others}"
+
+
+def overlap(training_dir: str | os.PathLike, validation_dir: str | os.PathLike) -> str | None:
+    """A warning to print if images are in both folders, or None. `BadInput` if one folder lies inside the other.
+
+    Copies are found by their bytes, whatever their names.
+    """
+    training, validation = (pathlib.Path(folder).resolve() for folder in (training_dir, validation_dir))
+    flatters = "the accuracy will say little about new images"
+    if training == validation:
+        return f"Warning: {validation_dir} is both training and validation folder; {flatters}."
+    if training in validation.parents or validation in training.parents:
+        raise BadInput(f"{validation_dir}: lies inside {training_dir}, or that inside it; move one of them out")
+    seen, files = (
+        [file for inside in _classes(pathlib.Path(folder)).values() for file in inside]
+        for folder in (training_dir, validation_dir)
+    )
+    twins = _copies(seen, files)
+    if not twins:
+        return None
+    found = f"{len(twins):,} of {len(files):,} validation images are training images, too, such as {twins[0]}"
+    return f"Warning: {found}; {flatters}."
+
+
+def _copies(seen: list[pathlib.Path], files: list[pathlib.Path]) -> list[pathlib.Path]:
+    """Those of `files` that hold the same bytes as any of `seen`. Only files of equal sizes are read."""
+    sizes = {_size_and_time(file)[0] for file in seen} & {_size_and_time(file)[0] for file in files}
+    known = {_fingerprint(file) for file in seen if _size_and_time(file)[0] in sizes}
+    return [file for file in files if _size_and_time(file)[0] in sizes and _fingerprint(file) in known]
+
+
+def _fingerprint(file: pathlib.Path) -> str | None:
     try:
-        return {inside.name: list(_files(inside)) for inside in _visible(folder) if inside.is_dir()}
+        digest = hashlib.sha256()
+        with open_regular(file) as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+    except (BadInput, OSError):  # reading it as an image will tell
+        return os.fsdecode(file)
+
+
+def _classes(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+    """{class: its files}, both sorted by name. Folders whose names differ only in how accents are encoded are one."""
+    classes = {}
+    with _named_if_unreadable():
+        for inside in _folders(folder):
+            classes.setdefault(_nfc(inside.name), []).extend(_files(inside))
+    return classes
+
+
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folders in `folder`, sorted by name."""
+    with _named_if_unreadable():
+        if not folder.is_dir():
+            found = "is a file" if folder.exists() else "no such folder"
+            raise BadInput(f"{folder}: {found}; expected a folder that holds one folder of images per class")
+        return [inside for inside in _visible(folder) if inside.is_dir()]
+
+
+@contextlib.contextmanager
+def _named_if_unreadable() -> Iterator[None]:
+    """`BadInput` for a folder without permission, or whose path is too long for the system."""
+    try:
+        yield
     except OSError as error:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or move it") from None
 
 
-def _visible(folder):
-    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: path.name)
+def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What lies in `folder`, sorted by name, without hidden files and those of operating systems."""
+    names = sorted(os.listdir(folder), key=lambda name: (_nfc(name), name))
+    return [folder / name for name in names if not name.startswith(".") and name.lower() not in SYSTEM_FILES]
 
 
-def _files(folder, above=()):
-    """Yield all files in and below `folder`; a link back to a folder `above` it is not followed."""
-    above = (*above, folder.resolve())
-    for path in _visible(folder):
+def _nfc(name: str) -> str:
+    """The name with composed accents: macOS's file systems may hand out the same name decomposed (NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """All files in and below `folder`, sorted; a folder to which several links lead counts once.
+
+    No recursion, and no comparing of whole paths: folders may be nested thousands deep.
+    """
+    files, waiting, seen = [], [folder], set()
+    while waiting:
+        path = waiting.pop()
         if not path.is_dir():
-            yield path
-        elif path.resolve() not in above:
-            yield from _files(path, above)
+            files.append(path)
+            continue
+        status = path.stat()
+        if (status.st_dev, status.st_ino) not in seen:
+            seen.add((status.st_dev, status.st_ino))
+            waiting += reversed(_visible(path))
+    return files
 
 
-def _check_classes(folder, classes, known):
+def _check_classes(folder: pathlib.Path, classes: dict[str, list], known: list[str] | None) -> dict[str, int]:
+    """{class: its label}; `BadInput` for classes that are too few, empty or not `known`."""
     if len(classes) < (1 if known else 2):
         expected = "the class folders of the training images" if known else "two or more, each named as its class"
         raise BadInput(f"{folder}: holds {len(classes)} folders of images; expected {expected}")
+    labels = {_nfc(name): label for label, name in enumerate(known or classes)}
     for name, inside in classes.items():
         if not name.isprintable():  # undecodable bytes, line breaks: a head could not keep it, nor a table show it
             raise BadInput(f"{folder}: a folder's name, {name!a}, is not printable text; rename it")
-        if known and name not in known:
+        if name not in labels:
             raise BadInput(f"{folder / name}: the training images have no class {name}; only {', '.join(known):.200}")
         if not inside:
             raise BadInput(f"{folder / name}: holds no images; put some in, or delete the folder")
+    return labels
 
 
-def _decoded(folder, files, size, crop, cache):
+def _decoded(
+    folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing, cache: pathlib.Path
+) -> tuple[np.ndarray, dict[pathlib.Path, str]]:
     """Return the images (N, size, size, 3), a memory map, and {file: reason} for the files that are none."""
     listed = [[file.relative_to(folder).as_posix(), *_size_and_time(file)] for file in files]
     # The folder's own path, too: training and validation images may be called alike, and be as large and as old.
-    key = {"format": FORMAT, "folder": str(folder.resolve()), "size": size, "crop": crop, "files": listed}
+    key = {"format": FORMAT, "folder": str(folder.resolve()), "framing": framing, "files": listed}
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     path = cache / f"{folder.resolve().name[:40]}-{digest[:16]}.npy"
-    kept = _kept(path, files, size)
+    kept = _kept(path, files, framing)
     if kept is None:
         waiting = f"waiting for another process that reads the same images ({path})"
         with one_at_a_time(path.with_name(f".{path.stem}.lock"), waiting):
-            kept = _kept(path, files, size)  # that other process may have finished
+            kept = _kept(path, files, framing)  # that other process may have finished
             if kept is None:
-                _decode(folder, files, size, crop, path)
-                kept = _kept(path, files, size)
+                _decode(folder, files, framing, path)
+                kept = _kept(path, files, framing)
     if kept is None:
         raise BadInput(f"{folder}: was changed while its images were read; start again")
     return kept
 
 
-def _size_and_time(file):
+def _size_and_time(file: pathlib.Path) -> tuple[int, int]:
     try:
         status = file.stat()
     except OSError:  # a link to nothing: reading it will tell
@@ -130,25 +269,27 @@ def _size_and_time(file):
     return status.st_size, status.st_mtime_ns
 
 
-def _kept(path, files, size):
+def _kept(
+    path: pathlib.Path, files: list[pathlib.Path], framing: images.Framing
+) -> tuple[np.ndarray, dict[pathlib.Path, str]] | None:
     """Return what `_decoded` returns from the files at `path`; None when they are absent, damaged or outdated."""
     try:
         numbers = json.loads(path.with_suffix(".json").read_text())
-        pictures = np.load(path, mmap_mode="r")
+        decoded = np.load(path, mmap_mode="r")
     except (OSError, EOFError, ValueError):
         return None
-    if pictures.shape != (len(files) - len(numbers), size, size, 3) or pictures.dtype != np.uint8:
+    if decoded.shape != (len(files) - len(numbers), framing.size, framing.size, 3) or decoded.dtype != np.uint8:
         return None
     # Tried again: they may be readable by now, with other permissions or another reader installed.
-    unreadable = {files[number]: _picture(files[number], size, True)[1] for number in numbers}
-    return (pictures, unreadable) if all(unreadable.values()) else None
+    unreadable = {files[number]: _decoded_one(files[number], framing)[1] for number in numbers}
+    return (decoded, unreadable) if all(unreadable.values()) else None
 
 
-def _decode(folder, files, size, crop, path):
+def _decode(folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing, path: pathlib.Path) -> None:
     """Write the two files of `path`; the images last, they stand for both."""
     numbers = []  # of the files that are no images
     with written_whole(path) as temporary, open(temporary, "wb") as file:
-        _write_header(file, len(files), size)
+        _write_header(file, len(files), framing.size)
         # Each read changes the filters for warnings and changes them back, which threads do in any order.
         with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
             warnings.simplefilter("ignore")
@@ -156,28 +297,28 @@ def _decode(folder, files, size, crop, path):
             with tqdm(total=len(files), desc=f"Reading {folder}", unit=" images", disable=None) as bar:
                 for first in range(0, len(files), AHEAD):
                     batch = files[first : first + AHEAD]
-                    results = pool.map(lambda one: _picture(one, size, crop), batch)
-                    for number, (picture, reason) in enumerate(results, first):
+                    results = pool.map(lambda one: _decoded_one(one, framing), batch)
+                    for number, (image, reason) in enumerate(results, first):
                         numbers += [number] if reason else []
-                        file.write(b"" if reason else picture)
+                        file.write(b"" if reason else image)
                         bar.update()
         if len(numbers) == len(files):
             raise BadInput(f"{folder}: none of its {len(files)} files is an image that can be read")
         file.seek(0)
-        _write_header(file, len(files) - len(numbers), size)
+        _write_header(file, len(files) - len(numbers), framing.size)
         with written_whole(path.with_suffix(".json")) as record:
             record.write_text(json.dumps(numbers))
 
 
-def _write_header(file, count, size):
+def _write_header(file: BinaryIO, count: int, size: int) -> None:
     """NumPy pads it so that a new count of rows fits in the old one's place."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _picture(file, size, crop):
+def _decoded_one(file: pathlib.Path, framing: images.Framing) -> tuple[np.ndarray | None, str | None]:
     """Return (uint8 (1, size, size, 3), None), or (None, reason) when the file is no image."""
     try:
-        return images.read_all([file], size, crop), None
+        return images.read_all([file], framing), None
     except BadInput as error:
         return None, str(error)

@@ -93,7 +93,7 @@ def read_signs(paths: Sequence[str | os.PathLike]) -> np.ndarray:
     A larger image goes through 32x32 as well: a classifier that was trained on enlarged 32x32 images knows soft edges
     only. Raises `BadInput`.
     """
-    return images.read_all(paths, SIGN_SIZE, crop=False)
+    return images.read_all(paths, images.Framing(SIGN_SIZE))
 
 
 def find_signs(paths: Sequence[str], demo: bool, seed: int) -> tuple[list[str], np.ndarray]:

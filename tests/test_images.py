@@ -171,34 +171,73 @@ def test_large_pictures_give_no_warning(tmp_path, monkeypatch, recwarn):
     assert not recwarn
 
 
-def test_whole_and_centre(tmp_path):
-    """A wide image with red, green and blue thirds: squeezed it keeps all of them, its centre is green."""
+# Framing
+
+
+def previous_centre_crop(image, size):
+    """As the previous version cut, written out anew: heads that it trained must go on seeing the same pixels."""
+    height, width = image.shape[:2]
+    if min(height, width) >= size and max(height, width) <= 256:
+        side = size
+    else:
+        side = round(size / (max(256, size) / min(height, width)))
+    left, top = (width - side) // 2, (height - side) // 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box))
+
+
+SHAPES = [(1, 1), (1, 900), (31, 7), (64, 64), (128, 200), (227, 227), (240, 256), (256, 256), (300, 200), (375, 500)]
+
+
+@pytest.mark.parametrize("size", [8, 64, 224, 227, 299, 600])
+@pytest.mark.parametrize("height, width", SHAPES)
+def test_heads_of_the_previous_version_see_the_same_pixels(height, width, size):
+    image = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    cropped = images.kept_framing({"picture_size": size, "crop": True})
+    assert cropped == images.Framing(size, "crop", 256)
+    np.testing.assert_array_equal(images.frame(image, cropped), previous_centre_crop(image, size))
+    whole = images.kept_framing({"picture_size": size, "crop": False})
+    expected = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(images.frame(image, whole), expected)
+
+
+@pytest.mark.parametrize("height, width", SHAPES)
+def test_squeezed_to_256_then_cut(height, width):
+    image = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    if min(height, width) >= 224 and max(height, width) <= 256:
+        top, left = (height - 224) // 2, (width - 224) // 2
+        expected = image[top : top + 224, left : left + 224]
+    else:
+        squeezed = Image.fromarray(image).resize((256, 256), Image.Resampling.BILINEAR)
+        expected = squeezed.crop((16, 16, 240, 240))
+    np.testing.assert_array_equal(images.frame(image, images.as_trained("squeeze", 224, 224)), expected)
+
+
+def test_thirds(tmp_path):
+    """A wide image with red, green and blue thirds: squeezed it keeps all of them, the centre of it is green."""
     thirds = np.repeat(np.eye(3, dtype=np.uint8) * 255, 300, axis=0)[None].repeat(300, axis=0)  # 300 x 900
     paths = [saved(tmp_path / "wide.png", thirds), saved(tmp_path / "high.png", thirds.swapaxes(0, 1))]
-    squeezed, cut = images.read_all(paths, 60, crop=False), images.read_all(paths, 60, crop=True)
-    assert squeezed.shape == cut.shape == (2, 60, 60, 3) and squeezed.dtype == cut.dtype == np.uint8
-    assert (cut == [0, 255, 0]).all()
-    np.testing.assert_array_equal(squeezed[0], squeezed[1].swapaxes(0, 1))
-    np.testing.assert_array_equal(squeezed[0, 5, [5, 30, 55]], np.eye(3) * 255)
+    for how, seen in (("whole", [0, 1, 2]), ("squeeze", [0, 1, 2]), ("crop", [1, 1, 1])):
+        framed = images.read_all(paths, images.Framing(60, how, 68))
+        assert framed.shape == (2, 60, 60, 3) and framed.dtype == np.uint8
+        np.testing.assert_array_equal(framed[0], framed[1].swapaxes(0, 1))
+        np.testing.assert_array_equal(framed[0, 5, [5, 30, 55]], np.eye(3)[seen] * 255)
 
 
-def test_centre_crop_scales_the_shorter_side_to_256():
-    """Each pixel holds its own place: the borders of what is cut out can be read off."""
-    rows, columns = np.mgrid[:128, :200].astype(np.uint8)
-    cut = images.centre_crop(np.stack([rows, columns, rows], axis=2), 224)  # 112 pixels, doubled
-    assert np.abs(cut[[0, -1], [0, -1], 0].astype(int) - [8, 119]).max() <= 1
-    assert np.abs(cut[[0, -1], [0, -1], 1].astype(int) - [44, 155]).max() <= 1
-
-
-@pytest.mark.parametrize("height, width, size", [(1, 1, 227), (1, 900, 227), (227, 227, 227), (240, 256, 227),
-                                                 (300, 200, 299), (256, 256, 299), (31, 7, 600)])  # fmt: skip
-def test_centre_crop_of_any_shape(height, width, size):
-    photo = RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    cut = images.centre_crop(photo, size)
-    assert cut.shape == (size, size, 3)
-    if size <= min(height, width) and max(height, width) <= 256:
-        top, left = (height - size) // 2, (width - size) // 2
-        np.testing.assert_array_equal(cut, photo[top : top + size, left : left + size])
+@pytest.mark.parametrize("how", ["squeeze", "crop"])
+@pytest.mark.parametrize("input_size", [224, 227])
+def test_the_share_that_is_seen_does_not_depend_on_the_size(how, input_size):
+    """Each pixel holds its own place, so the borders of what is cut out can be read off."""
+    rows, columns = np.mgrid[:600, :900] / 4
+    image = np.stack([rows, columns, rows], axis=2).astype(np.uint8)
+    margin = (1 - input_size / 256) / 2  # of 256 pixels, on each side
+    top, left = margin * 600, margin * 900 if how == "squeeze" else 150 + margin * 600
+    for size in 32, 64, 96, 160, input_size:
+        framed = images.frame(image, images.as_trained(how, size, input_size))
+        pixel = input_size / 256 / size  # of the result, as a share of what is cut or squeezed to the square
+        for found, expected in ((framed[[0, -1], size // 2, 0], top), (framed[size // 2, [0, -1], 1], left)):
+            length = 600 if expected == top else 900
+            assert np.abs(found * 4.0 - [expected, length - expected]).max() <= 1.5 * pixel * length + 4  # a grey value is 4 pixels
 
 
 def test_course_pictures_are_fetched_once(tmp_path, monkeypatch):

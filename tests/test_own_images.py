@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from PIL import Image
 from data import images, own_images
 
 SIZE = 8
+CROP, WHOLE = images.Framing(SIZE, "crop", 10), images.Framing(SIZE)
 RNG = np.random.default_rng(0)
 
 
@@ -43,7 +43,9 @@ def flowers(tmp_path):
 
 @pytest.fixture
 def load(tmp_path):
-    return lambda folder, **settings: own_images.load(folder, SIZE, **{"cache": tmp_path / "kept"} | settings)
+    return lambda folder, **settings: own_images.load(
+        folder, settings.pop("framing", CROP), **{"cache": tmp_path / "kept"} | settings
+    )
 
 
 @pytest.fixture
@@ -60,10 +62,10 @@ def decoded(monkeypatch):
 
 
 def test_classes_files_and_labels(flowers, load):
-    for crop in True, False:
-        dataset = load(flowers, crop=crop)
+    for framing in CROP, WHOLE:
+        dataset = load(flowers, framing=framing)
         paths = [flowers / name for name in ("daisy/garden/größe 花.png", "rose/a.png", "rose/b.png")]
-        np.testing.assert_array_equal(dataset.images, images.read_all(paths, SIZE, crop))
+        np.testing.assert_array_equal(dataset.images, images.read_all(paths, framing))
         assert dataset.labels.tolist() == [0, 1, 1] and dataset.labels.dtype == np.int64
         assert dataset.class_names == ["daisy", "rose"] and dataset.tracks is None
         assert dataset.name == "images of flowers"
@@ -77,14 +79,14 @@ def test_pictures_are_mapped_and_read_only(flowers, load):
 
 def test_many_pictures_stay_in_order(tmp_path, load):
     expected = [add(tmp_path / "many" / "ab"[number % 2] / f"{number:03}.png") for number in range(150)]
-    dataset = load(tmp_path / "many", crop=False)
+    dataset = load(tmp_path / "many", framing=WHOLE)
     order = [*range(0, 150, 2), *range(1, 150, 2)]
-    np.testing.assert_array_equal(dataset.images, [images.whole(expected[number], SIZE) for number in order])
+    np.testing.assert_array_equal(dataset.images, [images.frame(expected[number], WHOLE) for number in order])
     assert dataset.labels.tolist() == [0] * 75 + [1] * 75
     (tmp_path / "many/b/145.png").write_text("not an image")  # in a later batch
     del order[order.index(145)]
-    dataset = load(tmp_path / "many", crop=False, skip_unreadable=True)
-    np.testing.assert_array_equal(dataset.images, [images.whole(expected[number], SIZE) for number in order])
+    dataset = load(tmp_path / "many", framing=WHOLE, skip_unreadable=True)
+    np.testing.assert_array_equal(dataset.images, [images.frame(expected[number], WHOLE) for number in order])
     assert dataset.labels.tolist() == [0] * 75 + [1] * 74
 
 
@@ -95,7 +97,7 @@ def test_second_run_decodes_nothing(flowers, load, decoded, tmp_path, monkeypatc
     again = load("flowers")
     assert len(decoded) == 3
     np.testing.assert_array_equal(first.images, again.images)
-    assert load(flowers, crop=False).images.tolist() != first.images.tolist() and len(decoded) == 6
+    assert load(flowers, framing=WHOLE).images.tolist() != first.images.tolist() and len(decoded) == 6
 
 
 def test_changed_added_and_lost_pictures_are_noticed(flowers, load):
@@ -106,7 +108,7 @@ def test_changed_added_and_lost_pictures_are_noticed(flowers, load):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     changed = load(flowers).images
     np.testing.assert_array_equal(changed[[0, 2]], first[[0, 2]])
-    np.testing.assert_array_equal(changed[1:2], images.read_all([path], SIZE, True))
+    np.testing.assert_array_equal(changed[1:2], images.read_all([path], CROP))
     assert (first[1] != changed[1]).any()
     add(flowers / "rose/c.png")
     assert load(flowers).labels.tolist() == [0, 1, 1, 1]
@@ -144,7 +146,7 @@ def test_links(flowers, load, tmp_path):
 
 @pytest.fixture
 def mixed(flowers):
-    (flowers / "daisy/Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (flowers / "daisy/leaflet.pdf").write_bytes(b"%PDF-1.4")
     (flowers / "rose/a.txt").write_text("not an image")
     cut = flowers / "rose/cut.png"
     add(cut, (64, 64, 3))
@@ -153,13 +155,13 @@ def mixed(flowers):
     return flowers
 
 
-UNREADABLE = ["Thumbs.db", "a.txt", "cut.png", "gone.png"]
+UNREADABLE = ["leaflet.pdf", "a.txt", "cut.png", "gone.png"]
 
 
 def test_unreadable_files_are_refused(mixed, load):
     for _ in range(2):  # decoded, and kept
         message = in_one_line(load, mixed)
-        assert f"{mixed}/daisy/Thumbs.db: is not an image" in message and "(and 3 more files)" in message
+        assert f"{mixed}/daisy/leaflet.pdf: is not an image" in message and "(and 3 more files)" in message
         assert "--skip_unreadable" in message
 
 
@@ -174,7 +176,7 @@ def test_unreadable_files_are_skipped_and_named(mixed, load, capsys, decoded):
             decoded.clear()
     assert decoded == UNREADABLE  # only these are tried again
     paths = [mixed / name for name in ("daisy/garden/größe 花.png", "rose/a.png", "rose/b.png")]
-    np.testing.assert_array_equal(dataset.images, images.read_all(paths, SIZE, True))
+    np.testing.assert_array_equal(dataset.images, images.read_all(paths, CROP))
 
 
 def test_a_file_that_can_be_read_by_now_is_taken(flowers, load, monkeypatch):
@@ -216,14 +218,14 @@ def test_wrong_folders(tmp_path, flowers, load):
 
 
 def test_folder_that_may_not_be_read(flowers, load, monkeypatch):
-    real = pathlib.Path.iterdir
+    real = os.listdir
 
     def refuse(folder):
         if folder.name == "rose":
             raise PermissionError(errno.EACCES, "Permission denied", str(folder))
         return real(folder)
 
-    monkeypatch.setattr(pathlib.Path, "iterdir", refuse)  # root may read all, so chmod would not do
+    monkeypatch.setattr(os, "listdir", refuse)  # root may read all, so chmod would not do
     assert f"{flowers / 'rose'}: cannot be read (Permission denied)" in in_one_line(load, flowers)
 
 
@@ -268,7 +270,7 @@ def test_stopped_while_decoding(flowers, load, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(images, "centre_crop", stop)
+        patch.setattr(images, "frame", stop)
         with pytest.raises(KeyboardInterrupt):
             load(flowers)
     assert list((tmp_path / "kept").iterdir()) == []
@@ -295,7 +297,7 @@ def test_three_processes_decode_once(flowers, tmp_path):
             sys.stdout.write(f"{path.name}\\n")  # print() would write the name and its end apart
             return read(path)
         images.read = slow
-        own_images.load(sys.argv[1], 8, cache=sys.argv[2])
+        own_images.load(sys.argv[1], images.Framing(8), cache=sys.argv[2])
     """
     command = [sys.executable, "-c", code, str(flowers), str(tmp_path / "kept")]
     processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -313,4 +315,4 @@ def test_a_class_name_that_is_no_text_is_refused(tmp_path):
             pytest.skip("this file system takes text only")
         with open(os.path.join(folder, b"1.png"), "wb") as file:
             file.write(b"x")
-    assert "not printable" in in_one_line(own_images.load, tmp_path, 8, cache=tmp_path / "cache")
+    assert "not printable" in in_one_line(own_images.load, tmp_path, WHOLE, cache=tmp_path / "cache")

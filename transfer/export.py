@@ -14,7 +14,7 @@ import tempfile
 import tensorflow as tf
 
 from common.files import BadInput, check_writable
-from data.images import SHORTER_SIDE
+from data.images import Framing, kept_framing
 from networks.network import pooled
 
 PICTURES = tf.TensorSpec((None, None, None, 3), tf.uint8, name="pictures")
@@ -25,12 +25,12 @@ class Served(tf.Module):
 
     def __init__(self, network, head):
         super().__init__()
-        layer, size, crop = (head.settings[name] for name in ("layer", "picture_size", "crop"))
+        layer, framing = head.settings["layer"], kept_framing(head.settings)
         self.kernel, self.bias = tf.Variable(head.kernel, name="kernel"), tf.Variable(head.bias, name="bias")
         self.class_names = head.class_names
         self.needed = needed_variables(network, layer)
         # A function, not the network itself, all of whose variables would be saved.
-        self.features = lambda images: pooled(network(network.preprocess(cut(images, size, crop), True), layer))
+        self.features = lambda images: pooled(network(network.preprocess(cut(images, framing), True), layer))
 
     @tf.function(input_signature=[PICTURES], autograph=False)
     def __call__(self, images):
@@ -44,16 +44,32 @@ def needed_variables(network, layer):
     return list(network.variables) if network.card.application else network.variables_between(None, layer)
 
 
-def cut(images, size, crop):
-    """As `data.images` prepares images for training: (N, height, width, 3) -> whole numbers (N, size, size, 3)."""
-    if crop:
-        shape = tf.shape(images)
-        shorter, longer = tf.reduce_min(shape[1:3]), tf.reduce_max(shape[1:3])
-        as_it_is = (size <= shorter) & (longer <= SHORTER_SIDE)
-        side = tf.where(as_it_is, size, tf.cast(tf.round(size * shorter / max(SHORTER_SIDE, size)), tf.int32))
-        top, left = (shape[1] - side) // 2, (shape[2] - side) // 2
-        images = images[:, top : top + side, left : left + side]
-    images = tf.image.resize(images, (size, size), method="bilinear", antialias=True)
+def cut(images: tf.Tensor, framing: Framing) -> tf.Tensor:
+    """What `data.images.frame` does, in a graph: (N, height, width, 3) -> whole numbers (N, size, size, 3).
+
+    Some numbers differ by 1 from `frame`'s, as Pillow rounds between its two passes, along rows and along columns.
+    """
+    size, resized = framing.size, max(framing.resized, framing.size)
+    shape = tf.shape(images)[1:3]
+    height, width = shape[0], shape[1]
+    shorter, longer = tf.minimum(height, width), tf.maximum(height, width)
+    fits = (size <= shorter) & (longer <= resized)
+    if framing.how == "whole":
+        seen, start = tf.cast(shape, tf.float32), tf.zeros(2)
+    elif framing.how == "squeeze":
+        # `size` of `resized` pixels of each side, and `size` pixels of an image that fits
+        margin = (resized - size) // 2
+        part = tf.cast(shape, tf.float32) / resized
+        seen = tf.where(fits, float(size), size * part)
+        start = tf.where(fits, tf.cast((shape - size) // 2, tf.float32), margin * part)
+    else:
+        side = tf.where(fits, size, tf.cast(tf.round(size / (resized / shorter)), tf.int32))
+        seen, start = tf.cast(tf.stack([side, side]), tf.float32), tf.cast((shape - side) // 2, tf.float32)
+        seen = tf.maximum(seen, 0.001)  # an image 1 pixel wide
+    scale = size / seen
+    images = tf.raw_ops.ScaleAndTranslate(
+        images=images, size=(size, size), scale=scale, translation=-start * scale, kernel_type="triangle"
+    )
     return tf.round(images)
 
 
