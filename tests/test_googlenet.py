@@ -154,11 +154,12 @@ def test_real_weights_on_real_photos():
     ids = [line.split()[0] for line in (SHARED / "facts" / "synset_words.txt").read_text().splitlines()]
     paths = sorted(PHOTOS.glob("*.JPEG"))
     truth = np.array([ids.index(path.name.split("_")[0]) for path in paths])
-    photos = np.stack([images.centre_crop(read_photo(path), 224) for path in paths])
-    order = np.argsort(-network.activations(photos).numpy(), axis=1)
     assert len(paths) == 30
-    assert (order[:, 0] == truth).sum() >= 24
-    assert (order[:, :5] == truth[:, None]).any(axis=1).sum() >= 29
+    for how, top1 in (("squeeze", 25), ("crop", 24)):  # of 1,000 such photos 788 and 747, and 938 and 927 among five
+        photos = images.read_all(paths, images.as_trained(how, 224, 224))
+        order = np.argsort(-network.activations(photos).numpy(), axis=1)
+        assert (order[:, 0] == truth).sum() == top1
+        assert (order[:, :5] == truth[:, None]).any(axis=1).sum() == 30
 
 
 @needs_real_files
