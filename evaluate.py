@@ -13,34 +13,15 @@ confusion matrix, and the most confident mistakes, which tell more about a class
 import argparse
 import pathlib
 
-import numpy as np
 from scipy.special import softmax
 
 from common.files import BadInput
 from common.program import run
-from data import cifar10, images, own_images, traffic_signs
+from data import cifar10, datasets, images, own_images, traffic_signs
 from feature_extraction import find_head, load_network_of
 from imagenet_inference import add_network_flags, shown
-from transfer import feature_store
+from transfer import evaluation, feature_store
 from weights import heads
-
-
-def report(dataset, rows, probabilities, folder, plot, prefix):
-    """Print how good `probabilities` (rows, classes) are for these rows of `dataset`; tables, images in `folder`."""
-    from transfer import evaluation
-
-    labels, names = dataset.labels[rows], dataset.class_names
-    tracks = None if dataset.tracks is None else dataset.tracks[rows]
-    judged = evaluation.evaluate(labels, probabilities, names)
-    evaluation.print_report(judged, names, dataset.name, tracks=tracks)
-    evaluation.write_tables(judged, names, folder, prefix)
-    if plot:
-        from transfer import plots
-
-        plots.confusion(judged.confusion, names, folder / f"{prefix}-confusion.png")
-        sheet = folder / f"{prefix}-mistakes.png"
-        plots.mistakes(dataset.images[rows], labels, probabilities, names, sheet, judged.mistakes)
-    print(f"Tables{' and pictures' * plot} in {shown(folder)}: {prefix}-*\n")
 
 
 def judge(path, dataset, args):
@@ -56,7 +37,7 @@ def judge(path, dataset, args):
     network = load_network_of(head, path, args)
     features = frozen_features(network, dataset.images, args, head.settings["layer"])
     probabilities = softmax(head.logits(features[:]), axis=1)
-    report(dataset, np.arange(len(probabilities)), probabilities, path.parent, args.plot, "test")
+    evaluation.report(datasets.for_test(dataset), probabilities, path.parent, args.plot, "test")
 
 
 def find_images(head, args):

@@ -10,14 +10,13 @@ at the end the time. Some seconds, after the first run has fetched the weights (
 """
 
 import argparse
-import pathlib
 import time
 
 import numpy as np
 
 from caffe_classes import class_names
 from common.files import BadInput
-from common.program import compute_dtype, run, start_tensorflow
+from common.program import compute_dtype, run, shown, start_tensorflow
 from data import images
 from weights import cards, reading
 
@@ -76,12 +75,6 @@ def load_network(args, features_only=False, image_size=None):
     from networks import keras_networks
 
     return keras_networks.load(card, source, args.seed, not features_only, image_size, dtype)
-
-
-def shown(path):
-    """The path as a person would type it here."""
-    path, here = pathlib.Path(path), pathlib.Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def print_top(number, path, probabilities, names, top):

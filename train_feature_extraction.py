@@ -123,19 +123,20 @@ def train_case(args, folder, script, dataset, rows, validation_rows):
     else:
         trained, inputs, history = fine_tune(network, dataset, rows, validation_rows, args, kept)
     if here.chief:
-        conclude(args, kept, network, trained, inputs, history, dataset, validation_rows)
+        conclude(args, kept, network, trained, inputs, history, dataset, rows, validation_rows)
 
 
-def conclude(args, kept, network, trained, inputs, history, dataset, validation_rows):
+def conclude(args, kept, network, trained, inputs, history, dataset, rows, validation_rows):
     """How good the classifier is, in figures and images, and what to do with it."""
     import evaluate
-    from transfer import loop
+    from transfer import evaluation, loop
 
     kept.end(history)
     if devices.find().workers == 1:  # else the features of some images are elsewhere
         kept.restore_result(trained)
         probabilities = loop.predict(trained, inputs, validation_rows)
-        evaluate.report(dataset, validation_rows, probabilities, kept.folder, args.plot, "validation")
+        parts = datasets.Split(dataset, rows, validation_rows)
+        evaluation.report(parts, probabilities, kept.folder, args.plot, "validation")
     if args.plot:
         from transfer import plots
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import re
 import sys
 import tempfile
@@ -25,6 +26,12 @@ def run(main):
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output (`| head`) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def shown(path: str | os.PathLike) -> pathlib.Path:
+    """The path as a person would type it here."""
+    path, here = pathlib.Path(path), pathlib.Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def start_tensorflow():

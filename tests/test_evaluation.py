@@ -12,7 +12,8 @@ from scipy import stats
 from sklearn import metrics
 
 from common.files import BadInput
-from transfer import evaluation
+from data.datasets import Dataset, Split
+from transfer import evaluation, plots
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LABELS = np.array([0, 0, 0, 1, 1, 3])  # class 2 does not occur
@@ -41,8 +42,23 @@ def large(classes=43, count=2000, seed=0):
     return labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
-def printed(capsys, *arguments, **settings):
-    evaluation.print_report(*arguments, **settings)
+def printed(capsys, judged, *arguments, independent=0, **settings):
+    evaluation.print_report(judged, *arguments, independent or judged.support.sum(), **settings)
+    return capsys.readouterr().out
+
+
+def parts_of(labels, tracks=None, training=0, images_per_track=1, names=("a", "b"), images=None):
+    """A split whose first `training` images are trained on."""
+    rows = np.arange(len(labels))
+    images = np.zeros((len(labels), 2, 2, 3), np.uint8) if images is None else images
+    dataset = Dataset(images, np.asarray(labels), list(names), tracks, "Signs", images_per_track)
+    return Split(dataset, rows[:training], rows[training:])
+
+
+def reported(capsys, parts, predicted, folder, sure=0.8, **settings):
+    count = len(parts.dataset.class_names)
+    probabilities = probabilities_of(predicted, np.full(len(parts.validation), sure), count)
+    evaluation.report(parts, probabilities, folder, **settings)
     return capsys.readouterr().out
 
 
@@ -138,13 +154,13 @@ def test_the_interval_over_tracks_agrees_with_a_bootstrap():
 
 def test_few_classes_are_all_printed(small, capsys):
     told = printed(capsys, small, NAMES, "Arrows")
-    assert "Arrows: 6 images" in told and "Accuracy: 0.333 (95 % interval 0.097 to 0.700)" in told
-    assert "first 5" not in told  # of four classes, the truth always is
+    assert "Arrows: 6 images" in told and "Accuracy: 0.333 (95% confidence interval 0.097 to 0.700)" in told
+    assert "Top-5" not in told  # of four classes, it is always 1
     lines = [line.split() for line in told.splitlines()]
     assert ["3", "0.500", "0.333", "left"] in lines
     assert ["0", "0.000", "-", "ahead"] in lines  # never there, but answered
     assert ["1", "-", "0.000", "停"] in lines  # never answered
-    assert told.index("2 x left taken for right") < told.index("1 x right taken for left")
+    assert told.index("2 x left predicted as right") < told.index("1 x right predicted as left")
 
 
 def test_of_many_classes_the_worst_are_printed(capsys):
@@ -156,17 +172,36 @@ def test_of_many_classes_the_worst_are_printed(capsys):
     table = told.split("class\n")[1].split("\n\n")[0].splitlines()
     recalls = np.sort(report.recall[:43])[:3]
     assert [float(line.split()[2]) for line in table] == pytest.approx(recalls, abs=5e-4)
-    assert "Truth among the first 5 answers" in told
+    assert f"Top-5 accuracy: {report.top5:.3f}" in told
 
 
-def test_tracks_widen_the_printed_interval(capsys):
-    labels = np.repeat([0, 1], 300)
-    answers = np.where(np.arange(600) // 30 % 4 == 0, 1 - labels, labels)  # each fourth track is wrong throughout
-    report = evaluation.evaluate(labels, probabilities_of(answers, np.full(600, 0.8), 2), ["a", "b"])
-    assert "(95 % interval 0.714 to 0.783)" in printed(capsys, report, ["a", "b"], "Signs")
-    told = printed(capsys, report, ["a", "b"], "Signs", tracks=np.arange(600) // 30)
-    low, high = evaluation.wilson(0.75, 19)
-    assert f"95 % interval {low:.3f} to {high:.3f}, the images being of 20 tracks only" in told
+TRACKS = np.arange(600) // 30
+TWO = np.repeat([0, 1], 300)
+FOURTH_WRONG = np.where(TRACKS % 4 == 0, 1 - TWO, TWO)  # each fourth track is wrong throughout
+
+
+@pytest.mark.parametrize("parts, count, said", [
+    (parts_of(TWO), 600, ""),
+    (parts_of(TWO, tracks=TRACKS), 19, "; the 600 images show 20 objects"),
+    (parts_of(TWO, images_per_track=30), 20, "; 30 images show each object, so these count as 20 independent ones"),
+    (parts_of(TWO, tracks=TRACKS, images_per_track=30), 19, "; the 600 images show 20 objects"),
+])  # fmt: skip
+def test_the_interval_counts_objects_not_images(parts, count, said, capsys, tmp_path):
+    low, high = evaluation.wilson(0.75, count)
+    told = reported(capsys, parts, FOURTH_WRONG, tmp_path)
+    assert f"Accuracy: 0.750 (95% confidence interval {low:.3f} to {high:.3f}{said})" in told
+
+
+def test_objects_that_were_trained_on_leave_no_interval(capsys, tmp_path):
+    parts = parts_of(np.tile(TWO, 2), tracks=np.tile(TRACKS, 2), training=600)
+    told = reported(capsys, parts, FOURTH_WRONG, tmp_path)
+    assert "Accuracy: 0.750 (no confidence interval: training shows the same objects" in told
+
+
+def test_the_official_test_set_counts_as_421_signs():
+    judged = evaluation.evaluate(np.zeros(12_630, int), np.eye(2)[np.arange(12_630) % 50 // 49], ["a", "b"])
+    count, _ = evaluation.independent_images(judged, parts_of(np.zeros(12_630, int), images_per_track=30))
+    assert count == 421
 
 
 def test_nothing_wrong_prints_no_confusions(capsys):
@@ -181,7 +216,7 @@ def test_tables_are_read_back(small, tmp_path):
         list(csv.reader(io.StringIO((tmp_path / "run" / f"test-{name}.csv").read_bytes().decode("utf-8"), newline="")))
         for name in ("per_class", "confusion")
     )
-    assert per_class[0] == ["class", "pictures", "precision", "recall"]
+    assert per_class[0] == ["class", "images", "precision", "recall"]
     assert per_class[1:3] == [[names[0], "3", "0.5", "0.3333"], [names[1], "2", "0.3333", "0.5"]]
     assert confusion[0][1:] == names and [row[0] for row in confusion[1:]] == names
     assert [[int(cell) for cell in row[1:]] for row in confusion[1:]] == small.confusion.tolist()
@@ -194,7 +229,67 @@ def test_a_folder_that_cannot_be_written_is_told(small, tmp_path):
         evaluation.write_tables(small, NAMES, tmp_path / "run", "test")
 
 
-def test_no_tensorflow_and_no_matplotlib():
-    code = "import sys; from transfer import evaluation; print({'tensorflow', 'matplotlib'} & set(sys.modules))"
+class Watched(np.memmap):
+    """A memory map that notes which rows are asked for."""
+
+    asked = []
+
+    def __getitem__(self, row):
+        if np.ndim(self) == 4 and np.ndim(row) == 0:
+            Watched.asked.append(int(row))
+        return super().__getitem__(row)
+
+
+@pytest.fixture
+def sheet(monkeypatch):
+    """What the contact sheet was given."""
+    given = []
+    monkeypatch.setattr(plots, "mistakes", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(plots, "confusion", lambda *arguments: None)
+    return given
+
+
+@pytest.mark.parametrize("settings, chosen", [
+    ({}, [2, 3, 4, 5, 8, 9]),
+    ({"tracks": np.array([9, 9, 5, 5, 5, 6, 6, 7, 7, 6])}, [2, 5, 8]),  # the first of tracks 5, 6 and 7
+    ({"images_per_track": 30}, [2, 4, 8]),  # the first 0 predicted as 1, 1 as 0, 1 as 2
+], ids=["independent images", "known tracks", "unknown tracks"])  # fmt: skip
+def test_the_sheet_shows_each_object_once(settings, chosen, sheet, capsys, tmp_path):
+    labels = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+    parts = parts_of(labels, training=2, names=["a", "b", "c"], **settings)
+    reported(capsys, parts, [1, 1, 0, 0, 1, 1, 2, 2], tmp_path, plot=True)
+    ((images, shown_labels, probabilities, names, path, total),) = sheet
+    assert total == 6 and names == ["a", "b", "c"] and path == tmp_path / "validation-mistakes.png"
+    assert shown_labels.tolist() == [labels[row] for row in chosen] and len(images) == len(probabilities) == len(chosen)
+
+
+def test_of_a_memory_map_only_the_shown_images_are_read(sheet, capsys, tmp_path):
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (90, 2, 2, 3), np.uint8))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r").view(Watched)
+    parts = parts_of(np.zeros(90, int), training=10, images=mapped)
+    reported(capsys, parts, np.arange(80) % 2, tmp_path, plot=True)
+    assert Watched.asked == list(range(11, 83, 2))  # the first 36 mistakes
+    np.testing.assert_array_equal(sheet[0][0][1], np.asarray(mapped)[13])
+
+
+def test_what_a_report_leaves_behind(capsys, tmp_path):
+    told = reported(capsys, parts_of(TWO), FOURTH_WRONG, tmp_path / "run", plot=True, prefix="test")
+    assert f"Tables and plots in {tmp_path / 'run'}: test-*" in told
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "test-confusion.csv", "test-confusion.png", "test-mistakes.png", "test-per_class.csv",
+    ]  # fmt: skip
+    reported(capsys, parts_of(TWO), TWO, tmp_path / "right", plot=True)  # no mistakes
+
+
+def test_no_tensorflow_and_no_matplotlib(tmp_path):
+    code = f"""
+import sys
+import numpy as np
+from data import datasets
+from transfer import evaluation, novelty
+dataset = datasets.Dataset(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]), ["a", "b"], None, "two")
+evaluation.report(datasets.for_test(dataset), np.eye(2), {str(tmp_path)!r})
+print({{"tensorflow", "matplotlib"}} & set(sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    assert done.stdout.splitlines()[-1] == "set()"

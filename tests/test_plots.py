@@ -46,8 +46,7 @@ def signs(count=12, side=32):
 WRITERS = {
     "curves": lambda path: plots.curves(HISTORY, path),
     "confusion": lambda path: plots.confusion(np.eye(7) * 9 + 1, STRANGE, path),
-    "mistakes": lambda path: plots.mistakes(signs(7), np.arange(7), one_hot([1, 2, 3, 4, 5, 6, 0], 7), STRANGE, path,
-                                            np.arange(7)),
+    "mistakes": lambda path: plots.mistakes(signs(7), np.arange(7), one_hot(np.arange(7) - 1, 7), STRANGE, path, 99),
     "filters": lambda path: plots.filters(np.random.default_rng(0).normal(size=(11, 11, 3, 96)), path),
 }  # fmt: skip
 
@@ -81,11 +80,11 @@ print({{"matplotlib.pyplot", "tensorflow"}} & set(sys.modules))
     assert done.stdout.strip() == "set()"
 
 
-def legends(monkeypatch, history):
+def legends(monkeypatch, history, kept=None):
     """The words in the legends of both panels."""
     figures = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
-    plots.curves(history, None)
+    plots.curves(history, None, kept)
     return [[text.get_text() for text in axes.get_legend().get_texts()] if axes.get_legend() else []
             for axes in figures[0].axes]  # fmt: skip
 
@@ -102,6 +101,41 @@ def test_curves_with_absent_values(monkeypatch, tmp_path):
                {"epoch": 2, "loss": 1.0, "validation_accuracy": None}]  # fmt: skip
     assert legends(monkeypatch, history) == [["training"], ["validation", "best: 0.500, epoch 1"]]
     assert legends(monkeypatch, []) == [[], []]
+
+
+PHASES = [{**HISTORY[0], "epoch": number, "phase": "head"} for number in (1, 2, 3)]
+PHASES += [{**each, "phase": "layers"} for each in HISTORY]
+
+
+@pytest.mark.parametrize("history, kept, said", [
+    (HISTORY, 1, ["kept: 1.900, epoch 1", "kept: 0.500, epoch 1"]),
+    (HISTORY, 3, ["kept: 1.400, epoch 3", "kept: 0.600, epoch 3"]),
+    (PHASES, 3, ["kept: 1.400, epoch 3", "kept: 0.600, epoch 3"]),
+    (PHASES, 0, ["kept: 1.900, epoch 3 of the head", "kept: 0.500, epoch 3 of the head"]),
+    (PHASES[:3], 2, ["kept: 1.900, epoch 2", "kept: 0.500, epoch 2"]),
+])  # fmt: skip
+def test_the_kept_epoch_is_marked_in_both_panels(history, kept, said, monkeypatch):
+    assert [words[-1] for words in legends(monkeypatch, history, kept)] == said
+
+
+def test_epochs_of_the_head_come_first(monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    plots.curves(PHASES, None, kept=0)
+    for axes in figures[0].axes:
+        assert axes.lines[0].get_xdata().tolist() == [-2, -1, 0, 1, 2, 3]
+        named = [axes.xaxis.get_major_formatter()(x, None) for x in range(-2, 4)]
+        assert named == ["1", "2", "3", "1", "2", "3"]
+
+
+def test_the_legend_hides_no_curve(monkeypatch):
+    history = [{"epoch": epoch, **{key: np.sin(epoch) ** 2 for key in list(HISTORY[0])[3:]}} for epoch in range(1, 99)]
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    plots.curves(history, None)
+    figures[0].canvas.draw()
+    for axes in figures[0].axes:
+        assert not axes.get_legend().get_window_extent().overlaps(axes.get_window_extent())
 
 
 def test_the_best_epoch_is_seen(tmp_path):
@@ -138,20 +172,21 @@ def test_truth_is_the_row(tmp_path):
 
 def test_a_mistake_is_shown_pixel_by_pixel(tmp_path):
     images = signs()
-    plots.mistakes(images, np.zeros(12, int), one_hot(np.ones(12, int), 2), ["a", "b"], tmp_path / "sheet.png", [5, 9])
+    images = images[[5, 9]]
+    plots.mistakes(images, [0, 0], one_hot([1, 1], 2), ["a", "b"], tmp_path / "sheet.png", 12)
     sheet = pixels(tmp_path / "sheet.png")
     left = (sheet.shape[1] // plots.COLUMNS - 128) // 2
     first = sheet[40:168, left : left + 128]
-    np.testing.assert_array_equal(first, images[5].repeat(4, axis=0).repeat(4, axis=1))
+    np.testing.assert_array_equal(first, images[0].repeat(4, axis=0).repeat(4, axis=1))
     second = sheet[40:168, left + sheet.shape[1] // plots.COLUMNS :][:, :128]
-    np.testing.assert_array_equal(second[::4, ::4], images[9])
+    np.testing.assert_array_equal(second[::4, ::4], images[1])
     assert (sheet[:, 3 * sheet.shape[1] // 6 :] == 255).all(axis=2).mean() > 0.95  # nothing behind the second
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (100, 100), (150, 224), (1000, 20)])
 def test_images_of_any_size_fit(shape, tmp_path):
     images = np.full((2, *shape, 3), (200, 30, 90), np.uint8)
-    plots.mistakes(images, [0, 0], one_hot([1, 1], 2), ["a", "b"], tmp_path / "sheet.png", [0, 1])
+    plots.mistakes(images, [0, 0], one_hot([1, 1], 2), ["a", "b"], tmp_path / "sheet.png", 2)
     image = pixels(tmp_path / "sheet.png")
     longest = max(shape)
     scale = 128 // longest if longest <= 128 else 128 / longest
@@ -159,31 +194,18 @@ def test_images_of_any_size_fit(shape, tmp_path):
     assert share_of(image, (200, 30, 90)) * image[..., 0].size == pytest.approx(expected, rel=0.02)
 
 
-class Watched(np.memmap):
-    """A memory map that notes which rows are asked for."""
-
-    asked = []
-
-    def __getitem__(self, row):
-        if np.ndim(self) == 4:
-            Watched.asked.append(row)
-        return super().__getitem__(row)
-
-
-def test_of_a_memory_map_only_the_shown_rows_are_read(tmp_path):
-    images = signs(50)
-    np.save(tmp_path / "images.npy", images)
-    mapped = np.load(tmp_path / "images.npy", mmap_mode="r").view(Watched)
-    arguments = np.zeros(50, int), one_hot(np.ones(50, int), 2), ["a", "b"]
-    rows = np.arange(49, 0, -1)
-    plots.mistakes(mapped, *arguments, tmp_path / "mapped.png", rows, most=4)
-    assert Watched.asked == [49, 48, 47, 46]
-    plots.mistakes(images, *arguments, tmp_path / "array.png", rows, most=4)
-    assert (tmp_path / "mapped.png").read_bytes() == (tmp_path / "array.png").read_bytes()
+def test_dark_images_are_brightened_and_others_left_alone(tmp_path):
+    dark = np.full((32, 32, 3), (10, 20, 30), np.uint8)
+    dark[:, 16:] = (40, 20, 10)
+    plots.mistakes(np.stack([dark, dark * 3]), [0, 0], one_hot([1, 1], 2), ["a", "b"], tmp_path / "sheet.png", 2)
+    sheet = pixels(tmp_path / "sheet.png")
+    for colour in (50, 100, 150), (200, 100, 50), (30, 60, 90), (120, 60, 30):  # x 5, for 40 to become 200; as it was
+        assert share_of(sheet, colour, tolerance=1) * sheet[..., 0].size == pytest.approx(128 * 64, rel=0.01)
+    plots.mistakes(np.zeros((1, 32, 32, 3), np.uint8), [0], one_hot([1], 2), ["a", "b"], tmp_path / "black.png", 1)
 
 
 def test_without_mistakes_the_sheet_says_so(tmp_path):
-    plots.mistakes(signs(2), [0, 1], np.eye(2), ["a", "b"], tmp_path / "sheet.png", np.array([], int))
+    plots.mistakes(signs(0), [], np.zeros((0, 2)), ["a", "b"], tmp_path / "sheet.png", 0)
     image = pixels(tmp_path / "sheet.png")
     assert image.shape[0] < 60 and 0 < (image < 128).mean() < 0.05  # a line of text
 

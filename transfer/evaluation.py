@@ -1,39 +1,78 @@
-"""How good are a classifier's answers? Figures for the whole, for each class, and the mistakes themselves.
+"""How good is a classifier? Accuracy with its confidence interval, figures per class, the mistakes themselves.
 
-report = evaluate(labels, probabilities, class_names)
-print_report(report, class_names, "German traffic signs", tracks=tracks)
-write_tables(report, class_names, folder, "validation")   # folder/validation-per_class.csv, -confusion.csv
+    report(parts, probabilities, folder)         # printed; tables per class and of confusions in the folder
+
+`parts` is a `data.datasets.Split`: the probabilities are those of its validation images; `for_test` makes one of a
+test set. The steps, for use alone:
+
+    judged = evaluate(labels, probabilities, class_names)
+    print_report(judged, class_names, "German traffic signs", independent=len(labels))
+    write_tables(judged, class_names, folder, "validation")  # validation-per_class.csv, validation-confusion.csv
 """
 
 import csv
 import math
+import os
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from sklearn import metrics
 
 from common.files import written_whole
+from common.program import shown
+from data import datasets
+from data.datasets import Split
 
 Z = 1.96  # standard deviations to either side of the mean that hold 95 % of a normal distribution
-TOP = 5  # ImageNet's second figure: is the truth among the first five answers?
+TOP = 5  # ImageNet's second figure: the share of images whose class is among the five most probable ones
 ALL_CLASSES = 12  # up to here the printed table has every class
 CONFUSIONS = 5  # printed
+SHEET = 36  # mistakes on the contact sheet
 
 
 class Report(NamedTuple):
-    """What `evaluate` found; N images, k classes. A class without images, or never answered, has 0 for both."""
+    """What `evaluate` found; N images, k classes. Precision and recall are 0 where they are undefined."""
 
     accuracy: float
-    top5: float  # share of images with the truth among the first min(5, k) answers
-    precision: np.ndarray  # (k,): of the images taken for the class, how many belong to it
-    recall: np.ndarray  # (k,): of the images of the class, how many were recognised
+    top5: float  # share of images whose class is among the min(5, k) most probable ones
+    precision: np.ndarray  # (k,): of the images predicted as the class, the share that belongs to it
+    recall: np.ndarray  # (k,): of the images of the class, the share that is predicted as it
     support: np.ndarray  # (k,) int: images of the class
-    confusion: np.ndarray  # (k, k) int: images of the class of the row taken for the class of the column
-    mistakes: np.ndarray  # row numbers of the wrong answers, the most confident first
+    confusion: np.ndarray  # (k, k) int: images of the row's class that are predicted as the column's
+    mistakes: np.ndarray  # row numbers of the wrong predictions, the most confident first
 
 
-def evaluate(labels, probabilities, class_names):
+def report(
+    parts: Split,
+    probabilities: np.ndarray,
+    folder: str | os.PathLike,
+    plot: bool = False,
+    prefix: str = "validation",
+) -> Report:
+    """Print how good `probabilities` (N, k), one row per validation image of `parts`, are; write tables to `folder`.
+
+    With `plot` also the confusion matrix and a contact sheet of the most confident mistakes, one per track, as PNG.
+    """
+    dataset, _, rows = parts
+    labels, names, folder = dataset.labels[rows], dataset.class_names, pathlib.Path(folder)
+    judged = evaluate(labels, probabilities, names)
+    print_report(judged, names, dataset.name, *independent_images(judged, parts))
+    write_tables(judged, names, folder, prefix)
+    if plot:
+        from transfer import plots  # matplotlib takes a second to import
+
+        plots.confusion(judged.confusion, names, folder / f"{prefix}-confusion.png")
+        chosen = one_per_object(judged.mistakes, parts, probabilities)[:SHEET]
+        images = np.stack([dataset.images[row] for row in rows[chosen]]) if len(chosen) else dataset.images[:0]
+        sheet = folder / f"{prefix}-mistakes.png"
+        plots.mistakes(images, labels[chosen], probabilities[chosen], names, sheet, len(judged.mistakes))
+    print(f"Tables{' and plots' * plot} in {shown(folder)}: {prefix}-*\n")
+    return judged
+
+
+def evaluate(labels: Sequence[int], probabilities: np.ndarray, class_names: Sequence[str]) -> Report:
     """Compare labels (N,) int with probabilities (N, k). ValueError when they do not belong together."""
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     count, classes = len(labels), np.arange(len(class_names))
@@ -43,21 +82,21 @@ def evaluate(labels, probabilities, class_names):
         )
     if not np.isin(labels, classes).all() or not np.isfinite(probabilities).all():
         raise ValueError(f"expected labels from 0 to {classes[-1]} and finite probabilities")
-    answers = probabilities.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1)
     precision, recall, _, support = metrics.precision_recall_fscore_support(
-        labels, answers, labels=classes, zero_division=0
+        labels, predicted, labels=classes, zero_division=0
     )
     top5 = 1.0  # scikit-learn knows no top 5 of 5 classes or less
     if len(classes) > TOP:
         top5 = metrics.top_k_accuracy_score(labels, probabilities, k=TOP, labels=classes)
-    wrong = np.flatnonzero(answers != labels)
-    mistakes = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")]
-    confusion = metrics.confusion_matrix(labels, answers, labels=classes)
+    wrong = np.flatnonzero(predicted != labels)
+    mistakes = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")]
+    confusion = metrics.confusion_matrix(labels, predicted, labels=classes)
     return Report(1 - len(wrong) / count, float(top5), precision, recall, support, confusion, mistakes)
 
 
-def wilson(share, count):
-    """Wilson's 95 % interval of a share that was found in `count` independent trials; sound near 0 and 1, too.
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """Wilson's 95% confidence interval of a share found in `count` independent trials; sound near 0 and 1, too.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
@@ -66,14 +105,14 @@ def wilson(share, count):
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def effective_count(right, tracks):
-    """How many independent images tell as much as these: right (N,) 0 or 1, tracks (N,) int.
+def effective_count(right: np.ndarray, tracks: np.ndarray) -> float:
+    """How many independent images would tell as much as these: right (N,) 0 or 1, tracks (N,) int.
 
-    Images of one track are right or wrong together. The accuracy is a sum over tracks, so its variance follows from
-    how the tracks differ: var = G / (G - 1) * sum over tracks of (sum of (right - accuracy))^2 / N^2, G tracks. Set
-    equal to accuracy * (1 - accuracy) / n, this gives n, never more than N (Korn and Graubard, 1998). Where nothing
-    differs, all images being right or all wrong, each track counts once. In simulated tracks like GTSRB's (436 of 30
-    images, correlated 0.6) 95 % of `wilson`'s intervals over n held the truth, and 32 % of those over N.
+    Images of one track tend to be right or wrong together. The accuracy is a sum over tracks, so its variance follows
+    from how the tracks differ: var = G / (G - 1) * sum over tracks of (sum of (right - accuracy))^2 / N^2, G tracks.
+    Set equal to accuracy * (1 - accuracy) / n, this gives n, never more than N (Korn and Graubard, 1998). Where all
+    images are right, or all wrong, each track counts once. With simulated tracks like GTSRB's (436 of 30 images,
+    correlated 0.6), 95% of `wilson`'s intervals over n held the true value, but only 32% of those over N.
     """
     accuracy, count = np.mean(right), len(right)
     track_of = np.unique(tracks, return_inverse=True)[1]
@@ -85,59 +124,97 @@ def effective_count(right, tracks):
     return min(count, accuracy * (1 - accuracy) / variance) if variance else count
 
 
-def print_report(report, class_names, images_name, worst=10, tracks=None):
-    """Print accuracy, classes (the `worst` by recall when they are many) and the most frequent confusions.
+def independent_images(judged: Report, parts: Split) -> tuple[float | None, str]:
+    """How many independent images the validation images of `parts` are worth, and why fewer than there are.
 
-    tracks: (N,) int, where known: which physical object each image shows. Neighbours in a track are almost the same
-    image; taken for independent they would make the interval several times too narrow.
+    None where no confidence interval means anything: the same objects were trained on.
     """
-    count = effective = int(report.support.sum())
-    note = ""
-    if tracks is not None:
-        right = np.ones(count)
-        right[report.mistakes] = 0
-        effective = effective_count(right, tracks)
-        note = f", the images being of {len(np.unique(tracks)):,} tracks only"
-    low, high = wilson(report.accuracy, effective)
+    dataset, _, rows = parts
+    if datasets.share_seen(parts) > 0.5:
+        return None, "training shows the same objects, so it says nothing about new ones"
+    if dataset.tracks is not None:
+        right = np.ones(len(rows))
+        right[judged.mistakes] = 0
+        tracks = dataset.tracks[rows]
+        count = effective_count(right, tracks)
+        return count, f"the {len(rows):,} images show {len(np.unique(tracks)):,} objects" if count < len(rows) else ""
+    if dataset.images_per_track > 1:
+        # Which images show the same object is unknown, so assume the worst: that they are right or wrong together.
+        count = max(1, round(len(rows) / dataset.images_per_track))
+        each = f"{dataset.images_per_track} images show each object"
+        return count, f"{each}, so these count as {count:,} independent ones"
+    return len(rows), ""
+
+
+def one_per_object(mistakes: np.ndarray, parts: Split, probabilities: np.ndarray) -> np.ndarray:
+    """The first mistake of each track. Where tracks exist but are unknown, the first of each kind of confusion."""
+    dataset, _, rows = parts
+    if dataset.tracks is not None:
+        groups = dataset.tracks[rows[mistakes]]
+    elif dataset.images_per_track > 1:
+        groups = dataset.labels[rows[mistakes]] * len(dataset.class_names) + probabilities[mistakes].argmax(axis=1)
+    else:
+        return mistakes
+    return mistakes[np.sort(np.unique(groups, return_index=True)[1])]
+
+
+def print_report(
+    judged: Report,
+    class_names: Sequence[str],
+    images_name: str,
+    independent: float | None,
+    reason: str = "",
+    worst: int = 10,
+) -> None:
+    """Print accuracy, classes (the `worst` by recall when there are many) and the most frequent confusions.
+
+    independent, reason: how many independent images these are worth, and why, from `independent_images`.
+    """
+    count = int(judged.support.sum())
     print(f"{images_name}: {count:,} images")
-    print(f"Accuracy: {report.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}{note})")
+    if independent is None:
+        told = f"no confidence interval: {reason}"
+    else:
+        low, high = wilson(judged.accuracy, independent)
+        told = f"95% confidence interval {low:.3f} to {high:.3f}{'; ' * bool(reason)}{reason}"
+    print(f"Accuracy: {judged.accuracy:.3f} ({told})")
     if len(class_names) > TOP:
-        print(f"Truth among the first {TOP} answers: {report.top5:.3f}")
-    _print_classes(report, class_names, worst)
-    _print_confusions(report, class_names)
+        print(f"Top-{TOP} accuracy: {judged.top5:.3f}")
+    _print_classes(judged, class_names, worst)
+    _print_confusions(judged, class_names)
 
 
-def _print_classes(report, class_names, worst):
-    shown = np.arange(len(class_names))
+def _print_classes(judged: Report, class_names: Sequence[str], worst: int) -> None:
+    listed = np.arange(len(class_names))
     if len(class_names) > ALL_CLASSES:
-        occurring = np.flatnonzero(report.support)
-        shown = occurring[np.argsort(report.recall[occurring], kind="stable")][:worst]
-        print(f"\nThe {len(shown)} of {len(class_names)} classes with the lowest recall:", end="")
+        occurring = np.flatnonzero(judged.support)
+        listed = occurring[np.argsort(judged.recall[occurring], kind="stable")][:worst]
+        print(f"\nThe {len(listed)} of {len(class_names)} classes with the lowest recall:", end="")
     print("\nimages  precision  recall  class")
-    answered = report.confusion.sum(axis=0)
-    for label in shown:  # names come last: they may be long, or as wide as Chinese
-        precision = f"{report.precision[label]:.3f}" if answered[label] else "-"
-        recall = f"{report.recall[label]:.3f}" if report.support[label] else "-"
-        print(f"{report.support[label]:8,}  {precision:>9}  {recall:>6}  {class_names[label]}")
+    predicted = judged.confusion.sum(axis=0)
+    for label in listed:  # names come last: they may be long, or as wide as Chinese
+        precision = f"{judged.precision[label]:.3f}" if predicted[label] else "-"
+        recall = f"{judged.recall[label]:.3f}" if judged.support[label] else "-"
+        print(f"{judged.support[label]:6,}  {precision:>9}  {recall:>6}  {class_names[label]}")
 
 
-def _print_confusions(report, class_names):
-    wrong = report.confusion - np.diag(report.confusion.diagonal())
+def _print_confusions(judged: Report, class_names: Sequence[str]) -> None:
+    wrong = judged.confusion - np.diag(judged.confusion.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]
     pairs = [pair for pair in zip(*np.unravel_index(order, wrong.shape)) if wrong[pair]]
     if pairs:
         print("\nThe most frequent confusions:")
-    for truth, answer in pairs:
-        print(f"{wrong[truth, answer]:8,} x {class_names[truth]} taken for {class_names[answer]}")
+    for truth, predicted in pairs:
+        print(f"{wrong[truth, predicted]:6,} x {class_names[truth]} predicted as {class_names[predicted]}")
 
 
-def write_tables(report, class_names, folder, prefix):
-    """Write `prefix`-per_class.csv and `prefix`-confusion.csv (rows: truth, columns: answer) into a folder."""
-    per_class = zip(class_names, report.support, report.precision.round(4), report.recall.round(4))
-    confusion = ([name, *row] for name, row in zip(class_names, report.confusion))
+def write_tables(judged: Report, class_names: Sequence[str], folder: str | os.PathLike, prefix: str) -> None:
+    """Write `prefix`-per_class.csv and `prefix`-confusion.csv (rows: true class, columns: predicted) into a folder."""
+    per_class = zip(class_names, judged.support, judged.precision.round(4), judged.recall.round(4))
+    confusion = ([name, *row] for name, row in zip(class_names, judged.confusion))
     tables = {
-        "per_class": [["class", "pictures", "precision", "recall"], *per_class],
-        "confusion": [["truth / answer", *class_names], *confusion],
+        "per_class": [["class", "images", "precision", "recall"], *per_class],
+        "confusion": [["true / predicted", *class_names], *confusion],
     }
     for name, rows in tables.items():
         with (

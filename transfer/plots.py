@@ -1,13 +1,15 @@
-"""Images of a training run: its curves, who was taken for whom, the worst mistakes, the first layer's filters.
+"""Plots of a training run: its curves, the confusion matrix, the worst mistakes, the first layer's filters.
 
 Each function writes one PNG, whole or not at all. Matplotlib is used without pyplot: no window, no display, nothing
 kept between calls.
 """
 
 import math
+import os
 import textwrap
 import unicodedata
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import font_manager
@@ -32,37 +34,63 @@ FILTER = 64  # pixels that a filter is enlarged to
 # Chinese, Japanese and Korean on Linux, macOS and Windows.
 FONTS = "DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Arial Unicode MS", "Microsoft YaHei"
 TRAINING, VALIDATION, WRONG = "tab:gray", "tab:blue", "firebrick"
+DARK, BRIGHT = 100, 200  # of 255: an image whose brightest spots are below DARK is scaled until they reach BRIGHT
 
 
-def curves(history, path):
-    """Loss and accuracy over the epochs, the best validation value of each marked.
+def curves(history: Sequence[dict], path: str | os.PathLike, kept: int | None = None) -> None:
+    """Loss and accuracy over the epochs, and the epoch whose parameters were kept.
 
-    history: a dict an epoch with "epoch" and any of "loss", "accuracy" (of training), "validation_loss",
-    "validation_accuracy"; None counts as absent.
+    history: one dict per epoch with "epoch" and any of "loss", "accuracy" (of training), "validation_loss",
+    "validation_accuracy"; None counts as absent. Epochs with "phase": "head" before others with "phase": "layers"
+    trained the head alone; they are shaded, and their result is the others' epoch 0. kept: an epoch of the last phase;
+    None marks the best validation values.
     """
-    figure = Figure(figsize=(9, 3.6), dpi=DPI, layout="constrained")
+    head_epochs = _head_epochs(history)
+    figure = Figure(figsize=(9, 3.9), dpi=DPI, layout="constrained")
     for axes, name, best in zip(figure.subplots(1, 2), ("loss", "accuracy"), (min, max)):
         for key, label, colour in (name, "training", TRAINING), (f"validation_{name}", "validation", VALIDATION):
-            points = [(each["epoch"], each[key]) for each in history if each.get(key) is not None]
+            points = [(_place(each, head_epochs), each[key]) for each in history if each.get(key) is not None]
             if points:
                 axes.plot(*zip(*points), color=colour, label=label, marker="." if len(points) < 50 else "")
-        if points:  # those of the validation
-            epoch, value = best(points, key=lambda point: point[1])
-            axes.plot(epoch, value, "o", color=WRONG, label=f"best: {value:.3f}, epoch {epoch}")
-        axes.set(xlabel="epoch", title=name.capitalize(), xlim=(0.5, max(1, len(history)) + 0.5))
+        marked = [point for point in points if kept in (None, point[0])]  # of the validation
+        if marked:
+            epoch, value = best(marked, key=lambda point: point[1])
+            label = f"{'best' if kept is None else 'kept'}: {value:.3f}, {_epoch_name(epoch, head_epochs)}"
+            axes.plot(epoch, value, "o", color=WRONG, label=label)
+        places = [_place(each, head_epochs) for each in history] or [1]
+        axes.set(xlabel="epoch", title=name.capitalize(), xlim=(min(*places, 1) - 0.5, max(places) + 0.5))
+        if head_epochs:
+            axes.axvspan(axes.get_xlim()[0], 0.5, color="0.93", zorder=0)
+            axes.set_xlabel("epoch (shaded: the head alone)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_formatter(lambda x, _: str(round(x + head_epochs) if x <= 0 else round(x)))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.lines:
-            axes.legend(frameon=False)
+        if axes.lines:  # below the axes, where it hides no curve
+            axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, columnspacing=1.2)
     _save(figure, path)
 
 
-def confusion(matrix, class_names, path):
-    """The confusion matrix (k, k), counts, rows true: each row as shares of the class's images.
+def _head_epochs(history: Sequence[dict]) -> int:
+    """How many epochs trained the head alone before others trained more."""
+    phases = [each.get("phase") for each in history]
+    return phases.count("head") if "layers" in phases else 0
 
-    The colours are spread by the square root, for a mistake of 2 % to be seen beside 98 % of right answers. A class
-    without images has a grey row.
+
+def _place(epoch: dict, head_epochs: int) -> int:
+    """Where an epoch lies on the axis: those of the head alone end at 0."""
+    return epoch["epoch"] - (head_epochs if epoch.get("phase") == "head" else 0)
+
+
+def _epoch_name(place: int, head_epochs: int) -> str:
+    return f"epoch {place}" if place > 0 else f"epoch {place + head_epochs} of the head"
+
+
+def confusion(matrix: np.ndarray, class_names: Sequence[str], path: str | os.PathLike) -> None:
+    """The confusion matrix (k, k), counts with a row per true class: each row as shares of the class's images.
+
+    The colour scale is a square root, so that 2% of mistakes show beside 98% of right predictions. A class without
+    images has a grey row.
     """
     count = len(class_names)
     matrix = np.asarray(matrix, float)
@@ -90,7 +118,7 @@ def confusion(matrix, class_names, path):
                 column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=size,
                 color="white" if share > 0.4 else "black",
             )  # fmt: skip
-    axes.set(xlabel="answer", ylabel="truth")
+    axes.set(xlabel="predicted as", ylabel="true class")
     bar = figure.colorbar(
         image, fraction=0.03, pad=0.02, shrink=0.7, aspect=30, ticks=[0, 0.02, 0.1, 0.25, 0.5, 1],
         format=PercentFormatter(1, 0),
@@ -100,36 +128,50 @@ def confusion(matrix, class_names, path):
     _save(figure, path)
 
 
-def mistakes(images, labels, probabilities, class_names, path, rows, most=36):
-    """A contact sheet of wrong answers: below each image the truth, and what it was taken for, how surely.
+def mistakes(
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    path: str | os.PathLike,
+    total: int,
+) -> None:
+    """A contact sheet of wrong predictions: below each image its true class, the predicted one and its probability.
 
-    images: uint8 (N, H, W, 3), in memory or mapped: only what is shown is read. rows: numbers of the wrong answers,
-    the most confident first; the first `most` are shown. Without any, the sheet says so.
+    images: uint8 (N, H, W, 3), shown in this order; labels (N,) and probabilities (N, k) are theirs. total: how many
+    mistakes there are in all. Without any, the sheet says so. Very dark images are brightened.
     """
-    shown = rows[:most]
     title = "No mistakes"
-    if len(shown):
-        title = f"{len(shown)} of {len(rows):,} mistakes, the most confident first. Black: the truth; red: the answer"
+    if len(images):
+        title = f"{len(images)} of {total:,} mistakes, the most confident first. Black: true class; red: predicted as"
     wide, high, top = TILE + 72, TILE + 5 * LINE, 40  # pixels
-    width, height = COLUMNS * wide, top + -(-len(shown) // COLUMNS) * high
+    width, height = COLUMNS * wide, top + -(-len(images) // COLUMNS) * high
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     figure.text(0.5, 1 - top / 2 / height, title, ha="center", va="center")
-    for place, row in enumerate(shown):
-        image = _fitted(images[row], TILE)
+    for place, (image, label, row) in enumerate(zip(images, labels, probabilities)):
+        image = _brightened(_fitted(image, TILE))
         middle = (place % COLUMNS + 0.5) * wide
         lower = height - top - place // COLUMNS * high - TILE  # matplotlib counts from below
         figure.figimage(image, int(middle - image.shape[1] / 2), lower, origin="upper")
-        answer = probabilities[row].argmax()
-        lines = [("black", line) for line in _lines(class_names[labels[row]])]
-        lines += [(WRONG, line) for line in _lines(f"{probabilities[row][answer]:.2f} {class_names[answer]}")]
+        predicted = row.argmax()
+        lines = [("black", line) for line in _lines(class_names[label])]
+        lines += [(WRONG, line) for line in _lines(f"{row[predicted]:.2f} {class_names[predicted]}")]
         for number, (colour, line) in enumerate(lines):
             y = lower - 4 - LINE * number
             figure.text(middle / width, y / height, line, ha="center", va="top", fontsize=7, color=colour)
     _save(figure, path)
 
 
-def filters(bgr_kernel, path):
-    """The first layer's kernels (h, w, 3, n), input channels blue, green, red as Caffe's networks have them, in colour.
+def _brightened(image: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3): a very dark image scaled until it can be made out, any other as it is."""
+    brightest = np.percentile(image, 99)
+    if brightest >= DARK:
+        return image
+    return (image * (BRIGHT / max(brightest, 1.0))).clip(0, 255).astype(np.uint8)
+
+
+def filters(bgr_kernel: np.ndarray, path: str | os.PathLike) -> None:
+    """The first layer's kernels (h, w, 3, n) in colour; their input channels are blue, green, red, as in Caffe.
 
     Each filter is stretched to its own range: black is its smallest weight, white its largest.
     """
@@ -148,7 +190,7 @@ def filters(bgr_kernel, path):
         Image.fromarray(sheet).save(temporary, "PNG")
 
 
-def _fitted(image, side):
+def _fitted(image: np.ndarray, side: int) -> np.ndarray:
     """uint8 (H, W, 3) enlarged by a whole factor up to `side` pixels, every pixel a sharp square; or reduced to it."""
     image = np.asarray(image)
     longest = max(image.shape[:2])
@@ -159,23 +201,23 @@ def _fitted(image, side):
     return np.asarray(smaller)
 
 
-def _cut(name):
+def _cut(name: str) -> str:
     """A class name beside the matrix: one line, not too long."""
     name = " ".join(name.split())
     return _literal(name if len(name) <= NAME else f"{name[: NAME - 1].rstrip(' .')}…")
 
 
-def _lines(text):
+def _lines(text: str) -> list[str]:
     """A caption under an image: two lines at most."""
     wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)  # as Chinese is
     return [_literal(line) for line in textwrap.wrap(text, CAPTION // (1 + wide), max_lines=2, placeholder="…")]
 
 
-def _literal(text):
+def _literal(text: str) -> str:
     return text.replace("$", r"\$")  # matplotlib would take $...$ for a formula
 
 
-def _save(figure, path):
+def _save(figure: Figure, path: str | os.PathLike) -> None:
     installed = set(font_manager.get_font_names())
     for text in figure.findobj(Text):
         text.set_fontfamily([font for font in FONTS if font in installed])

@@ -1,0 +1,105 @@
+"""transfer/novelty.py: against plain NumPy, on features with a known answer, and on real signs against photos."""
+
+import numpy as np
+import pytest
+
+from transfer import novelty
+
+RNG = np.random.default_rng(0)
+CENTRES = RNG.normal(0, 3, (5, 40))
+
+
+def near(count, seed):
+    """Features of `count` images of five classes, and their labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, count)
+    return (CENTRES[labels] + rng.normal(0, 1, (count, 40))).astype(np.float32), labels
+
+
+def strange(count):
+    return RNG.normal(0, 3, (count, 40)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def known():
+    features, labels = near(1500, seed=1)
+    return novelty.fit(features, labels, np.arange(0, 1000), np.arange(1000, 1500))
+
+
+def test_distances_as_plain_numpy_has_them():
+    features, labels = near(300, seed=2)
+    rows = RNG.permutation(300)[:200]
+    known = novelty.fit(features, labels, rows, np.setdiff1d(np.arange(300), rows))
+    trained = features[rows].astype(float)
+    mean, spread = trained.mean(axis=0), trained.std(axis=0)
+    standard = (features - mean) / spread
+    expected = []
+    for row in standard:
+        cosines = []
+        for label in range(5):
+            direction = ((trained - mean) / spread)[labels[rows] == label].mean(axis=0)
+            cosines.append(row @ direction / np.linalg.norm(row) / np.linalg.norm(direction))
+        expected.append(1 - max(cosines))
+    np.testing.assert_allclose(novelty.distances(known, features), expected, atol=2e-3)
+
+
+def test_one_known_image_in_a_hundred_is_called_unlike(known):
+    assert novelty.unlike(known, near(20_000, seed=3)[0]).mean() == pytest.approx(0.01, abs=0.006)
+    assert novelty.unlike(known, strange(500)).mean() > 0.95
+
+
+def test_percentiles(known):
+    told = novelty.percentiles(known, near(20_000, seed=4)[0])
+    assert told.min() >= 0 and told.max() <= 100 and np.median(told) == pytest.approx(50, abs=5)
+    assert np.all(novelty.percentiles(known, CENTRES.astype(np.float32)) == 0)
+
+
+def test_without_enough_held_out_images_the_training_images_make_the_scale():
+    features, labels = near(200, seed=5)
+    known = novelty.fit(features, labels, np.arange(200), np.arange(0))
+    assert novelty.unlike(known, near(5000, seed=6)[0]).mean() < 0.05
+    assert novelty.unlike(known, strange(500)).mean() > 0.9
+    # Each is compared with the others of its class: against its own mean it would look too familiar.
+    assert known.quantiles[50] > np.median(novelty.distances(known, features))
+
+
+@pytest.mark.parametrize("features, labels", [
+    (np.ones((6, 4)), [0, 0, 0, 1, 1, 1]),  # all alike
+    (np.eye(6), [0, 0, 0, 7, 7, 9]),  # a class with one image, others with none
+    (np.zeros((2, 3)), [1, 1]),
+    (np.arange(12).reshape(6, 2), [0, 0, 0, 1, 1, 1]),  # integers
+])  # fmt: skip
+def test_odd_features_give_finite_distances(features, labels, recwarn):
+    rows = np.arange(len(labels))
+    known = novelty.fit(features, np.array(labels), rows, rows[:0])
+    assert np.isfinite(novelty.distances(known, features)).all() and known.spread.min() > 0
+    assert not recwarn.list
+
+
+def test_features_in_a_file_are_read_in_pieces(tmp_path, known):
+    features, labels = near(1500, seed=1)
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    for ours, theirs in zip(known, novelty.fit(mapped, labels, np.arange(0, 1000), np.arange(1000, 1500))):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_kept_with_a_head_and_read_back(tmp_path, known):
+    np.savez(tmp_path / "head.npz", kernel=np.zeros((40, 5)), **novelty.to_arrays(known))
+    with np.load(tmp_path / "head.npz") as file:
+        again = novelty.from_arrays(file, 40)
+        for ours, theirs in zip(known, again):
+            np.testing.assert_array_equal(ours, theirs)
+        assert novelty.from_arrays(file, 41) is None
+    assert sum(array.nbytes for array in known) < 40 * 5 * 4 + 1000
+
+
+@pytest.mark.parametrize("change", [
+    {"mean": np.zeros(39, np.float32)}, {"spread": np.zeros(40, np.float32)}, {"mean": np.full(40, np.nan, np.float32)},
+    {"directions": np.zeros((0, 40), np.float16)}, {"directions": np.float16(1)}, {"quantiles": np.arange(101)},
+    {"quantiles": np.zeros(3, np.float32)}, {"mean": None},
+])  # fmt: skip
+def test_damaged_arrays_are_not_used(known, change):
+    arrays = novelty.to_arrays(known) | {f"known_{name}": array for name, array in change.items()}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    assert novelty.from_arrays(arrays, 40) is None
