@@ -14,27 +14,33 @@ ImageNet validation set (centre crop), 60,965,224 parameters.
 
 import tensorflow as tf
 
-from networks.network import Network
+from networks.network import Layers, Network, Normalize, Weights
 from weights.cards import ALEXNET
 
 
 class AlexNet(Network):
     """BVLC AlexNet; for `weights` and `dtype` see `Network`.
 
-    `as_published` rebuilds the course's graph: conv1 padded SAME, so that a row of zeros at the border enters
-    images the weights never saw (sides 57-28-13-6; behind pool5 the shapes agree and nothing fails), and
-    `preprocess_as_published`.
+    `as_published` rebuilds the course's graph of 2017, to compare with its numbers: conv1 padded SAME, so that border
+    positions see zeros, which the weights were not trained for (sides 57-28-13-6; after pool5 the shapes agree again,
+    so nothing fails), and its preprocessing.
     """
 
     card = ALEXNET
-    dropped = {"fc6": 0.5, "fc7": 0.5}  # as in the paper, section 4.2
 
-    def __init__(self, weights, as_published=False, dtype=tf.float32, normalize=None):
-        super().__init__(weights, normalize or local_response_normalization, dtype=dtype)
+    def __init__(
+        self,
+        weights: Weights,
+        as_published: bool = False,
+        dtype: tf.DType = tf.float32,
+        normalize: Normalize | None = None,
+        image_size: int | None = None,
+    ) -> None:
+        super().__init__(weights, normalize or local_response_normalization, image_size, dtype)
         self.as_published = as_published
 
-    def layers(self, w):
-        """[(name, function)] in order; behind each line the output's height x width x channels."""
+    def layers(self, w: Weights) -> Layers:
+        """[(name, function)] in order; at the end of each line its output's height x width x channels."""
         padding = "SAME" if self.as_published else "VALID"
         return [
             ("conv1", lambda x: conv(x, *w["conv1"], stride=4, padding=padding)),  # 55 x 55 x  96, kernels 11 x 11
@@ -53,25 +59,30 @@ class AlexNet(Network):
             ("prob", softmax),                                                     # 1000
         ]  # fmt: skip
 
-    def preprocess(self, images, training=False):
-        """RGB images (N, height, width, 3), 0-255 -> the network's input (N, 227, 227, 3)."""
-        return preprocess_as_published(images, training) if self.as_published else super().preprocess(images)
+    def preprocess(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """RGB images (N, height, width, 3), 0-255 -> the network's input (N, 227, 227, 3).
+
+        As published: red, green, blue, minus the image's own mean, one number. The weights were not trained for this.
+        """
+        if not self.as_published:
+            return super().preprocess(images)
+        images = tf.cast(images, tf.float32)
+        return self.preprocess_features(
+            images if training else images - tf.reduce_mean(images, (1, 2, 3), keepdims=True)
+        )
+
+    def preprocess_features(self, images: tf.Tensor) -> tf.Tensor:
+        """The same for a head of one's own. As published: nothing is subtracted where a head was trained."""
+        if not self.as_published:
+            return super().preprocess_features(images)
+        # TensorFlow 1's resize takes the corner of a pixel for its centre and so shifts the image.
+        size = (self.image_size, self.image_size)
+        return tf.compat.v1.image.resize_bilinear(tf.cast(images, tf.float32), size, half_pixel_centers=False)
 
 
-def preprocess_as_published(images, training):
-    """The same step as the course of 2017 published it; the weights were not trained for this.
-
-    Red, green, blue; minus one number, the image's own mean, at inference and minus nothing in training;
-    TensorFlow 1's resize, which takes the corner of a pixel for its centre and so shifts the image.
-    """
-    images = tf.cast(images, tf.float32)
-    if not training:
-        images -= tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
-    size = (ALEXNET.input_size, ALEXNET.input_size)
-    return tf.compat.v1.image.resize_bilinear(images, size, half_pixel_centers=False)
-
-
-def conv(x, kernel, bias, stride=1, padding="SAME"):
+def conv(
+    x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, stride: int = 1, padding: str | list[list[int]] = "SAME"
+) -> tf.Tensor:
     """Convolution and ReLU. x (N, H, W, C), kernel (h, w, C / groups, out).
 
     conv2, conv4 and conv5 have two groups: each half of the outputs sees one half of the inputs, because AlexNet
@@ -84,7 +95,7 @@ def conv(x, kernel, bias, stride=1, padding="SAME"):
     return tf.nn.relu(x + bias)
 
 
-def local_response_normalization(x):
+def local_response_normalization(x: tf.Tensor) -> tf.Tensor:
     """Local response normalisation: x / (1 + alpha / n * sum of x^2 over n = 5 neighbouring channels) ^ 0.75."""
     # Caffe divides alpha = 1e-4 by n, TensorFlow does not: 1e-4 / 5 = 2e-5. A radius of 2 makes 5 channels.
     if x.dtype == tf.bfloat16:  # processors have no kernel for it: the sums as a product with a band of ones
@@ -94,21 +105,21 @@ def local_response_normalization(x):
     return tf.nn.local_response_normalization(x, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75)
 
 
-def max_pool(x):
-    """The largest of 3x3 every 2: the windows overlap by one."""
+def max_pool(x: tf.Tensor) -> tf.Tensor:
+    """The maximum of 3x3 windows every 2 pixels: they overlap by one."""
     return tf.nn.max_pool2d(x, ksize=3, strides=2, padding="VALID")
 
 
-def dense(x, kernel, bias):
+def dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """x (N, in), kernel (in, out) -> (N, out)."""
     return tf.matmul(x, kernel) + bias
 
 
-def softmax(x):
+def softmax(x: tf.Tensor) -> tf.Tensor:
     """Logits -> probabilities, in float32 whatever the network computes in."""
     return tf.nn.softmax(tf.cast(x, tf.float32))
 
 
-def flatten(x):
-    """(N, 6, 6, 256) -> (N, 9216), row by row, the channels of one place side by side."""
+def flatten(x: tf.Tensor) -> tf.Tensor:
+    """(N, 6, 6, 256) -> (N, 9216), row by row, the channels of one position side by side."""
     return tf.reshape(x, (-1, x.shape[1] * x.shape[2] * x.shape[3]))

@@ -15,7 +15,7 @@ parameters. The two auxiliary classifiers, which served training alone, are left
 import tensorflow as tf
 
 from alexnet import conv, dense, local_response_normalization, softmax
-from networks.network import Network
+from networks.network import Layers, Network, Normalize, Weights
 from weights.cards import GOOGLENET
 
 
@@ -26,18 +26,23 @@ class GoogLeNet(Network):
     """
 
     card = GOOGLENET
-    dropped = {"pool5": 0.4}  # table 1 of the paper
 
-    def __init__(self, weights, image_size=None, dtype=tf.float32, normalize=None):
+    def __init__(
+        self,
+        weights: Weights,
+        image_size: int | None = None,
+        dtype: tf.DType = tf.float32,
+        normalize: Normalize | None = None,
+    ) -> None:
         super().__init__(weights, normalize or local_response_normalization, image_size, dtype)
 
-    def layer_of(self, weights_name):
+    def layer_of(self, weights_name: str) -> str:
         """Which layer reads these weights."""
         others = {"conv2/3x3_reduce": "conv2_reduce", "loss3/classifier": "logits"}
         return others.get(weights_name, weights_name.split("/")[0])
 
-    def layers(self, w):
-        """[(name, function)] in order; behind each line the output's height x width x channels."""
+    def layers(self, w: Weights) -> Layers:
+        """[(name, function)] in order; at the end of each line its output's height x width x channels."""
         border = [[0, 0], [3, 3], [3, 3], [0, 0]]  # SAME would put 2 before and 3 behind
         return [
             ("conv1", lambda x: conv(x, *w["conv1/7x7_s2"], stride=2, padding=border)),  # 112 x 112 x 64, kernels 7 x 7
@@ -64,18 +69,18 @@ class GoogLeNet(Network):
         ]  # fmt: skip
 
 
-def max_pool(x):
-    """The largest of 3x3 every 2. Caffe rounds the number of windows up: on even sides the last hangs over by one.
+def max_pool(x: tf.Tensor) -> tf.Tensor:
+    """The maximum of 3x3 windows every 2 pixels. Caffe rounds their number up: on even sides the last overhangs by one.
 
-    TensorFlow's SAME does the same on even sides; on odd ones, which fit exactly, it would begin one pixel outside.
+    TensorFlow's SAME does the same on even sides; on odd ones, which fit exactly, it would start one pixel outside.
     """
     return tf.nn.max_pool2d(x, ksize=3, strides=2, padding="VALID" if x.shape[1] % 2 else "SAME")
 
 
-def inception(x, weights, module):
-    """Four views of one input, side by side along the channels; the 1x1 `reduce` make the larger kernels cheap."""
+def inception(x: tf.Tensor, weights: Weights, module: str) -> tf.Tensor:
+    """Four branches on one input, joined along the channels; the 1x1 `reduce` ones make larger kernels cheap."""
 
-    def branch(x, layer):
+    def branch(x: tf.Tensor, layer: str) -> tf.Tensor:
         return conv(x, *weights[f"inception_{module}/{layer}"])
 
     return tf.concat(

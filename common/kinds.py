@@ -8,15 +8,13 @@ Readers choose by it how to read a file, and name it in the message when it is s
 import os
 import pathlib
 import re
-import stat
 import struct
 
-from common.files import BadInput
+from common.files import open_regular
 
 HEAD, TAIL = 4096, 16  # bytes that are looked at
 
 EMPTY = "an empty file"
-FOLDER = "a folder"
 NPY = "a .npy file"
 NPZ = "a .npz file"
 HDF5 = "an HDF5 file (.h5)"
@@ -83,24 +81,14 @@ PYTORCH_MEMBER = re.compile(rb"[^/]+/(data\.pkl|version|byteorder|\.format_versi
 def kind_of(source: str | os.PathLike | bytes) -> str:
     """The kind of a file, or of the bytes given (all or the first 4,096), as it goes into a message: "a gzip file".
 
-    For a path also `FOLDER`, or "a pipe or device"; neither is opened. Raises BadInput when there is no such file or
-    it cannot be read.
+    Raises BadInput when the path does not lead to a regular file that can be read.
     """
     if isinstance(source, bytes):
         return _kind(source[:HEAD], source[-TAIL:])
-    try:
-        mode = os.stat(source).st_mode
-        if stat.S_ISDIR(mode):
-            return FOLDER
-        if not stat.S_ISREG(mode):
-            return "a pipe or device"
-        with open(source, "rb") as file:
-            head = file.read(HEAD)
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            tail = file.read(TAIL)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BadInput(f"{source}: cannot be read ({reason}); give the path of a file") from None
+    with open_regular(source) as file:
+        head = file.read(HEAD)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+        tail = file.read(TAIL)
     if head and CHECKPOINT_NAME.search(pathlib.Path(source).name):
         return TENSORFLOW_CHECKPOINT
     return _kind(head, tail)

@@ -1,119 +1,196 @@
-"""VGG16 and ResNet50 from `keras.applications`, used as AlexNet and GoogLeNet are.
+"""VGG16 and ResNet50 from `keras.applications`, used exactly as AlexNet and GoogLeNet are.
 
-    from networks import keras_networks
-
+    from networks.keras_networks import KerasNetwork
     from weights import cards
 
-    network = keras_networks.load(cards.VGG)                   # Keras fetches the weights into ~/.keras/models
+    network = KerasNetwork.load(cards.VGG)                   # Keras downloads the weights into ~/.keras/models
     network.activations(images)                              # RGB, 0-255, any size -> (N, 1000) probabilities
     network.activations(images, layer="avg_pool")            # -> (N, 512), what a new classifier is trained on
-    keras_networks.load(cards.VGG, "vgg16_notop.npz", top=False, image_size=64)  # own weights, features only
+    KerasNetwork.load(cards.VGG, "vgg16_notop.npz", features_only=True, image_size=64)  # your own weights
+
+The layers between which it can be cut, with their outputs at 224 x 224 pixels:
+
+    VGG16                                    ResNet50
+    block1_pool   112 x 112 x  64            pool1_pool         56 x 56 x   64
+    block2_pool    56 x  56 x 128            conv2_block1_out   56 x 56 x  256   ... conv2_block3_out
+    block3_pool    28 x  28 x 256            conv3_block1_out   28 x 28 x  512   ... conv3_block4_out
+    block4_pool    14 x  14 x 512            conv4_block1_out   14 x 14 x 1024   ... conv4_block6_out
+    block5_pool     7 x   7 x 512            conv5_block1_out    7 x  7 x 2048   ... conv5_block3_out
+    avg_pool      512                        avg_pool         2048
+    fc1          4096, reads block5_pool
+    fc2          4096
+    logits       1000                        logits           1000
+    prob         1000                        prob             1000
 
 Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", 2014; He, Zhang, Ren and
 Sun, "Deep residual learning for image recognition", 2015.
 """
 
+import os
+from types import ModuleType
+
 import keras
 import tensorflow as tf
 
-from common.files import BadInput
-from weights import keras_files
+from common.files import BadInput, reason
+from networks.network import Layers, Network, Weights
+from weights import keras_files, reading
+from weights.cards import Card
 
-CLASSIFIER = ("fc1/", "fc2/", "predictions/")  # the layers, of either network, that a "notop" file lacks
-SMALLEST = 32  # pixels: both networks halve the side five times
+DENSE = ("fc1", "fc2", "predictions")  # the classifier's layers, of either network, which a "notop" file lacks
+CLASSIFIER = tuple(f"{layer}/" for layer in DENSE)
 
 
-class KerasNetwork(tf.Module):
-    """A network of `keras.applications` with two named layers: the card's bottleneck and, with a classifier, prob."""
+class KerasNetwork(Network):
+    """A network of `keras.applications`, cut at the ends of its blocks. `load` builds one.
 
-    def __init__(self, model, card, image_size, dtype):
-        super().__init__(name=card.name)
+    Batch normalisation stays in inference mode, also in fine-tuning: it scales and shifts by ImageNet's statistics,
+    which do not move, while its own scale and shift (gamma, beta) are trained like any kernel and bias. Statistics of
+    small batches would be noisy, would differ from those used afterwards, and would make an image's result depend on
+    its neighbours in the batch, so that two devices would no longer compute the same as one.
+    """
+
+    def __init__(self, model: keras.Model, card: Card, image_size: int, dtype: tf.DType) -> None:
+        """model: as `build` returns it, with or without classifier."""
         self.card = card
-        self.image_size, self.dtype = image_size, dtype
-        last_map = [layer for layer in model.layers if len(layer.output.shape) == 4][-1]  # (N, height, width, channels)
-        average = keras.layers.GlobalAveragePooling2D()(last_map.output)
-        self.models = {card.bottleneck: keras.Model(model.input, average)}
-        if len(model.output.shape) == 2:
-            self.models["prob"] = model
+        super().__init__({}, image_size=image_size, dtype=dtype)
+        self.model = model
         self.weights = {
             layer.name: tuple(variable.value for variable in layer.weights) for layer in model.layers if layer.weights
         }
+        self._layers, self._layer_of, self._shapes = [], {}, {"avg_pool": (card.bottleneck_size,)}
+        x = model.input
+        for block in card.blocks:
+            x = self._cut(block, x, block)
+        self._layers.append(("avg_pool", average))
+        names = {layer.name for layer in model.layers}
+        if "avg_pool" in names:  # ResNet50's classifier reads it, VGG16's reads the last block
+            x = model.get_layer("avg_pool").output
+        self._classifier_reads = "avg_pool" if "avg_pool" in names else card.blocks[-1]
+        for layer in DENSE:
+            if layer in names:
+                x = self._cut("logits" if layer == "predictions" else layer, x, layer)
+        if "predictions" in names:
+            self._layers.append(("prob", lambda logits: tf.nn.softmax(tf.cast(logits, tf.float32))))
+            self._shapes["prob"] = self._shapes["logits"]
 
-    def __call__(self, images, layer="prob"):
-        """Preprocessed images (N, size, size, 3) -> the output of the named layer, float32.
+    def _cut(self, name: str, x: keras.KerasTensor, end: str) -> keras.KerasTensor:
+        """Add a layer: the part of the model from `x` to the output of Keras's layer `end`, which is returned."""
+        output = self.model.get_layer(end).output
+        self._shapes[name] = tuple(output.shape[1:])
+        part = keras.Model(x, output)
+        self._layers.append((name, lambda values: part(values, training=False)))
+        self._layer_of |= {layer.name: name for layer in part.layers if layer.weights}
+        return output
 
-        BadInput for `prob` of a network without its classifier, ValueError for a layer that is not there.
+    @classmethod
+    def load(
+        cls,
+        card: Card,
+        source: str | os.PathLike | None = None,
+        seed: int = 0,
+        image_size: int | None = None,
+        dtype: tf.DType = tf.float32,
+        features_only: bool = False,
+    ) -> "KerasNetwork":
+        """The network of a card with its weights.
+
+        source: a file (see `weights.keras_files`), "random" (Keras's initial weights, seeded), or None: Keras downloads
+        the published file and checks its hash.
+        features_only: without the classifier, which takes images of the card's size only.
+        dtype: tf.bfloat16 is twice as fast on processors that have it and changes VGG16's features by 0.6 %; weights
+        and results are float32 either way.
+        Raises BadInput when the file is not the network's or cannot be downloaded.
         """
-        if layer == "prob" and layer not in self.models:
+        size = card.checked_size(image_size)
+        if not features_only and size != card.input_size:
+            raise BadInput(f"--image_size {size}: {card.title}'s classifier takes {card.input_size} pixels only")
+        if source == "random":
+            keras.utils.set_random_seed(reading.checked_seed(seed))
+        model = (build if source else published)(card, not features_only, size, dtype)
+        network = cls(model, card, size, dtype)
+        if source not in (None, "random"):
+            network.restore(source)
+        return network
+
+    def __call__(self, x: tf.Tensor, layer: str = "prob", *others: object, **settings: object) -> tf.Tensor:
+        """As of `Network`. BadInput for the classes of a network without its classifier."""
+        if layer == "prob" and layer not in self.layer_names:
             raise BadInput(f"{self.card.title} was loaded without its classifier: it gives features, not classes")
-        if layer not in self.models:
-            raise ValueError(f"no layer {layer!r}; there are {', '.join(self.models)}")
-        return tf.cast(self.models[layer](images, training=False), tf.float32)
+        return super().__call__(x, layer, *others, **settings)
 
-    def preprocess(self, images, training=False):
-        """RGB images (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3); alike in training."""
-        size = (self.image_size, self.image_size)
-        images = tf.image.resize(tf.cast(images, tf.float32), size, method="bilinear")
-        return application(self.card)[0].preprocess_input(images)
+    def layers(self, weights: Weights) -> Layers:
+        """[(name, function)] in order; the weights are those inside the Keras model."""
+        return self._layers
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def activations(self, images, layer="prob", training=False):
-        """RGB images (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph."""
-        return self(self.preprocess(images, training), layer=layer)
+    def cast_weights(self, layers: object) -> Weights:
+        """Keras does this inside its layers."""
+        return {}
 
+    def names_between(self, after: str | None, layer: str) -> list[str]:
+        """As of `Network`; the way to VGG16's classifier does not lead through avg_pool."""
+        names = super().names_between(after, layer)
+        if "avg_pool" in (self._classifier_reads, layer):
+            return names
+        if after == "avg_pool":
+            raise ValueError(f"{layer} reads {self._classifier_reads}, not avg_pool")
+        return [name for name in names if name != "avg_pool"]
 
-def load(card, source=None, seed=0, top=True, image_size=None, dtype=tf.float32):
-    """Return the `KerasNetwork` of `card`.
+    def layer_of(self, weights_name: str) -> str:
+        """The block in which Keras's layer lies."""
+        return self._layer_of[weights_name]
 
-    `source`: a file (see `weights.keras_files`), "random" (Keras's initial weights, seeded), or None: Keras fetches
-    the published file and checks its hash.
-    `top`: with the classifier, which reads images of the card's size; False: features of any `image_size`.
-    `dtype`: tf.bfloat16 is twice as fast on processors that have it and changes VGG16's features by 0.6 %; weights
-    and results are float32 either way.
-    Raises BadInput when the file is not the network's or cannot be fetched.
-    """
-    image_size = image_size or card.input_size
-    if image_size < SMALLEST:
-        raise BadInput(f"--image_size {image_size}: {card.title} needs {SMALLEST} pixels or more")
-    if top and image_size != card.input_size:
-        raise BadInput(f"--image_size {image_size}: {card.title}'s classifier reads {card.input_size} pixels only")
-    if source == "random":
-        if seed < 0:
-            raise BadInput(f"--seed {seed}: must be 0 or more")
-        keras.utils.set_random_seed(seed)
-    if source is not None:
-        model = build(card, top, image_size, dtype, weights=None)
-        if source != "random":
-            fill(model, card, source)
-        return KerasNetwork(model, card, image_size, dtype)
-    try:
-        return KerasNetwork(build(card, top, image_size, dtype, weights="imagenet"), card, image_size, dtype)
-    except Exception as error:  # Keras raises nothing more special when a download fails
-        reason = " ".join(str(error).split())
-        raise BadInput(f"{card.file}: cannot be fetched ({reason:.200}); give a file with --weights") from None
+    def output_shape(self, layer: str) -> tuple[int, ...]:
+        """As of `Network`; Keras knows it."""
+        return self._shapes[self.names_between(None, layer)[-1]]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write all weights as a .npz that `load` and `restore` read, whole or not at all."""
+        reading.save_arrays({name: variable.numpy() for name, variable in self.named_variables().items()}, path)
+
+    def restore(self, path: str | os.PathLike) -> None:
+        """Give all variables the numbers of a file, see `weights.keras_files`. BadInput when it is another's."""
+        variables = self.named_variables()
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        for name, array in keras_files.read(path, shapes, self.card.title, CLASSIFIER).items():
+            variables[name].assign(array)
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """{"layer/part": variable} in Keras's order; a part is a kernel, bias, gamma, beta or moving statistic."""
+        return {f"{layer.name}/{part.name}": part for layer in self.model.layers for part in layer.weights}
 
 
-def application(card):
-    """Return Keras's module for the network, which has `preprocess_input`, and the function that builds it."""
+def average(x: tf.Tensor) -> tf.Tensor:
+    """A feature map (N, H, W, C), averaged over its positions: (N, C)."""
+    return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
+
+
+def application(card: Card) -> tuple[ModuleType, type]:
+    """Keras's module for the network, which has `preprocess_input`, and the function that builds it."""
     module, function = card.application.split(".")
     module = getattr(keras.applications, module)
     return module, getattr(module, function)
 
 
-def build(card, top, image_size, dtype, weights):
-    """Return the Keras model. Under Keras's "mixed" policies variables stay float32, `dtype` is computed in."""
+def build(card: Card, top: bool, image_size: int, dtype: tf.DType, weights: str | None = None) -> keras.Model:
+    """The Keras model, up to logits. Under Keras's "mixed" policies variables stay float32, `dtype` is computed in."""
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32" if dtype == tf.float32 else f"mixed_{dtype.name}")
     try:
         shape = (image_size, image_size, 3)
-        return application(card)[1](include_top=top, weights=weights, input_shape=shape)
+        return application(card)[1](include_top=top, weights=weights, input_shape=shape, classifier_activation=None)
     finally:
         keras.mixed_precision.set_global_policy(policy)
 
 
-def fill(model, card, path):
-    """Put the arrays of a file into the model's variables."""
-    variables = {f"{layer.name}/{variable.name}": variable for layer in model.layers for variable in layer.weights}
-    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
-    for name, array in keras_files.read(path, shapes, card.title, CLASSIFIER).items():
-        variables[name].assign(array)
+def published(card: Card, top: bool, image_size: int, dtype: tf.DType) -> keras.Model:
+    """The same with the weights that Keras publishes and downloads. BadInput when it cannot."""
+    try:
+        return build(card, top, image_size, dtype, "imagenet")
+    except Exception as error:  # Keras raises nothing more special when a download fails
+        found = f"{card.title}: Keras cannot download the published weights ({reason(error)})"
+        raise BadInput(f"{found}; give a file with --weights, or --weights random to try the script out") from None
+
+
+def load(card, source=None, seed=0, top=True, image_size=None, dtype=tf.float32):
+    return KerasNetwork.load(card, source, seed, image_size, dtype, not top)

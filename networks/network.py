@@ -1,77 +1,166 @@
-"""What AlexNet and GoogLeNet share: their variables, preprocessing, and running the layers between two names."""
+"""What all networks share: running the layers between two names, preprocessing, variables, keeping them in a file."""
 
 import math
+import os
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
-POOLED_SIDE = 4  # places along a side of a map that a head looks at
+from weights import reading
+from weights.cards import Card
+
+POOLED_SIDE = 4  # positions along a side of a feature map that a head looks at
+
+Layers = list[tuple[str, Callable[[tf.Tensor], tf.Tensor]]]
+Normalize = Callable[[tf.Tensor], tf.Tensor]
+Weights = dict[str, tuple[np.ndarray, ...]] | dict[str, tuple[tf.Variable, ...]]
 
 
 class Network(tf.Module):
-    """What AlexNet and GoogLeNet share: their variables, and running the layers up to the one that is asked for.
+    """A network: its variables, and the layers between any two names.
 
     `weights` is {layer: (kernel, bias)}, as `weights.reading.load` returns it. `dtype`: tf.bfloat16 computes faster on
     processors that have it; variables and results are float32 either way. `layers(weights)`, [(name, function)] in
     order, is the network's own, and so is `normalize`, its local response normalisation (`transfer.fast.normalize`
-    computes the same faster).
+    computes the same faster). Raises BadInput for an `image_size` that the network does not take.
     """
 
-    card = None  # of the weights, see weights/cards.py
-    dropped = {}  # {layer: share of its output that becomes 0 in training}
+    card: Card  # what is known about the network, see weights/cards.py
 
-    def __init__(self, weights, normalize, image_size=None, dtype=tf.float32):
+    def __init__(
+        self,
+        weights: Weights,
+        normalize: Normalize | None = None,
+        image_size: int | None = None,
+        dtype: tf.DType = tf.float32,
+    ) -> None:
         super().__init__(name=self.card.name)
         self.normalize = normalize
-        self.image_size = image_size or self.card.input_size
+        self.image_size = self.card.checked_size(image_size)
         self.dtype = dtype
         self.weights = {
-            name: (variable(kernel, f"{name}/kernel"), variable(bias, f"{name}/bias"))
-            for name, (kernel, bias) in weights.items()
+            name: tuple(variable(array, f"{name}/{part}") for array, part in zip(arrays, ("kernel", "bias")))
+            for name, arrays in weights.items()
         }
 
-    def __call__(self, x, layer="prob", feature_extract=False, after=None, dropout_seed=None):
+    @classmethod
+    def load(
+        cls,
+        card: Card,
+        source: str | os.PathLike | Weights | None = None,
+        seed: int = 0,
+        image_size: int | None = None,
+        dtype: tf.DType = tf.float32,
+        features_only: bool = False,
+        **settings: object,
+    ) -> "Network":
+        """The network of a card with its weights, called alike for all networks.
+
+        source: see `weights.reading.load`, or what that has returned. image_size: another than the card's, in pixels.
+        features_only: without the classifier, for networks whose classifier takes images of one size only. settings:
+        of the one network, such as AlexNet's `as_published`. Raises BadInput as `weights.reading.load` does.
+        """
+        weights = source if isinstance(source, dict) else reading.load(card, source, seed)
+        return cls(weights, image_size=image_size, dtype=dtype, **settings)
+
+    def __call__(
+        self,
+        x: tf.Tensor,
+        layer: str = "prob",
+        feature_extract: bool = False,
+        after: str | None = None,
+        dropout_seed: Sequence[int] | tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Preprocessed images (N, size, size, 3) -> the output of the named layer, float32.
 
         `feature_extract` stands for the bottleneck, AlexNet's fc7. `after`: x is the output of this layer, and only the
-        layers behind it are run. `dropout_seed`: two integers, for training. ValueError for a layer that is not there.
+        layers above it are run. `dropout_seed`: two integers, for training. ValueError for a layer that is not there.
         """
         layer = self.card.bottleneck if feature_extract else layer
         chosen = self.names_between(after, layer)
-        needed = {name: pair for name, pair in self.weights.items() if self.layer_of(name) in chosen}
-        weights = tf.nest.map_structure(lambda variable: tf.cast(variable, self.dtype), needed)
         x = tf.cast(x, self.dtype)
-        for number, (name, function) in enumerate(self.layers(weights)):
+        for number, (name, function) in enumerate(self.layers(self.cast_weights(chosen))):
             if name in chosen:
                 x = function(x)
-                if dropout_seed is not None and name in self.dropped:
+                if dropout_seed is not None and name in self.card.dropout:
                     seed = tf.random.experimental.stateless_fold_in(dropout_seed, number)  # layers drop independently
-                    x = tf.nn.experimental.stateless_dropout(x, self.dropped[name], seed)
+                    x = tf.nn.experimental.stateless_dropout(x, self.card.dropout[name], seed)
         return tf.cast(x, tf.float32)
 
-    def names_between(self, after, layer):
-        """The layers behind `after` (None: from the first one on) up to `layer`."""
-        names = [name for name, _ in self.layers(self.weights)]
+    def layers(self, weights: Weights) -> Layers:
+        """[(name, function)] in order, each function with the weights it needs. Every network has its own."""
+        raise NotImplementedError
+
+    def cast_weights(self, layers: Sequence[str]) -> Weights:
+        """The weights of these layers in the type that is computed in."""
+        return {
+            name: tuple(tf.cast(each, self.dtype) for each in arrays)
+            for name, arrays in self.weights.items()
+            if self.layer_of(name) in layers
+        }
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The names of all layers, in order."""
+        return [name for name, _ in self.layers(self.weights)]
+
+    def names_between(self, after: str | None, layer: str) -> list[str]:
+        """The layers above `after` (None: from the first one on) up to `layer`. ValueError for an unknown name."""
+        names = self.layer_names
         for name in {after, layer} - {None, *names}:
             raise ValueError(f"no layer {name!r}; there are {', '.join(names)}")
         return names[names.index(after) + 1 if after else 0 : names.index(layer) + 1]
 
-    def variables_between(self, after, layer):
-        """The kernels and biases of those layers, in their order."""
-        names = self.names_between(after, layer)
-        return [each for name, pair in self.weights.items() if self.layer_of(name) in names for each in pair]
+    def before(self, layer: str) -> str | None:
+        """The layer whose output `layer` reads; None for the first one."""
+        return (None, *self.names_between(None, layer))[-2]
 
-    def layer_of(self, weights_name):
+    def variables_between(self, after: str | None, layer: str, with_statistics: bool = False) -> list[tf.Variable]:
+        """The variables of those layers that training changes, in their order.
+
+        with_statistics: also the moving statistics of batch normalisation, which it leaves as they are.
+        """
+        names = self.names_between(after, layer)
+        chosen = [each for name, arrays in self.weights.items() if self.layer_of(name) in names for each in arrays]
+        return [each for each in chosen if each.trainable or with_statistics]
+
+    def layer_of(self, weights_name: str) -> str:
         """Which layer reads these weights."""
         return weights_name
 
-    def preprocess(self, images, training=False):
+    def output_shape(self, layer: str) -> tuple[int, ...]:
+        """(height, width, channels) or (features,) of the layer's output for one image. Nothing is computed."""
+        images = tf.TensorSpec((None, self.image_size, self.image_size, 3))
+        traced = tf.function(lambda x: self(x, layer), autograph=False).get_concrete_function(images)
+        return tuple(traced.structured_outputs.shape[1:])
+
+    def preprocess(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """RGB images (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3)."""
         return preprocess(images, self.card, self.image_size)
 
+    def preprocess_features(self, images: tf.Tensor) -> tf.Tensor:
+        """The same for a head of one's own, in training and afterwards. It differs for AlexNet `as_published` only."""
+        return self.preprocess(images)
+
     @tf.function(reduce_retracing=True, autograph=False)
-    def activations(self, images, layer="prob", training=False):
-        """RGB images (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph."""
-        return self(self.preprocess(images, training), layer=layer)
+    def activations(self, images: tf.Tensor, layer: str = "prob", training: bool = False) -> tf.Tensor:
+        """RGB images (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph.
+
+        The last layer answers with ImageNet's classes; all others are taken for features that a head is trained on.
+        """
+        images = self.preprocess(images) if layer == self.layer_names[-1] else self.preprocess_features(images)
+        return self(images, layer=layer)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write all weights as a .npz that `load` and `restore` read, whole or not at all."""
+        reading.save({name: [each.numpy() for each in arrays] for name, arrays in self.weights.items()}, path)
+
+    def restore(self, path: str | os.PathLike) -> None:
+        """Give all variables the numbers of a file that `save` has written. BadInput when it is another's."""
+        for name, arrays in reading.load(self.card, path).items():
+            for each, array in zip(self.weights[name], arrays):
+                each.assign(array)
 
 
 def preprocess(images, card, image_size=None):
@@ -86,20 +175,20 @@ def preprocess(images, card, image_size=None):
     return images[..., ::-1] - card.mean_bgr
 
 
-def variable(array, name):
-    """A variable with the numbers of the array, which must then stay as it is (`weights.reading` makes it read-only).
+def variable(array: np.ndarray, name: str) -> tf.Variable:
+    """A variable with the numbers of the array, which must not change afterwards (`weights.reading` locks it).
 
-    `tf.Variable(array)` would copy it twice. An operation's input is copied once, or not at all where it is aligned, as
-    `weights.reading` sees to: the variable then stands on the array's memory, and takes its own when it is changed.
+    `tf.Variable(array)` would copy it twice. An operation's input is copied once, or not at all if it is aligned, as
+    `weights.reading` sees to: the variable then shares the array's memory, and takes its own when it is changed.
     """
     return tf.Variable(tf.raw_ops.Identity(input=array), name=name)
 
 
-def pooled(x):
-    """A map (N, H, W, C) -> (N, up to 4 x 4 x C), averages over its parts; what is flat already stays as it is.
+def pooled(x: tf.Tensor) -> tf.Tensor:
+    """Average-pool a feature map (N, H, W, C) to at most 4 x 4 and flatten it; leave vectors unchanged.
 
-    For a head on an early layer: pool2's 13 x 13 x 256 would be 43,264 features per image, most of them neighbours
-    that say the same.
+    For a head on an early layer: pool2's 13 x 13 x 256 would be 43,264 features per image, most of them nearly equal
+    to their neighbours.
     """
     if len(x.shape) == 2:
         return x

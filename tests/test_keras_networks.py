@@ -1,4 +1,4 @@
-"""VGG16 and ResNet50: real weights against plain NumPy, every file format, and files that are something else."""
+"""VGG16 and ResNet50: against plain NumPy and Keras itself, fine-tuned; every file format, and what is no such file."""
 
 import h5py
 import keras
@@ -9,6 +9,7 @@ from conftest import SHARED
 
 from common.files import BadInput
 from networks import keras_networks
+from networks.keras_networks import KerasNetwork
 from weights import cards, keras_files
 
 VGG_WEIGHTS = SHARED / "weights" / "vgg16_notop_fp16.npz"
@@ -18,7 +19,7 @@ SHAPES = {"one/kernel": (3, 3, 3, 4), "one/bias": (4,), "predictions/kernel": (4
 
 @pytest.fixture(scope="module")
 def resnet():
-    return keras_networks.load(cards.RESNET, "random", seed=1)
+    return KerasNetwork.load(cards.RESNET, "random", seed=1)
 
 
 @pytest.fixture
@@ -29,8 +30,7 @@ def arrays():
 
 def named(network):
     """{"layer/part": array} of a network, in Keras's order."""
-    layers = next(reversed(network.models.values())).layers
-    return {f"{layer.name}/{part.name}": part.numpy() for layer in layers for part in layer.weights}
+    return {f"{layer.name}/{part.name}": part.numpy() for layer in network.model.layers for part in layer.weights}
 
 
 def write_legacy_h5(path, arrays, rename=lambda name: name):
@@ -62,20 +62,20 @@ def vgg_in_numpy(pixels, weights):
 @needs_vgg
 def test_vgg_with_real_weights_equals_numpy(photos):
     image = photos[:1, 80:144, 80:144]  # 64x64: no resizing
-    network = keras_networks.load(cards.VGG, VGG_WEIGHTS, top=False, image_size=64)
+    network = KerasNetwork.load(cards.VGG, VGG_WEIGHTS, features_only=True, image_size=64)
     pixels = image[0, ..., ::-1] - np.array([103.939, 116.779, 123.68])
     expected = vgg_in_numpy(pixels, np.load(VGG_WEIGHTS))
     ours = network.activations(image, layer="avg_pool").numpy()
     assert ours.shape == (1, 512) and ours.dtype == np.float32
     np.testing.assert_allclose(ours[0], expected, rtol=0, atol=1e-5 * expected.max())
-    bfloat16 = keras_networks.load(cards.VGG, VGG_WEIGHTS, top=False, image_size=64, dtype=tf.bfloat16)
+    bfloat16 = KerasNetwork.load(cards.VGG, VGG_WEIGHTS, features_only=True, image_size=64, dtype=tf.bfloat16)
     rounded = bfloat16.activations(image, layer="avg_pool").numpy()
     assert 1e-4 < np.linalg.norm(rounded - expected) / np.linalg.norm(expected) < 0.03
     assert keras.mixed_precision.global_policy().name == "float32"  # left as it was
     with pytest.raises(BadInput, match="^VGG16 was loaded without its classifier.*$"):
         network.activations(image)
     with pytest.raises(BadInput, match="has no classifier .predictions/bias is missing.: features can be computed"):
-        keras_networks.load(cards.VGG, VGG_WEIGHTS)
+        KerasNetwork.load(cards.VGG, VGG_WEIGHTS)
 
 
 def test_resnet_with_random_weights(resnet, photos):
@@ -84,31 +84,113 @@ def test_resnet_with_random_weights(resnet, photos):
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     features = resnet.activations(photos, layer="avg_pool").numpy()
     assert features.shape == (2, cards.RESNET.bottleneck_size) and features.std() > 0
-    again = keras_networks.load(cards.RESNET, "random", seed=1, top=False, image_size=64)
+    again = KerasNetwork.load(cards.RESNET, "random", seed=1, features_only=True, image_size=64)
     kernel = "conv1_conv/kernel"
     np.testing.assert_array_equal(named(again)[kernel], named(resnet)[kernel])
-    other = keras_networks.load(cards.RESNET, "random", seed=2, top=False, image_size=64)
+    other = KerasNetwork.load(cards.RESNET, "random", seed=2, features_only=True, image_size=64)
     assert not np.array_equal(named(other)[kernel], named(resnet)[kernel])
-    with pytest.raises(ValueError, match="no layer 'fc7'; there are avg_pool, prob"):
+    with pytest.raises(ValueError, match="no layer 'fc7'; there are pool1_pool, conv2_block1_out"):
         resnet.activations(photos, layer="fc7")
 
 
 def test_parameters(resnet):
     assert sum(array.size for array in named(resnet).values()) == 25_636_712
-    vgg = keras_networks.load(cards.VGG, "random")
+    vgg = KerasNetwork.load(cards.VGG, "random")
     assert sum(array.size for array in named(vgg).values()) == 138_357_544
     assert (cards.RESNET.parameters, cards.VGG.parameters) == (25_636_712, 138_357_544)
-    assert set(vgg.models) == {"avg_pool", "prob"}
+    assert vgg.layer_names == [f"block{n}_pool" for n in range(1, 6)] + ["avg_pool", "fc1", "fc2", "logits", "prob"]
+    assert vgg.names_between("block4_pool", "prob") == ["block5_pool", "fc1", "fc2", "logits", "prob"]
+    assert vgg.before("fc1") == "block5_pool" and vgg.before("avg_pool") == "block5_pool"
+    assert vgg.output_shape("block1_pool") == (112, 112, 64) and vgg.output_shape("logits") == (1000,)
+    assert [each.shape for each in vgg.variables_between("block5_pool", "fc1")] == [(25088, 4096), (4096,)]
+    with pytest.raises(ValueError, match="fc2 reads block5_pool, not avg_pool"):
+        vgg.names_between("avg_pool", "fc2")
 
 
-@pytest.mark.parametrize("card", [cards.VGG, cards.RESNET], ids=["vgg", "resnet"])
+BOTH = pytest.mark.parametrize("card", [cards.VGG, cards.RESNET], ids=["vgg", "resnet"])
+
+
+@BOTH
+def test_every_layer_is_kerass_own(card):
+    """Whole, and from any layer on; the shapes are known beforehand."""
+    network = KerasNetwork.load(card, "random", 3, image_size=32, features_only=True)
+    keras.utils.set_random_seed(3)
+    theirs = keras_networks.application(card)[1](weights=None, include_top=False, input_shape=(32, 32, 3))
+    x = np.random.default_rng(0).normal(0, 60, (2, 32, 32, 3)).astype(np.float32)
+    last = x, None
+    for name in network.layer_names:
+        if name == "avg_pool":
+            expected = theirs(x, training=False).numpy().mean((1, 2))
+        else:
+            expected = keras.Model(theirs.input, theirs.get_layer(name).output)(x, training=False).numpy()
+        np.testing.assert_allclose(network(x, name), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(network(last[0], name, after=last[1]), network(x, name), rtol=1e-6)
+        assert network.output_shape(name) == expected.shape[1:] and network.before(name) == last[1]
+        assert network.names_between(last[1], name) == [name]
+        last = network(x, name), name
+    everything = network.variables_between(None, name, with_statistics=True)
+    assert sum(int(tf.size(each)) for each in everything) == theirs.count_params()
+    trained = network.variables_between(None, name)
+    assert sum(int(tf.size(each)) for each in trained) == sum(int(tf.size(v)) for v in theirs.trainable_variables)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=["float32", "bfloat16"])
+def test_fine_tuning_moves_all_but_the_statistics(card, dtype):
+    network = KerasNetwork.load(card, "random", 1, image_size=32, dtype=dtype, features_only=True)
+    before, trained = named(network), network.variables_between(card.blocks[0], "avg_pool")
+    x = tf.random.stateless_normal((4, 32, 32, 3), (0, 0), stddev=60)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(network(x, "avg_pool") ** 2)
+        for each, gradient in zip(trained, tape.gradient(loss, trained), strict=True):
+            each.assign_sub(0.01 * gradient / (tf.norm(gradient) + 1e-9))
+        return loss
+
+    losses = [float(step()) for _ in range(5)]
+    assert losses[-1] < losses[0]
+    for name, array in named(network).items():
+        layer, part = name.split("/")
+        assert array.dtype == np.float32
+        still = part.startswith("moving_") or layer in ("conv1_conv", "conv1_bn") or layer.startswith("block1_")
+        assert np.array_equal(array, before[name]) == still, name
+
+
+def test_dropout_of_vgg():
+    """Half of fc1's outputs, the others doubled; the same seed drops the same ones; without a seed none."""
+    network = KerasNetwork.load(cards.VGG, "random", 1)
+    x = np.random.default_rng(0).normal(0, 60, (1, 7, 7, 512)).astype(np.float32)
+    whole, dropped = network(x, "fc1", after="block5_pool"), network(x, "fc1", after="block5_pool", dropout_seed=(0, 1))
+    kept = dropped.numpy() != 0
+    active = whole.numpy() != 0
+    assert abs(kept[active].mean() - 0.5) < 0.05
+    np.testing.assert_allclose(dropped.numpy()[kept], 2 * whole.numpy()[kept], rtol=1e-6)
+    np.testing.assert_array_equal(dropped, network(x, "fc1", after="block5_pool", dropout_seed=(0, 1)))
+    assert np.any(dropped != network(x, "fc1", after="block5_pool", dropout_seed=(0, 2)))
+
+
+@BOTH
+def test_what_is_kept_is_read_again(card, tmp_path):
+    network = KerasNetwork.load(card, "random", 1, image_size=32, features_only=True)
+    network.save(tmp_path / "network-1.npz")
+    other = KerasNetwork.load(card, "random", 2, image_size=32, features_only=True)
+    other.restore(tmp_path / "network-1.npz")
+    loaded = KerasNetwork.load(card, tmp_path / "network-1.npz", image_size=48, features_only=True)
+    for name, array in named(network).items():
+        np.testing.assert_array_equal(named(other)[name], array)
+        np.testing.assert_array_equal(named(loaded)[name], array)
+
+
+@BOTH
 def test_preprocessing_is_kerass_own(card):
     module, _ = keras_networks.application(card)
     red = np.zeros((1, 1, 1, 3), np.float32)
     red[..., 0] = 255
     pixel = np.asarray(module.preprocess_input(red.copy()))[0, 0, 0]
     np.testing.assert_allclose(pixel, np.array([0, 0, 255]) - card.mean_bgr, rtol=1e-6)
-    network = keras_networks.load(card, "random", top=False, image_size=32)
+    network = KerasNetwork.load(card, "random", features_only=True, image_size=32)
     assert network.preprocess(red).shape == (1, 32, 32, 3)
     np.testing.assert_allclose(network.preprocess(red)[0, 16, 16], pixel, rtol=1e-6)
 
@@ -119,17 +201,19 @@ def test_every_format_is_read_alike(resnet, tmp_path):
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     paths = [tmp_path / name for name in ("published.h5", "own.weights.h5", "own.npz")]
     write_legacy_h5(paths[0], arrays, lambda name: name.replace("predictions", "probs"))
-    resnet.models["prob"].save_weights(paths[1])
+    resnet.model.save_weights(paths[1])
     np.savez(paths[2], **arrays)
     for path in paths:
         read = keras_files.read(path, shapes, "ResNet50")
         assert list(read) == list(arrays)
         for name, array in arrays.items():
             np.testing.assert_array_equal(read[name], array)
-    other = keras_networks.load(cards.RESNET, "random", seed=2)
-    other.models["prob"].load_weights(paths[0])  # Keras finds the same in the file that this test wrote
+    other = KerasNetwork.load(cards.RESNET, "random", seed=2)
+    other.model.load_weights(paths[0])  # Keras finds the same in the file that this test wrote
     np.testing.assert_array_equal(named(other)["predictions/kernel"], arrays["predictions/kernel"])
-    features = keras_networks.load(cards.RESNET, paths[0], top=False, image_size=64)  # the classifier is left out
+    features = KerasNetwork.load(
+        cards.RESNET, paths[0], features_only=True, image_size=64
+    )  # the classifier is left out
     np.testing.assert_array_equal(named(features)["conv5_block3_3_bn/gamma"], arrays["conv5_block3_3_bn/gamma"])
 
 
@@ -202,7 +286,7 @@ def test_no_file_a_folder_a_text(tmp_path):
         (text, "is neither HDF5"),
     ):
         with pytest.raises(BadInput, match=message):
-            keras_networks.load(cards.VGG, path, top=False, image_size=32)
+            KerasNetwork.load(cards.VGG, path, features_only=True, image_size=32)
 
 
 def test_failed_download_and_wrong_size(monkeypatch):
@@ -210,11 +294,11 @@ def test_failed_download_and_wrong_size(monkeypatch):
         raise Exception("URL fetch failure on https://…: None --\n[Errno -2] Name or service not known")
 
     monkeypatch.setattr(keras.applications.vgg16, "VGG16", fail)
-    with pytest.raises(BadInput, match="^vgg16_weights.*cannot be fetched .*Name or service.*--weights$"):
-        keras_networks.load(cards.VGG)
-    with pytest.raises(BadInput, match="--image_size 64: VGG16's classifier reads 224 pixels only"):
-        keras_networks.load(cards.VGG, "random", image_size=64)
-    with pytest.raises(BadInput, match="--image_size 31: VGG16 needs 32 pixels or more"):
-        keras_networks.load(cards.VGG, "random", top=False, image_size=31)
+    with pytest.raises(BadInput, match="^VGG16: Keras cannot download .*Name or service.*--weights"):
+        KerasNetwork.load(cards.VGG)
+    with pytest.raises(BadInput, match="--image_size 64: VGG16's classifier takes 224 pixels only"):
+        KerasNetwork.load(cards.VGG, "random", image_size=64)
+    with pytest.raises(BadInput, match="--image_size 31: VGG16 takes 32 to 1024 pixels"):
+        KerasNetwork.load(cards.VGG, "random", features_only=True, image_size=31)
     with pytest.raises(BadInput, match="--seed -1: must be 0 or more"):
-        keras_networks.load(cards.VGG, "random", seed=-1)
+        KerasNetwork.load(cards.VGG, "random", seed=-1)

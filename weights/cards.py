@@ -8,6 +8,10 @@ returns the weights themselves.
 import dataclasses
 from typing import Literal
 
+from common.files import BadInput
+
+LARGEST_SIZE = 1024  # pixels along a side; memory grows with its square, and no network here has seen such images
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -47,6 +51,8 @@ class Card:
     flattened: dict[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     #   dense layer -> (channels, height, width) of the feature map it reads
     ignored: tuple[str, ...] = ()  # layers of the file whose names start so are left out
+    dropout: dict[str, float] = dataclasses.field(default_factory=dict)
+    #   layer -> share of its output that becomes 0 in training
     application: str = ""  # module and function in keras.applications
     blocks: tuple[str, ...] = ()  # of such a network: Keras's layers at which its blocks end
 
@@ -54,6 +60,15 @@ class Card:
     def fixed_size(self) -> bool:
         """Whether the network takes images of `input_size` only."""
         return self.smallest_size == self.input_size
+
+    def checked_size(self, image_size: int | None = None) -> int:
+        """`image_size`, or the card's input size for None. BadInput for one that the network does not take."""
+        size = image_size or self.input_size
+        if self.fixed_size and size != self.input_size:
+            raise BadInput(f"--image_size {size}: {self.title} takes {self.input_size} pixels only; leave the flag out")
+        if not self.smallest_size <= size <= LARGEST_SIZE:
+            raise BadInput(f"--image_size {size}: {self.title} takes {self.smallest_size} to {LARGEST_SIZE} pixels")
+        return size
 
 
 ALEXNET = Card(
@@ -100,6 +115,7 @@ ALEXNET = Card(
     early_layer="pool2",
     lower_share=(0.01, 0.1),  # fc6 adds up 9,216 inputs, so small steps make large changes
     flattened={"fc6": (256, 6, 6)},
+    dropout={"fc6": 0.5, "fc7": 0.5},  # as in the paper, section 4.2
 )
 
 # The nine inception modules: output channels of each branch ("Going deeper with convolutions", table 1).
@@ -166,6 +182,7 @@ GOOGLENET = Card(
     early_layer="pool3",
     lower_share=(0.3, 0.3),
     flattened={},  # the classifier reads 1024 x 1 x 1
+    dropout={"pool5": 0.4},  # table 1 of the paper
     ignored=("loss1/", "loss2/"),  # the auxiliary classifiers, for training only
 )
 
@@ -188,6 +205,7 @@ VGG = Card(
     bottleneck_size=512,
     early_layer="block3_pool",
     lower_share=(0.03, 0.1),  # 13 layers deep and nothing normalises in between: larger steps make its ReLUs die
+    dropout={"fc1": 0.5, "fc2": 0.5},  # section 3.1 of the paper
     blocks=("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool"),
 )
 

@@ -10,8 +10,10 @@ or (in, out), biases (out,). The format is recognised by the file's content:
 
 import hashlib
 import math
+import os
 import pathlib
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from weights import caffemodel
 
 WEIGHTS_DIR = pathlib.Path(__file__).resolve().parent
 PIXEL_SPREAD = 64  # about the standard deviation of a photo's pixels, 0-255
+PARTS = ("weights", "biases")
 MOST_PROBLEMS = 4  # named in one message
 ALIGNMENT = 64  # bytes; TensorFlow takes an array that begins at a multiple of this as it lies, and copies any other
 
@@ -161,8 +164,7 @@ def random_weights(card, seed=0):
     The first layer is divided by the spread of pixels, the last by 4: activations then stay between 1 and 4 from layer
     to layer, and no class is certain. A layer's numbers depend on `seed` (0 or more) and its name alone.
     """
-    if seed < 0:
-        raise BadInput(f"--seed {seed}: must be 0 or more")
+    checked_seed(seed)
     first, *_, last = card.shapes
     weights = {}
     for layer, shape in card.shapes.items():
@@ -174,11 +176,20 @@ def random_weights(card, seed=0):
     return weights
 
 
-def save(weights, path):
-    """Write `{layer: (kernel, bias)}` as an .npz that `load` reads, whole or not at all."""
-    arrays = {
-        f"{layer}/{part}": array for layer, pair in weights.items() for part, array in zip(("weights", "biases"), pair)
-    }
+def checked_seed(seed: int) -> int:
+    """`seed`, or BadInput where numpy, TensorFlow or Keras would not take it."""
+    if not 0 <= seed < 2**32:
+        raise BadInput(f"--seed {seed}: must be 0 or more, and less than 4,294,967,296")
+    return seed
+
+
+def save(weights: dict[str, Sequence[np.ndarray]], path: str | os.PathLike) -> None:
+    """Write `{layer: (kernel, bias)}` as a .npz that `load` reads, whole or not at all."""
+    save_arrays({f"{layer}/{part}": array for layer, pair in weights.items() for part, array in zip(PARTS, pair)}, path)
+
+
+def save_arrays(arrays: dict[str, np.ndarray], path: str | os.PathLike) -> None:
+    """Write `{"layer/part": array}` as a .npz, whole or not at all."""
     with written_whole(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
 
