@@ -195,12 +195,15 @@ def test_images_of_any_size_fit(shape, tmp_path):
 
 
 def test_dark_images_are_brightened_and_others_left_alone(tmp_path):
-    dark = np.full((32, 32, 3), (10, 20, 30), np.uint8)
-    dark[:, 16:] = (40, 20, 10)
-    plots.mistakes(np.stack([dark, dark * 3]), [0, 0], one_hot([1, 1], 2), ["a", "b"], tmp_path / "sheet.png", 2)
-    sheet = pixels(tmp_path / "sheet.png")
-    for colour in (50, 100, 150), (200, 100, 50), (30, 60, 90), (120, 60, 30):  # x 5, for 40 to become 200; as it was
-        assert share_of(sheet, colour, tolerance=1) * sheet[..., 0].size == pytest.approx(128 * 64, rel=0.01)
+    dark = np.full((32, 32, 3), 20, np.uint8)
+    dark[:, :4] = 250  # a bright border makes the sign no easier to see
+    dark[12:20, 12:20] = 40
+    bright = np.where(dark == 40, 90, dark).astype(np.uint8)
+    plots.mistakes(np.stack([dark, bright]), [0, 0], one_hot([1, 1], 2), ["a", "b"], tmp_path / "sheet.png", 2)
+    left, right = np.split(pixels(tmp_path / "sheet.png")[40:168, : 2 * (128 + 72)], 2, axis=1)
+    np.testing.assert_array_equal(right[:, 36:164], bright.repeat(4, axis=0).repeat(4, axis=1))
+    shown = left[:, 36:164][::4, ::4]
+    assert (shown[12:20, 12:20] == 200).all() and (shown[20:, 4:] == 100).all() and (shown[:, :4] == 255).all()
     plots.mistakes(np.zeros((1, 32, 32, 3), np.uint8), [0], one_hot([1], 2), ["a", "b"], tmp_path / "black.png", 1)
 
 

@@ -34,7 +34,7 @@ FILTER = 64  # pixels that a filter is enlarged to
 # Chinese, Japanese and Korean on Linux, macOS and Windows.
 FONTS = "DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Arial Unicode MS", "Microsoft YaHei"
 TRAINING, VALIDATION, WRONG = "tab:gray", "tab:blue", "firebrick"
-DARK, BRIGHT = 100, 200  # of 255: an image whose brightest spots are below DARK is scaled until they reach BRIGHT
+DARK, BRIGHT = 90, 200  # of 255: where hardly a pixel in the middle reaches DARK, the brightest are made BRIGHT
 
 
 def curves(history: Sequence[dict], path: str | os.PathLike, kept: int | None = None) -> None:
@@ -46,7 +46,7 @@ def curves(history: Sequence[dict], path: str | os.PathLike, kept: int | None = 
     None marks the best validation values.
     """
     head_epochs = _head_epochs(history)
-    figure = Figure(figsize=(9, 3.9), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(9, 4.1), dpi=DPI, layout="constrained")
     for axes, name, best in zip(figure.subplots(1, 2), ("loss", "accuracy"), (min, max)):
         for key, label, colour in (name, "training", TRAINING), (f"validation_{name}", "validation", VALIDATION):
             points = [(_place(each, head_epochs), each[key]) for each in history if each.get(key) is not None]
@@ -67,7 +67,7 @@ def curves(history: Sequence[dict], path: str | os.PathLike, kept: int | None = 
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:  # below the axes, where it hides no curve
-            axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, columnspacing=1.2)
+            axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, fontsize=9)
     _save(figure, path)
 
 
@@ -163,11 +163,11 @@ def mistakes(
 
 
 def _brightened(image: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3): a very dark image scaled until it can be made out, any other as it is."""
-    brightest = np.percentile(image, 99)
-    if brightest >= DARK:
-        return image
-    return (image * (BRIGHT / max(brightest, 1.0))).clip(0, 255).astype(np.uint8)
+    """uint8 (H, W, 3): an image with a very dark middle is scaled up, whatever shines at its edge; others are not."""
+    height, width = image.shape[:2]
+    middle = image[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    brightest = max(np.percentile(middle, 95), 1.0)
+    return image if brightest >= DARK else (image * (BRIGHT / brightest)).clip(0, 255).astype(np.uint8)
 
 
 def filters(bgr_kernel: np.ndarray, path: str | os.PathLike) -> None:
