@@ -1,40 +1,120 @@
-"""How every script starts and ends: TensorFlow kept quiet, mistakes told in one line, exit status 2."""
+"""How every script starts and ends: TensorFlow kept quiet, mistakes told in one line, exit status 2.
+
+A script imports this module before the slow ones (NumPy, SciPy ...): from then on Ctrl-C shows no traceback.
+"""
 
 import contextlib
+import io
 import os
 import pathlib
 import re
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
 
-from common.files import BadInput
+from common.files import BadInput, printable, reason
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+INTERRUPTED = 130  # exit status of what Ctrl-C ends: 128 and the signal's number, 2
 
 
-def run(main):
+def run(main: Callable[[], None]) -> None:
     """Call `main()`; a `BadInput` becomes one line on stderr and exit status 2, Ctrl-C exit status 130.
+
+    So do a disk that is full, a path that the system refuses, and a lack of memory. A reader of our output that has
+    gone (`| head`) is no mistake. Characters that the terminal cannot show are escaped.
 
     The scripts import TensorFlow inside their functions, when it is first needed: `--help` and a mistyped flag
     are then answered at once, and the settings below are in force before TensorFlow reads them.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's C++ log: errors only (0 shows all)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    status = _status(main)
+    try:
+        if sys.stdout:  # None: closed by the caller
+            sys.stdout.flush()
+    except OSError as error:
+        _give_up(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            status = _told(_refusal(error))
+    if status == INTERRUPTED:
+        # Where Ctrl-C has ended an exec() of a text (modules have some), Python would end by the signal itself, which
+        # not every caller takes for 130. Another one clears its flag.
+        exec("")
+    if status:
+        sys.exit(status)
+
+
+def _status(main: Callable[[], None]) -> int | str | None:
+    """The exit status of `main()`, after its mistake has been told."""
     try:
         main()
     except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output (`| head`) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _told(error)
+    except SystemExit as error:  # argparse's
+        return error.code
+    except BrokenPipeError:
+        return 0
+    except MemoryError as error:
+        return _told(f"not enough memory ({error or 'to go on'}); take smaller batches, or fewer or smaller images")
+    except BaseException as error:
+        if _is_interrupt(error):
+            return INTERRUPTED
+        if isinstance(error, OSError):
+            return _told(_refusal(error))
+        raise
+    return 0
 
 
-def shown(path: str | os.PathLike) -> pathlib.Path:
-    """The path as a person would type it here."""
+def shown(path: str | os.PathLike) -> str:
+    """The path as a person would type it here, on one printable line."""
     path, here = pathlib.Path(path), pathlib.Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    return printable(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def start_tensorflow():
+def _refusal(error: OSError) -> BadInput:
+    name = f"{error.filename}: " if error.filename else ""  # none: standard output
+    return BadInput(f"{name}{reason(error)}; free space, or choose another place")
+
+
+def _told(message: object) -> int:
+    """Tell of a mistake; return the exit status."""
+    try:
+        print(f"error: {printable(message)}", file=sys.stderr, flush=True)
+    except OSError:
+        _give_up(sys.stderr)
+    return 2
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let a stream that takes nothing lead nowhere: Python would try again at its end, and print a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: what is interrupted while it is imported may raise an ImportError."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _end_quietly(kind: type, error: BaseException, trace: TracebackType | None) -> None:
+    """Python's last word on an exception that nobody caught, but none on Ctrl-C."""
+    if _is_interrupt(error) and not hasattr(sys, "ps1"):  # ps1: somebody types into Python
+        sys.exit(INTERRUPTED)
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _end_quietly
+
+
+def start_tensorflow() -> None:
     """Import TensorFlow and find its devices without the lines its libraries write while they start.
 
     They come from C++ through file descriptor 2, some before any setting is read, so for these seconds the descriptor
@@ -47,7 +127,7 @@ def start_tensorflow():
         tf.config.list_logical_devices()
 
 
-def compute_dtype(precision, gradients=False):
+def compute_dtype(precision: str, gradients: bool = False) -> "tf.DType":
     """TensorFlow's type to compute features in, or also gradients, for "float32", "bfloat16" or "auto".
 
     bfloat16 keeps float32's range with 3 digits, enough for features, and is about twice as fast where the hardware
@@ -63,7 +143,7 @@ def compute_dtype(precision, gradients=False):
     return tf.as_dtype(precision)
 
 
-def _multiplies_bfloat16():
+def _multiplies_bfloat16() -> bool:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -78,14 +158,20 @@ def _multiplies_bfloat16():
 
 
 @contextlib.contextmanager
-def stderr_kept_back():
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as kept:
+def stderr_kept_back() -> Iterator[None]:
+    """Keep back what reaches file descriptor 2 in this block, from C++ too; should the block fail, show it."""
+    try:
         stderr = os.dup(2)
+    except OSError:  # closed by the caller
+        yield
+        return
+    with tempfile.TemporaryFile() as kept:
+        if sys.stderr:
+            sys.stderr.flush()
         os.dup2(kept.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             kept.seek(0)
             os.write(stderr, kept.read())
             raise
