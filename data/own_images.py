@@ -32,6 +32,7 @@ from tqdm import tqdm
 from common.files import BadInput, one_at_a_time, open_regular, written_whole
 from data import DATA_DIR, images
 from data.datasets import Dataset, check
+from data.decoding import longest_side
 
 PICTURES_DIR = DATA_DIR / "pictures"
 FORMAT = 2  # part of every hash; to be raised when images are read or cut in another way
@@ -89,7 +90,7 @@ def side_to_keep(folder: str | os.PathLike, most: int) -> int:
     longest = 0
     for inside in _classes(pathlib.Path(folder)).values():
         for file in inside:
-            longest = max(longest, images.longest_side(file))
+            longest = max(longest, longest_side(file))
             if longest >= most:  # photos: the first one settles it
                 return most
     return longest or most

@@ -161,7 +161,7 @@ UNREADABLE = ["leaflet.pdf", "a.txt", "cut.png", "gone.png"]
 def test_unreadable_files_are_refused(mixed, load):
     for _ in range(2):  # decoded, and kept
         message = in_one_line(load, mixed)
-        assert f"{mixed}/daisy/leaflet.pdf: is not an image" in message and "(and 3 more files)" in message
+        assert f"{mixed}/daisy/leaflet.pdf: is a PDF file" in message and "(and 3 more files)" in message
         assert "--skip_unreadable" in message
 
 
@@ -170,7 +170,7 @@ def test_unreadable_files_are_skipped_and_named(mixed, load, capsys, decoded):
         dataset = load(mixed, skip_unreadable=True)
         said = capsys.readouterr().err.splitlines()
         assert [line.split(": ")[1].rpartition("/")[2] for line in said] == UNREADABLE
-        assert all(line.startswith("skipped: ") for line in said) and "no such file" in said[3]
+        assert all(line.startswith("skipped: ") for line in said) and "No such file" in said[3]
         assert dataset.labels.tolist() == [0, 1, 1] and isinstance(dataset.images, np.memmap)
         if run == 0:
             decoded.clear()
