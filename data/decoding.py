@@ -1,0 +1,279 @@
+"""Image files: any of the kinds named here becomes upright RGB of 8 bits per channel.
+
+Only these kinds are read, whatever a file is called. Pillow knows many more, and would start Ghostscript on PostScript;
+imageio's readers find "images" in archives of arrays, medical series and videos.
+"""
+
+import contextlib
+import importlib.util
+import logging
+import math
+import os
+import pathlib
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import imageio.v3 as iio
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from common.files import BadInput, open_regular, reason
+from common.kinds import HEAD, UNKNOWN, kind_of
+from common.program import stderr_kept_back
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")  # as Pillow calls them
+NAMES = "JPEG, PNG, GIF, BMP, TIFF, WebP, PNM, JPEG 2000, AVIF or HEIC"
+IMAGES = [
+    f"{article} image" for article in ("a JPEG", "a PNG", "a GIF", "a BMP", "a WebP", "a PNM", "a JPEG 2000", "an AVIF")
+]
+TGA = (".tga", ".icb", ".vda", ".vst")  # Targa files have no mark of their own; nearly anything would be one
+MOST_PIXELS, MOST_BYTES = 100 * 10**6, 10**9  # of one image, decoded
+LARGE = 16 * 10**6  # pixels; such images are decoded one at a time
+BLOCK = 1 << 22  # numbers converted at a time, so that a large image is not held in float as well
+DEPTHS = (8, 10, 12, 14, 16)  # bits per channel that cameras and scanners have
+CAN_BE_SWAPPED = {  # raw modes of 16 bits per channel, of which Pillow keeps the high byte: those that give the low one
+    "RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": "RGB;16B", "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B",
+    "RGBA;16N": "RGBA;16B", "RGBX;16B": "RGBX;16L", "RGBX;16L": "RGBX;16B", "RGBX;16N": "RGBX;16B",
+}  # fmt: skip
+ALONE = threading.RLock()  # for large images, which would fill the memory, and for libtiff's messages
+PLANAR, SEPARATE, BITS = 284, 2, 258  # tags of TIFF: PlanarConfiguration and its value for planes, BitsPerSample
+MOST_CHUNKS = 1000  # of a PNG, before its pixels
+
+
+def read(file: str | os.PathLike | BinaryIO, name: object = None) -> np.ndarray:
+    """The image in `file` (a path, or an open binary file) as uint8 (H, W, 3), RGB.
+
+    Upright as EXIF says; the first frame of an animation and the first page of several; transparent parts on white;
+    more than 8 bits per channel scaled to 0-255 (see `_white`). `name` stands for the file in messages. Raises
+    `BadInput` for what is not an image, a damaged one, one of more than 100 million pixels or 1 GB, and a path that is
+    no regular file.
+    """
+    name = file if name is None else name
+    with contextlib.ExitStack() as stack:
+        if not hasattr(file, "read"):
+            file = stack.enter_context(open_regular(file, "an image"))
+        stack.enter_context(_quietly())
+        try:
+            return _read(file, pathlib.Path(str(name)).suffix.lower())
+        except Image.DecompressionBombError:
+            message = f"has more than {MOST_PIXELS // 10**6} million pixels; make it smaller"
+        except BadInput as error:
+            message = error
+        except Exception as error:  # damaged files make the many readers raise nearly anything
+            message = f"cannot be read as an image ({reason(error)}); the file may be damaged"
+    raise BadInput(f"{name}: {message}")
+
+
+def longest_side(path: str | os.PathLike) -> int:
+    """Pixels along the longer side of the image in this file, from its header if Pillow knows it; 0 if it has none."""
+    try:
+        with open_regular(path) as file, _quietly(), _opened(file, pathlib.Path(path).suffix.lower()) as image:
+            return max(image.size)
+    except Exception:  # as above
+        try:
+            return max(read(path).shape[:2])
+        except BadInput:
+            return 0
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """No warnings and no log on stderr: odd metadata does no harm, damaged pixels raise."""
+    for library in ("PIL", "tifffile", "imageio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():  # not meant for threads; `own_images` puts another one around them
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _read(file: BinaryIO, suffix: str) -> np.ndarray:
+    try:
+        # Pillow itself where it can, not imageio on top of it: imageio 2.38 mirrors grey and palette images along
+        # their colour axis when EXIF asks for a mirror image (orientations 2, 4, 5, 7).
+        with _opened(file, suffix) as image:
+            large = image.width * image.height > LARGE
+            with ALONE if large or image.format == "TIFF" else contextlib.nullcontext():
+                bits, modes = _significant_bits(file, image), {_raw_mode(tile) for tile in image.tile}
+                _decode(image)
+                if modes & CAN_BE_SWAPPED.keys() and _is_dark(image):
+                    return _sixteen_bits_of_colour(file, suffix, image, bits)
+                return _rgb(image, bits)
+    except UnidentifiedImageError:
+        with ALONE:
+            return _read_otherwise(file)
+
+
+def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """What Pillow makes of the file's header; `BadInput` for more than 100 million pixels, before any is decoded."""
+    file.seek(0)
+    image = Image.open(file, formats=[*formats, "TGA"] if suffix in TGA else formats)
+    _check_size(*image.size)
+    if image.format == "TIFF" and image.tag_v2.get(PLANAR) == SEPARATE and image.tag_v2.get(BITS, (8,))[0] != 8:
+        raise UnidentifiedImageError  # Pillow 13 reads the halves of 16 bits as pixels
+    return image
+
+
+def _check_size(height: int, width: int, bytes_per_pixel: int = 4) -> None:
+    if height * width > MOST_PIXELS or height * width * bytes_per_pixel > MOST_BYTES:
+        most = f"{MOST_PIXELS // 10**6} million, or {MOST_BYTES / 10**9:g} GB"
+        raise BadInput(f"has {height * width / 10**6:,.0f} million pixels, expected at most {most}; make it smaller")
+
+
+def _decode(image: Image.Image) -> None:
+    """Decode the pixels and turn them upright. libtiff writes whatever it finds odd to file descriptor 2."""
+    with _stderr_discarded() if image.format == "TIFF" else contextlib.nullcontext():
+        image.load()
+    with contextlib.suppress(Exception):  # EXIF that is damaged says nothing
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+@contextlib.contextmanager
+def _stderr_discarded() -> Iterator[None]:
+    """As `stderr_kept_back`, but an exception does not bring it to light: it says itself what is wrong."""
+    failure = None
+    with stderr_kept_back():
+        try:
+            yield
+        except Exception as error:
+            failure = error
+    if failure:
+        raise failure
+
+
+def _raw_mode(tile: tuple) -> str | None:
+    """How Pillow finds the pixels lying in the file: RGB;16B for instance is 16 bits per channel, high byte first."""
+    arguments = tile[3]
+    return arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+
+
+def _significant_bits(file: BinaryIO, image: Image.Image) -> int | None:
+    """How many bits of each number the file says it uses, where this is neither 8 nor 16; else None."""
+    if image.format in ("PPM", "JPEG2000"):
+        return DEPTHS[-1]  # Pillow has scaled them already
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(BITS, (8,))[0]
+        return bits if 8 < bits < 16 else None
+    if image.format != "PNG":
+        return None
+    file.seek(8)
+    for _ in range(MOST_CHUNKS):
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if kind in (b"sBIT", b"IDAT"):
+            return max(file.read(length), default=None) if kind == b"sBIT" and 0 < length <= 4 else None
+        file.seek(length + 4, os.SEEK_CUR)  # and its checksum
+    return None
+
+
+def _white(largest: float, bits: int | None) -> int:
+    """The number that stands for white, with which cameras of 10, 12 or 14 bits fill files of 16.
+
+    It is what the file says (`bits`: PNG's sBIT, TIFF's BitsPerSample), else the largest number of the fewest of 8,
+    10, 12, 14 and 16 bits that holds the image's `largest`. A file may say how many bits its numbers had before they
+    were scaled to 16: then they do not fit.
+    """
+    if bits and largest >= 1 << bits:
+        bits = DEPTHS[-1]
+    return (1 << (bits or next((depth for depth in DEPTHS if largest < 1 << depth), DEPTHS[-1]))) - 1
+
+
+def _eight_bits(pixels: np.ndarray, bits: int | None = None) -> np.ndarray:
+    """Scale whole numbers of up to 16 bits, floats 0-1 or floats 0-255 to uint8 0-255."""
+    least, largest = pixels.min(), pixels.max()
+    white = _white(int(largest), bits) if pixels.dtype.kind in "iu" else 1 if largest <= 1 else 255
+    if not (least >= 0 and largest <= white):  # NaN, too, is not
+        raise BadInput(f"has values from {least} to {largest}, expected 0 to {white}; convert it to 8 bits")
+    return _in_blocks(lambda block: np.rint(block * np.float32(255 / white)), pixels)
+
+
+def _in_blocks(convert: Callable, pixels: np.ndarray, channels: int | None = None) -> np.ndarray:
+    """Rows of pixels -> uint8, some rows at a time: a large image is never held in floats as well."""
+    result = np.empty((*pixels.shape[:2], channels) if channels else pixels.shape, np.uint8)
+    rows = max(1, BLOCK * len(pixels) // pixels.size)
+    for first in range(0, len(pixels), rows):
+        result[first : first + rows] = convert(pixels[first : first + rows])
+    return result
+
+
+def _rgb(image: Image.Image, bits: int | None = None) -> np.ndarray:
+    """A Pillow image of any mode as uint8 (H, W, 3)."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # grey; Pillow's own conversion would clip it
+        return np.repeat(_eight_bits(np.asarray(image), bits)[:, :, None], 3, axis=2)
+    if not image.has_transparency_data:
+        return np.array(image.convert("RGB"))  # half the time of the way below
+    return _on_white(np.asarray(image.convert("RGBA")))
+
+
+def _on_white(rgba: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 4) -> (H, W, 3)."""
+
+    def blend(block: np.ndarray) -> np.ndarray:
+        rgb, alpha = block[:, :, :3], block[:, :, 3:]
+        return np.rint(rgb * (alpha / np.float32(255)) + (255 - alpha))
+
+    return _in_blocks(blend, rgba, channels=3)
+
+
+def _is_dark(image: Image.Image) -> bool:
+    """Whether the high bytes leave a bit free, as in files of 16 bits that hold 14 or fewer."""
+    return max(high for _, high in image.getextrema()[:3]) < 1 << (DEPTHS[-2] - 8)
+
+
+def _sixteen_bits_of_colour(file: BinaryIO, suffix: str, image: Image.Image, bits: int | None) -> np.ndarray:
+    """Colour of which Pillow kept the high bytes of 16 bits: decoded once more, for the low bytes."""
+    with _opened(file, suffix) as low:
+        low.tile = [
+            tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:]))
+            for tile in low.tile
+            for swapped in [CAN_BE_SWAPPED.get(_raw_mode(tile), _raw_mode(tile))]
+        ]
+        _decode(low)
+        pixels = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
+    colour = _eight_bits(pixels[:, :, :3], bits)
+    return (
+        _on_white(np.concatenate([colour, _eight_bits(pixels[:, :, 3:])], axis=2)) if image.mode == "RGBA" else colour
+    )
+
+
+def _read_otherwise(file: BinaryIO) -> np.ndarray:
+    """What Pillow alone does not read: HEIC with pillow-heif, unusual TIFF with tifffile, where they are installed."""
+    file.seek(0)
+    kind = kind_of(file.read(HEAD))
+    readers = {"a HEIC image": ("pillow_heif", _read_heic), "a TIFF image": ("tifffile", _read_tiff)}
+    if kind not in readers:
+        if kind in IMAGES:
+            raise BadInput(f"is damaged, though it begins as {kind}; get another copy")
+        found = "not an image" if kind == UNKNOWN else f"{kind}, not an image that can be read"
+        raise BadInput(f"is {found}; expected {NAMES}")
+    package, reader = readers[kind]
+    if importlib.util.find_spec(package) is None:
+        advice = f"pip install {package.replace('_', '-')} to read it"
+        raise BadInput(f"is {kind} that Pillow does not read; {advice}, or convert it to JPEG or PNG")
+    file.seek(0)
+    return reader(file)
+
+
+def _read_heic(file: BinaryIO) -> np.ndarray:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    with _opened(file, formats=("HEIF",)) as image:
+        _decode(image)
+        return _rgb(image)
+
+
+def _read_tiff(file: BinaryIO) -> np.ndarray:
+    """The first page of a TIFF that Pillow does not read: floats in colour or of 64 bits, planes of 16 bits."""
+    with iio.imopen(file, "r", plugin="tifffile") as opened:
+        page = opened.properties(index=..., page=0)
+        planes = len(page.shape) == 3 and opened.metadata(index=..., page=0)["planar_configuration"] == SEPARATE
+        height, width = page.shape[-2:] if planes else page.shape[:2]
+        _check_size(height, width, math.prod(page.shape) * page.dtype.itemsize // (height * width))
+        pixels = opened.read(index=..., page=0)
+    if planes:
+        pixels = np.moveaxis(pixels, 0, 2)
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
+        raise BadInput(f"has pixels of the shape {pixels.shape}; expected grey or RGB")
+    return _rgb(Image.fromarray((pixels if pixels.dtype == np.uint8 else _eight_bits(pixels)).squeeze()))

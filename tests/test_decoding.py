@@ -1,0 +1,485 @@
+"""data/decoding.py: every kind of image becomes the same RGB; what is none, damaged or too large becomes one line."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from conftest import ROOT, SHARED, refused
+from PIL import Image, ImageFile
+
+from common.files import BadInput
+from data import decoding as images
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+GREY = RGB[:, :, 0]
+ALPHA = RNG.integers(0, 256, (6, 9, 1), dtype=np.uint8)
+SIXTEEN = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
+
+
+def on_white(rgb, alpha):
+    return np.rint(rgb.astype(float) * alpha / 255 + 255 - alpha.astype(float))
+
+
+def three(grey):
+    return np.stack([grey] * 3, axis=2)
+
+
+def saved(path, image, **options):
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(path, **options)
+    return path
+
+
+def write_png(path, samples, colour_type, significant=None):
+    """A 16-bit PNG, which Pillow cannot write in colour: IHDR, sBIT if given, IDAT (filter 0 before each row), IEND."""
+    height, width = samples.shape[:2]
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    bits = chunk(b"sBIT", bytes([significant])) if significant else b""
+    chunks = chunk(b"IHDR", header) + bits + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    return path
+
+
+def write_tiff(path, samples, bits, planes=False):
+    """An uncompressed TIFF of one strip; 12 bits are packed, two numbers in three bytes."""
+    if bits == 12:
+        first, second = samples.reshape(-1, 2).T.astype(np.uint32)
+        packed = (first << 12 | second).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:]
+        data = packed.tobytes()
+    else:
+        data = samples.astype(f"<u{bits // 8}").tobytes()
+    bands, (height, width) = (samples.shape[0], samples.shape[1:]) if planes else (1, samples.shape)
+    bands_at = 8 + 2 + 10 * 12 + 4
+    start, strip = bands_at + 6 * 3, len(data) // bands
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, bands, bits if bands == 1 else bands_at), (259, 3, 1, 1),
+            (262, 3, 1, 2 if planes else 1), (273, 4, 1, start), (277, 3, 1, bands), (278, 4, 1, height),
+            (279, 4, 1, strip), (284, 3, 1, 2 if planes else 1)]  # fmt: skip
+    if planes:
+        tags[5], tags[8] = (273, 4, bands, bands_at + 6), (279, 4, bands, start)
+        start += 12
+        data = struct.pack("<3I", *[strip] * 3) + data
+    ifd = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    lists = struct.pack("<3H", *[bits] * 3) + struct.pack("<3I", *[start + strip * band for band in range(3)])
+    path.write_bytes(b"II*\0\x08\0\0\0" + ifd + lists + data)
+    return path
+
+
+@pytest.mark.parametrize("image, expected", [
+    (RGB, RGB),
+    (GREY, three(GREY)),
+    (GREY > 99, three(255 * (GREY > 99))),
+    (np.concatenate([RGB, ALPHA], axis=2), on_white(RGB, ALPHA)),
+    (np.concatenate([RGB, np.full_like(ALPHA, 255)], axis=2), RGB),
+    (np.concatenate([GREY[:, :, None], ALPHA], axis=2), on_white(three(GREY), ALPHA)),
+    (SIXTEEN, three(np.rint(SIXTEEN / 257))),
+])  # fmt: skip
+def test_png_of_every_mode(tmp_path, image, expected):
+    read = images.read(saved(tmp_path / "image.png", image))
+    assert read.dtype == np.uint8 and read.flags.c_contiguous
+    np.testing.assert_array_equal(read, expected)
+
+
+@pytest.mark.parametrize("channels, colour_type", [(3, 2), (2, 4), (4, 6)])
+def test_16_bits_in_colour_or_with_alpha(tmp_path, channels, colour_type):
+    samples = RNG.integers(0, 65536, (6, 9, channels), dtype=np.uint16)
+    if colour_type != 2:
+        samples[:, :, -1] = 65535
+    read = images.read(write_png(tmp_path / "image.png", samples, colour_type))
+    expected = samples[:, :, :3] / 257 if channels > 2 else three(samples[:, :, 0] / 257)
+    assert np.abs(read - expected).max() <= 1  # Pillow keeps the high byte, floor(v / 256)
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    indices = RNG.integers(0, 4, (6, 9), dtype=np.uint8)
+    colours = np.array([[255, 0, 0], [0, 200, 0], [0, 0, 100], [9, 9, 9]], np.uint8)
+    palette = Image.fromarray(indices, "L")
+    palette.putpalette(colours.tobytes())
+    np.testing.assert_array_equal(images.read(saved(tmp_path / "plain.png", palette)), colours[indices])
+    clear = colours.copy()
+    clear[2] = 255
+    for name in ("clear.png", "clear.gif"):
+        read = images.read(saved(tmp_path / name, palette, transparency=2))
+        np.testing.assert_array_equal(read, clear[indices])
+
+
+def test_float_tiffs(tmp_path):
+    unit = RNG.random((6, 9), dtype=np.float32)
+    for grey, expected in ((unit, unit * 255), (unit * 200 + 2, unit * 200 + 2)):
+        read = images.read(saved(tmp_path / "image.tif", grey))
+        np.testing.assert_array_equal(read, three(np.rint(expected)))
+    unit[0, 0] = np.nan
+    with pytest.raises(BadInput, match="values from nan"):
+        images.read(saved(tmp_path / "nan.tif", unit))
+
+
+def test_cmyk_jpeg(tmp_path):
+    inks = np.zeros((16, 16, 4), np.uint8)
+    inks[:, :, 1:3] = 255  # magenta and yellow: red
+    read = images.read(saved(tmp_path / "red.jpg", Image.fromarray(inks, "CMYK"), quality=100))
+    assert np.abs(read - np.array([255.0, 0, 0])).max() <= 3
+
+
+@pytest.mark.parametrize("options", [
+    {"name": "a.gif"}, {"name": "a.png"}, {"name": "a.webp", "lossless": True}, {"name": "a.tif"},
+])  # fmt: skip
+def test_first_frame_of_an_animation(tmp_path, options):
+    frames = [Image.new("RGB", (9, 6), colour) for colour in ("red", "lime", "blue")]
+    path = tmp_path / options["name"]
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=options.get("lossless", False))
+    with Image.open(path) as image:
+        assert image.n_frames == 3
+    np.testing.assert_array_equal(images.read(path), np.full((6, 9, 3), [255, 0, 0]))
+
+
+UPRIGHT = {  # EXIF orientation: how to turn the stored image; from the standard's table of row 0 and column 0
+    1: lambda p: p, 2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1), 6: lambda p: np.rot90(p, -1), 7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: lambda p: np.rot90(p),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("image", [RGB, GREY, SIXTEEN], ids=["rgb", "grey", "16-bit"])
+def test_exif_orientation(tmp_path, image, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = images.read(saved(tmp_path / "turned.png", image, exif=exif))
+    plain = images.read(saved(tmp_path / "plain.png", image))
+    np.testing.assert_array_equal(turned, UPRIGHT[orientation](plain))
+
+
+def broken(tmp_path, kind):
+    path = tmp_path / "image.jpg"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "text":
+        path.write_text("not an image\n")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "bomb":
+        path = write_png(tmp_path / "bomb.png", np.zeros((1, 1, 3)), 2)
+        path.write_bytes(path.read_bytes().replace(struct.pack(">II", 1, 1), struct.pack(">II", 50_000, 50_000)))
+        body = path.read_bytes()[12:29]  # IHDR with its new size needs a new checksum
+        path.write_bytes(path.read_bytes()[:29] + struct.pack(">I", zlib.crc32(body)) + path.read_bytes()[33:])
+    elif kind in ("cut.jpg", "cut.png", "cut.gif", "cut.tif"):
+        noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        path = saved(tmp_path / kind, noise)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+@pytest.mark.parametrize("kind, said", [
+    ("absent", "No such file"), ("folder", "is a folder"), ("text", "is a text file, not an image"), ("empty", "is an empty file"),
+    ("bomb", "million pixels"), ("cut.jpg", "cut.jpg: cannot be read"), ("cut.png", "cannot be read"),
+    ("cut.gif", "cannot be read"), ("cut.tif", ""),
+])  # fmt: skip
+def test_broken_files_are_told_in_one_line(tmp_path, kind, said):
+    with pytest.raises(BadInput) as told:
+        images.read(broken(tmp_path, kind))
+    message = str(told.value)
+    assert said in message and str(tmp_path) in message and "\n" not in message
+
+
+def test_large_images_give_no_warning(tmp_path, monkeypatch, recwarn):
+    path = saved(tmp_path / "image.png", RGB)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB[:, :, 0].size - 1)
+    np.testing.assert_array_equal(images.read(path), RGB)
+    assert not recwarn
+
+
+# Bits per channel
+
+
+@pytest.mark.parametrize("largest, bits", [(200, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (4000, 12),
+                                           (4096, 14), (16383, 14), (16384, 16), (65535, 16)])  # fmt: skip
+def test_as_many_bits_as_the_largest_value_needs(tmp_path, largest, bits):
+    grey = RNG.integers(0, largest + 1, (6, 9), dtype=np.uint16)
+    grey[2, 3] = largest
+    expected = three(np.rint(grey / (2**bits - 1) * 255))
+    for path in (
+        saved(tmp_path / "a.png", grey),
+        saved(tmp_path / "a.tif", grey),
+        write_tiff(tmp_path / "b.tif", grey, 16),
+    ):
+        np.testing.assert_array_equal(images.read(path), expected)
+    np.testing.assert_array_equal(images.read(write_png(tmp_path / "c.png", grey[:, :, None], 0)), expected)
+
+
+@pytest.mark.parametrize("significant, largest, bits", [(12, 900, 12), (10, 100, 10), (16, 900, 16), (12, 65520, 16)])
+def test_png_says_how_many_bits(tmp_path, significant, largest, bits):
+    """The last: its 12 bits were scaled to 16, as the standard asks."""
+    grey = RNG.integers(0, largest, (6, 9, 1), dtype=np.uint16)
+    grey[2, 3] = largest
+    read = images.read(write_png(tmp_path / "a.png", grey, 0, significant))
+    np.testing.assert_array_equal(read, three(np.rint(grey[:, :, 0] / (2**bits - 1) * 255)))
+
+
+def test_tiff_of_12_bits(tmp_path):
+    grey = RNG.integers(0, 900, (6, 8), dtype=np.uint16)  # 10 bits would do, but it says 12
+    read = images.read(write_tiff(tmp_path / "a.tif", grey, 12))
+    np.testing.assert_array_equal(read, three(np.rint(grey / 4095 * 255)))
+
+
+def test_pgm_says_what_is_white(tmp_path):
+    grey = RNG.integers(0, 500, (6, 9), dtype=np.uint16)
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5 9 6 999\n" + grey.astype(">u2").tobytes())
+    assert np.abs(images.read(path) - three(grey / 999 * 255)).max() <= 0.51
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_12_bits_in_colour(tmp_path, alpha):
+    """Pillow keeps the high byte, of which 12 bits fill a half."""
+    samples = RNG.integers(0, 4096, (6, 9, 3 + alpha), dtype=np.uint16)
+    expected = np.rint(samples[:, :, :3] / 4095 * 255)
+    if alpha:
+        samples[:, :, 3] = RNG.choice([0, 65535], (6, 9))
+        expected = on_white(expected, samples[:, :, 3:] / 65535 * 255)
+    np.testing.assert_array_equal(images.read(write_png(tmp_path / "a.png", samples, 6 if alpha else 2)), expected)
+    tifffile = pytest.importorskip("tifffile")
+    for settings in {}, {"compression": "zlib"}, {"byteorder": ">"}:
+        tifffile.imwrite(tmp_path / "a.tif", samples[:, :, :3], photometric="rgb", **settings)
+        read = images.read(tmp_path / "a.tif")
+        np.testing.assert_array_equal(read, np.rint(samples[:, :, :3] / 4095 * 255))
+
+
+def test_planes_of_16_bits_are_never_misread(tmp_path):
+    """Pillow 13 takes each half of a number for a pixel. tifffile reads them, where it is installed."""
+    planes = RNG.integers(0, 65536, (3, 6, 9), dtype=np.uint16)
+    path = write_tiff(tmp_path / "a.tif", planes, 16, planes=True)
+    try:
+        read = images.read(path)
+    except BadInput as error:
+        assert "pip install tifffile" in str(error)
+    else:
+        np.testing.assert_array_equal(read, np.rint(planes.transpose(1, 2, 0) / 257))
+    planes = (planes >> 8).astype(np.uint8)
+    np.testing.assert_array_equal(
+        images.read(write_tiff(tmp_path / "b.tif", planes, 8, planes=True)), planes.transpose(1, 2, 0)
+    )
+
+
+# What is no image
+
+
+def packed(kind):
+    file = io.BytesIO()
+    if kind == "npz":
+        np.savez(file, image=RGB)
+    elif kind == "zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("1.txt", "text")
+    else:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            archive.addfile(tarfile.TarInfo("1.txt"))
+    return file.getvalue()
+
+
+def dicom():
+    """A grey image of 2 x 2 that readers of DICOM read, explicit VR, little endian."""
+
+    def element(group, number, kind, value):
+        value += b" " * (len(value) % 2)
+        return struct.pack("<HH2sH", group, number, kind, len(value)) + value
+
+    syntax = element(2, 16, b"UI", b"1.2.840.10008.1.2.1\0")
+    meta = element(2, 0, b"UL", struct.pack("<I", len(syntax))) + syntax
+    values = [(2, 1), (0x10, 2), (0x11, 2), (0x100, 8), (0x101, 8), (0x102, 7), (0x103, 0)]
+    body = b"".join(element(0x28, number, b"US", struct.pack("<H", value)) for number, value in values)
+    return bytes(128) + b"DICM" + meta + body + struct.pack("<HH2sHI", 0x7FE0, 16, b"OW", 0, 4) + b"\1\2\3\4"
+
+
+NO_IMAGES = {
+    "npz": packed("npz"),
+    "zip": packed("zip"),
+    "tar": packed("tar"),
+    "npy": b"\x93NUMPY\1\0" + bytes(200),
+    "dicom": dicom(),
+    "fits": b"SIMPLE  =                    T" + b" " * 2850,
+    "mp4": b"\0\0\0\x18ftypisom" + bytes(900),
+    "avi": b"RIFF\0\1\0\0AVI LIST" + bytes(200),
+    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+    "eps with a preview": b"\xc5\xd0\xd3\xc6" + bytes(28),
+    "pdf": b"%PDF-1.4\n",
+    "svg": b"<svg width='9' height='9'/>",
+    "html": b"<!DOCTYPE html><html></html>",
+    "hdf5": b"\x89HDF\r\n\x1a\n" + bytes(200),
+    "gzip": b"\x1f\x8b\x08" + bytes(50),
+    "grib": b"GRIB\0\0\0\1" + bytes(50),
+    "bufr": b"BUFR\0\0\0\1" + bytes(50),
+    "wmf": b"\xd7\xcd\xc6\x9a" + bytes(60),
+    "flic": struct.pack("<IHHHH", 128, 0xAF11, 1, 9, 9) + bytes(200),
+    "one byte": b"\xff",
+    "zeros": bytes(5000),
+    "targa by its bytes alone": struct.pack("<BBB5x4HBB", 0, 0, 2, 0, 0, 1, 1, 24, 0) + b"\1\2\3",
+    "tiff that leads in a circle": b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
+    "bmp's name only": b"BM",
+    "webp's name": b"RIFF\0\0\0\0WEBP",
+    "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+}
+
+
+@pytest.mark.parametrize("kind", NO_IMAGES)
+def test_what_is_no_image(tmp_path, kind, monkeypatch, capfd):
+    """Whatever it is called; nothing is started to read it."""
+
+    def start(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    for suffix in "jpg", "png", "tif", "eps":
+        path = tmp_path / f"image.{suffix}"
+        path.write_bytes(NO_IMAGES[kind])
+        message = refused("images", images.read, path)
+        assert str(path) in message
+    assert capfd.readouterr() == ("", "")
+
+
+def test_targa_goes_by_its_name(tmp_path):
+    np.testing.assert_array_equal(images.read(saved(tmp_path / "a.tga", RGB)), RGB)
+
+
+@pytest.mark.parametrize("name", ["eps_named.jpg", "tiff_loop.jpg", "palette_13300.png"])
+def test_the_cases(name):
+    if not (SHARED / "cases" / name).exists():
+        pytest.skip("the damaged files are not here")
+    assert name in refused("images", images.read, SHARED / "cases" / name)
+
+
+def lead_to(path, kind):
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a pipe":
+        os.mkfifo(path.with_name("pipe"))
+        path.symlink_to("pipe")
+    elif kind == "link to itself":
+        path.symlink_to(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "name too long":
+        return path.with_name("x" * 300 + ".jpg")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "link to itself", "device", "name too long", "absent"])
+def test_only_regular_files_are_opened(tmp_path, kind):
+    path = lead_to(tmp_path / "image.jpg", kind)
+    refused("images", images.read, path)
+    assert images.longest_side(path) == 0
+
+
+# Too large
+
+
+def headed(kind, width, height):
+    """The first bytes of an image whose header promises so many pixels."""
+    file = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(file, kind)
+    data = bytearray(file.getvalue())
+    places = {"PNG": ">II", "GIF": "<HH", "BMP": "<ii", "TIFF": None, "JPEG": ">HH"}
+    if kind == "TIFF":
+        for tag, value in ((256, width), (257, height)):
+            at = data.index(struct.pack("<H", tag), 8)
+            data[at : at + 12] = struct.pack("<HHII", tag, 4, 1, value)
+        return bytes(data)
+    old = struct.pack(places[kind], *((200, 300) if kind == "JPEG" else (300, 200)))
+    new = struct.pack(places[kind], *((height, width) if kind == "JPEG" else (width, height)))
+    at = data.index(old)
+    data[at : at + len(old)] = new
+    if kind == "PNG":
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "JPEG", "PPM"])
+@pytest.mark.parametrize("width, height", [(10_001, 10_000), (20_000, 9_000), (65_000, 65_000)])
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, kind, width, height, monkeypatch):
+    def decode(*_):
+        raise AssertionError("pixels were decoded")
+
+    data = b"P6 %d %d 255\n" % (width, height) if kind == "PPM" else headed(kind, width, height)
+    (tmp_path / "image").write_bytes(data)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
+    assert "million pixels" in refused("images", images.read, tmp_path / "image")
+
+
+def test_a_large_image_takes_bounded_memory(tmp_path):
+    """64 million transparent pixels in 200 kB: 256 MB decoded, 192 MB as RGB; floats of all would be 1.3 GB more."""
+    Image.new("RGBA", (8000, 8000), (255, 0, 0, 128)).save(tmp_path / "a.png")
+    code = """if True:
+        import resource, sys
+        from data import decoding
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(decoding.read(sys.argv[1])[5, 5], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)
+    """
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], cwd=ROOT, capture_output=True, text=True)
+    colour, _, megabytes = done.stdout.rpartition(" ")
+    assert colour == "[255 127 127]" and int(megabytes) < 850, done
+
+
+# Damaged
+
+KINDS = {"PNG": {}, "JPEG": {}, "GIF": {}, "BMP": {}, "TIFF": {}, "WEBP": {}, "PPM": {}, "JPEG2000": {}}
+COMPRESSED = {f"TIFF {name}": {"compression": name} for name in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *COMPRESSED])
+def test_damaged_files_are_read_or_told(tmp_path, kind, capfd):
+    """Cut, or with a few bytes changed: pixels or one line, and nothing on stderr, where libtiff writes by itself."""
+    file = io.BytesIO()
+    image = Image.fromarray(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    image.save(file, kind.split()[0], **(KINDS | COMPRESSED)[kind])
+    whole, told = file.getvalue(), 0
+    for number in range(60):
+        data = bytearray(whole if number % 3 else whole[: RNG.integers(len(whole))])
+        for _ in range(number % 4):
+            data[RNG.integers(len(data) if number % 2 else min(len(data), 60))] = RNG.integers(256)
+        (tmp_path / "image").write_bytes(data)
+        try:
+            read = images.read(tmp_path / "image")
+            assert read.dtype == np.uint8 and read.ndim == 3 and read.shape[2] == 3
+        except BadInput:
+            refused("images", images.read, tmp_path / "image")
+            told += 1
+    assert told >= 5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_damaged_exif_does_no_harm(tmp_path):
+    path = saved(
+        tmp_path / "a.jpg", np.full((16, 16, 3), 200, np.uint8), exif=b"Exif\0\0MM\0*\0\0\0\x08\0\2\1\x12garbage"
+    )
+    np.testing.assert_array_equal(images.read(path), np.full((16, 16, 3), 200))
+
+
+def test_heic(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    grey = np.full((64, 64, 3), 200, np.uint8)
+    assert np.abs(images.read(saved(tmp_path / "a.heic", grey)) - 200.0).max() <= 3
+    (tmp_path / "b.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:200])
+    assert "b.heic" in refused("images", images.read, tmp_path / "b.heic")
+
+
+def test_floats_in_colour(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    unit = RNG.random((6, 9, 3), dtype=np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", unit, photometric="rgb")
+    np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), np.rint(unit * 255))
+    tifffile.imwrite(tmp_path / "b.tif", unit[:, :, 0].astype(np.float64))
+    np.testing.assert_array_equal(images.read(tmp_path / "b.tif"), three(np.rint(unit[:, :, 0] * 255)))
+    tifffile.imwrite(tmp_path / "c.tif", np.zeros((6, 9, 7), np.uint8), photometric="minisblack", planarconfig="contig")
+    assert "grey or RGB" in refused("images", images.read, tmp_path / "c.tif")
