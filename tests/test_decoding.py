@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 from conftest import ROOT, SHARED, refused
-from PIL import Image, ImageFile
+from PIL import EpsImagePlugin, Image, ImageFile
 
 from common.files import BadInput
 from data import decoding as images
@@ -182,7 +182,8 @@ def broken(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind, said", [
-    ("absent", "No such file"), ("folder", "is a folder"), ("text", "is a text file, not an image"), ("empty", "is an empty file"),
+    ("absent", "No such file"), ("folder", "is a folder"), ("text", "is a text file, not an image"),
+    ("empty", "is an empty file"),
     ("bomb", "million pixels"), ("cut.jpg", "cut.jpg: cannot be read"), ("cut.png", "cannot be read"),
     ("cut.gif", "cannot be read"), ("cut.tif", ""),
 ])  # fmt: skip
@@ -234,7 +235,7 @@ def test_tiff_of_12_bits(tmp_path):
 
 
 def test_pgm_says_what_is_white(tmp_path):
-    grey = RNG.integers(0, 500, (6, 9), dtype=np.uint16)
+    grey = RNG.integers(0, 100, (6, 9), dtype=np.uint16)  # dark
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5 9 6 999\n" + grey.astype(">u2").tobytes())
     assert np.abs(images.read(path) - three(grey / 999 * 255)).max() <= 0.51
@@ -340,11 +341,12 @@ def test_what_is_no_image(tmp_path, kind, monkeypatch, capfd):
         raise AssertionError("a program was started")
 
     monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", "gs")
     for suffix in "jpg", "png", "tif", "eps":
         path = tmp_path / f"image.{suffix}"
         path.write_bytes(NO_IMAGES[kind])
         message = refused("images", images.read, path)
-        assert str(path) in message
+        assert str(path) in message and "started" not in message
     assert capfd.readouterr() == ("", "")
 
 
@@ -456,6 +458,15 @@ def test_damaged_files_are_read_or_told(tmp_path, kind, capfd):
             told += 1
     assert told >= 5
     assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_is_logged(tmp_path, caplog):
+    data = bytearray(saved(tmp_path / "a.tif", RGB).read_bytes())
+    at = data.index(struct.pack("<HHI", 277, 3, 1))  # SamplesPerPixel
+    data[at + 8] = 7
+    (tmp_path / "a.tif").write_bytes(data)
+    refused("images", images.read, tmp_path / "a.tif")
+    assert not caplog.records
 
 
 def test_damaged_exif_does_no_harm(tmp_path):
