@@ -1,39 +1,72 @@
 """Heads: the small classifiers trained on a network's features, and the files that keep them.
 
-A file is an `.npz` without pickles: `kernel` (features, classes) and `bias` (classes,), float32, `class_names`, and
-`settings`, a JSON text of what inference must repeat: network, layer, weights, preprocessing, size of the images.
+A file is a `.npz` without pickles: `kernel` (features, classes) and `bias` (classes,), float32, `class_names`, and
+`provenance`, a JSON text of what inference must repeat: network, layer, weights, framing of the images.
 """
 
 import json
+import math
+import os
 import pathlib
-import zipfile
-from typing import NamedTuple
+import re
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from common import kinds
 from common.files import BadInput, written_whole
-from weights import cards, reading
+from weights import cards, npz
 
 FILE = "head.npz"  # its name in the folder of a run
-SETTINGS = {  # what is in `settings`, and of which type
-    "network": str, "layer": str, "image_size": int, "as_published": bool, "precision": str, "weights": str | None,
-    "seed": int, "fingerprint": str, "trained_on": str, "validation_accuracy": float, "picture_size": int, "crop": bool,
-}  # fmt: skip
+MOST_CLASSES = 100_000
+LONGEST_TEXT = 4096  # characters of a path or a name
+ADVICE = "the training scripts write such files; train one, or name another with --head"
+Framed = Literal["whole", "squeeze", "crop"]
+
+
+class Provenance(NamedTuple):
+    """Where a head comes from: all that its features depend on, besides the images."""
+
+    network: str  # as in weights/cards.py
+    layer: str  # whose output it reads
+    image_size: int  # pixels; side of the network's input
+    as_published: bool  # AlexNet as the course of 2017 computed it
+    precision: str  # "float32" or "bfloat16": what the features were computed in
+    weights: str | None  # the network's: a path (a bare name lies beside the head), "random", None for the published
+    seed: int  # of random weights
+    fingerprint: str  # of the network's weights, see `weights.reading.fingerprint`
+    trained_on: str  # name of the data set
+    validation_accuracy: float  # 0-1
+    size: int  # pixels; side of the squares that the images were framed to, before the network resizes them
+    how: Framed  # the framing, see `data.images.Framing`
+    resized: int  # pixels; the side before the centre was cut out, 0 for "whole"
 
 
 class Head(NamedTuple):
-    kernel: np.ndarray  # (features, classes)
-    bias: np.ndarray  # (classes,)
-    class_names: list
-    settings: dict
+    """A linear classifier. `provenance`: None for an untrained one, and on features that came in a file."""
 
-    def logits(self, features):
+    kernel: np.ndarray  # float32 (features, classes)
+    bias: np.ndarray  # float32 (classes,)
+    class_names: list[str]
+    provenance: Provenance | None = None
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
         """(N, features) -> (N, classes)."""
         return features @ self.kernel + self.bias
 
+    @property
+    def settings(self):  # noqa: ANN201  TODO until transfer/ has moved to `provenance`
+        if self.provenance is None:
+            return {}
+        values = self.provenance._asdict()
+        size, how, resized = values.pop("size"), values.pop("how"), values.pop("resized")
+        return values | {"picture_size": size, "crop": how != "whole", "framing": [size, how, resized]}
 
-def settings(network, args, layer):
-    """What shapes features besides the images; kept with a head, so that inference repeats it."""
+
+def settings(network, args, layer):  # noqa: ANN001, ANN201  TODO the same
+    from weights import reading
+
     random = args.weights == "random" or args.from_scratch or (args.demo and not args.weights)
     path = args.weights and str(pathlib.Path(args.weights).resolve())
     return {
@@ -43,50 +76,114 @@ def settings(network, args, layer):
     }  # fmt: skip
 
 
-def untrained(size, class_names, seed=0, settings=None):
-    """A head of `size` inputs before training: small random kernel, zero bias. Its answers mean nothing."""
+def from_settings(values):  # noqa: ANN001, ANN201  TODO the same
+    framing = values.get("framing") or [values["picture_size"], *(("crop", 256) if values["crop"] else ("whole", 0))]
+    values = {name: values[name] for name in Provenance._fields if name in values}
+    return Provenance(**values, **dict(zip(("size", "how", "resized"), framing)))
+
+
+def untrained(
+    size: int, class_names: Sequence[str], seed: int = 0, provenance: Provenance | None = None, settings=None
+) -> Head:  # noqa: ANN001
+    """A head of `size` inputs before training: small random kernel, zero bias. Its predictions are meaningless."""
     kernel = 0.01 * np.random.default_rng(seed).standard_normal((size, len(class_names)), dtype=np.float32)
-    return Head(kernel, np.zeros(len(class_names), np.float32), list(class_names), dict(settings or {}))
+    provenance = from_settings(settings) if settings else provenance  # TODO the same
+    return Head(kernel, np.zeros(len(class_names), np.float32), list(class_names), provenance)
 
 
-def save(head, path):
-    """Write the head to `path`, whole or not at all."""
+def save(head: Head, path: str | os.PathLike) -> None:
+    """Write the head, which must have a provenance, to `path`, whole or not at all."""
     with written_whole(path) as temporary, open(temporary, "wb") as file:
-        settings = json.dumps(head.settings, sort_keys=True)
-        np.savez(file, kernel=head.kernel, bias=head.bias, class_names=np.array(head.class_names), settings=settings)
+        if isinstance(head.provenance, dict):  # TODO the same
+            head = head._replace(provenance=from_settings(head.provenance))
+        text = json.dumps(head.provenance._asdict(), sort_keys=True)
+        np.savez(file, kernel=head.kernel, bias=head.bias, class_names=np.array(head.class_names), provenance=text)
 
 
-def load(path):
-    """Read a head, or that of a run's folder. `BadInput` when it is absent, damaged, or not one that `save` wrote."""
-    path = pathlib.Path(path)
-    path = path / FILE if path.is_dir() else path
-    advice = "the training scripts write such files; train one, or name another with --head"
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file, expected a trained head; {advice}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            kernel, bias, names = file["kernel"], file["bias"], file["class_names"]
-            head = Head(kernel, bias, [str(name) for name in names], json.loads(str(file["settings"])))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{path}: not a trained head, or damaged ({reason}); {advice}") from None
-    if not _complete(head.settings):
-        raise BadInput(f"{path}: does not tell how it was trained (network, layer, weights ...); {advice}")
-    if kernel.ndim != 2 or bias.shape != kernel.shape[1:] or names.shape != bias.shape:
-        shapes = f"kernel {kernel.shape}, bias {bias.shape}, {names.size} class names"
-        raise BadInput(f"{path}: {shapes} do not belong together; {advice}")
+def load(path: str | os.PathLike) -> Head:
+    """Read a head, or that of a run's folder. BadInput when it is absent, damaged, or not one that `save` wrote.
+
+    Heads of the version that kept `settings`, with other fields, are read as well.
+    """
+    path = pathlib.Path(path, FILE) if os.path.isdir(path) else pathlib.Path(path)
+    if not os.path.exists(path):
+        raise BadInput(f"{path}: no such file, expected a trained head; {ADVICE}")
+    kind = kinds.kind_of(path)
+    if kind != kinds.NPZ:
+        raise BadInput(f"{path}: is {kind}, expected a trained head; {ADVICE}")
+    with npz.opened(path, "a trained head", ADVICE) as stored:
+        arrays = {name: _small(stored, name) for name in ("kernel", "bias", "class_names")}
+        text = _small(stored, "provenance" if "provenance" in stored else "settings")
+        provenance = _provenance(json.loads(str(text)))
+    problem = _problem(**arrays)
+    if problem:
+        raise BadInput(f"{path}: {problem}; {ADVICE}")
+    return Head(arrays["kernel"], arrays["bias"], [str(name) for name in arrays["class_names"]], provenance)
+
+
+def _small(stored: dict[str, npz.Stored], name: str) -> np.ndarray:
+    """One of the arrays, read unless its shape tells that it cannot be a head's."""
+    array = stored[name]
+    if len(array.shape) > 2 or (array.dtype.kind == "U") != (name not in ("kernel", "bias")):
+        raise ValueError(f"{name} is {array.dtype} {array.shape!s:.60}")
+    return array.read()
+
+
+def _problem(kernel: np.ndarray, bias: np.ndarray, class_names: np.ndarray) -> str | None:
+    """Say what is wrong with a head's arrays, or return None."""
+    if kernel.ndim != 2 or bias.shape != kernel.shape[1:] or class_names.shape != bias.shape:
+        shapes = f"kernel {kernel.shape}, bias {bias.shape}, {class_names.size} class names"
+        return f"{shapes} do not belong together"
+    if not (kernel.shape[0] and 0 < kernel.shape[1] <= MOST_CLASSES):
+        return f"a kernel of {kernel.shape[0]} features and {kernel.shape[1]} classes"
     if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in (kernel, bias)):
-        raise BadInput(f"{path}: its numbers are not finite float32, the file is damaged; {advice}")
-    return head
+        return "its numbers are not finite float32, the file is damaged"
+    return None
 
 
-def _complete(settings):
-    """Tell whether these settings are all there, each of its type."""
-    if not isinstance(settings, dict) or settings.get("network") not in cards.CARDS:
-        return False
-    return all(name in settings and isinstance(settings[name], kind) for name, kind in SETTINGS.items())
+def _provenance(values: Any) -> Provenance:
+    """The record of a JSON text, every value checked; ValueError says what is wrong."""
+    if not isinstance(values, dict):
+        raise ValueError("its provenance is no record")
+    if "picture_size" in values:  # as the previous version kept it
+        values["size"] = values["picture_size"]
+        values["how"], values["resized"] = ("crop", 256) if values.get("crop") is True else ("whole", 0)
+    card = cards.CARDS.get(values.get("network")) if isinstance(values.get("network"), str) else None
+    if card is None:
+        raise ValueError(f"trained on the network {values.get('network')!a:.60}, there are {', '.join(cards.CARDS)}")
+    checks = {
+        "network": True,
+        "layer": _is_text(values.get("layer"), r"\w{1,60}"),
+        "image_size": _is_whole(values.get("image_size"), card.smallest_size, cards.LARGEST_SIZE),
+        "as_published": isinstance(values.get("as_published"), bool),
+        "precision": values.get("precision") in ("float32", "bfloat16"),
+        "weights": values.get("weights", 0) is None or _is_text(values.get("weights"), r"[^\0]+"),
+        "seed": _is_whole(values.get("seed"), 0, 2**32 - 1),
+        "fingerprint": _is_text(values.get("fingerprint"), r"[0-9a-f]{16}"),
+        "trained_on": _is_text(values.get("trained_on"), r".*"),
+        "validation_accuracy": _is_share(values.get("validation_accuracy")),
+        "size": _is_whole(values.get("size"), 1, cards.LARGEST_SIZE),
+        "how": values.get("how") in get_args(Framed),
+        "resized": _is_whole(values.get("resized"), 0, 2 * cards.LARGEST_SIZE),
+    }
+    for name, well in checks.items():
+        if not well:
+            raise ValueError(f"its {name} is {values[name]!a:.60}" if name in values else f"its {name} is missing")
+    return Provenance(**{name: values[name] for name in Provenance._fields})
 
 
-def batches(rows, size):
+def _is_text(value: Any, pattern: str) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT and bool(re.fullmatch(pattern, value, re.DOTALL))
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
+
+
+def batches(rows: Sequence, size: int) -> list[Sequence]:
     """Cut row numbers into pieces of `size`, the last one maybe smaller."""
     return [rows[first : first + size] for first in range(0, len(rows), size)]

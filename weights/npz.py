@@ -1,0 +1,89 @@
+"""Read `.npz` files from elsewhere: an archive of `.npy` files, of which nothing is read before its size is known.
+
+A few kilobytes of zip can hold gigabytes of zeros. So the archive tells each array's shape and type first, and gives
+the numbers of those that are asked for, one at a time.
+"""
+
+import contextlib
+import math
+import os
+import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from common.files import foreign, open_regular
+
+MOST_LISTED = 16 << 20  # bytes of the archive's list of members; 100,000 of them
+SPARE = 200 << 20  # bytes that an array may take beyond three times its file
+PLAIN = "biufU"  # kinds of numpy types that are read: numbers and text
+
+
+class Stored(NamedTuple):
+    """An array in a file: its shape and type, and `read`, which returns it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: object  # () -> np.ndarray
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, expected: str, advice: str) -> Iterator[dict[str, Stored]]:
+    """{name: `Stored`} of a .npz, to be read within the block.
+
+    `expected` and `advice` are for the message: BadInput, in one line, for whatever is wrong with the file, also when
+    it shows while an array is read.
+    """
+    with open_regular(path, expected) as file, foreign(path, expected, advice):
+        limited = _Limited(file, MOST_LISTED)
+        with zipfile.ZipFile(limited) as archive:
+            limited.left = math.inf
+            yield {info.filename.removesuffix(".npy"): _stored(archive, info, limited) for info in archive.infolist()}
+
+
+class _Limited:
+    """A file of which no more than `left` bytes are read: while `zipfile` opens it, the list of its members."""
+
+    def __init__(self, file: BinaryIO, left: float) -> None:
+        self.file, self.left = file, left
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.size = file.seek(0, os.SEEK_END)
+
+    def read(self, size: int = -1) -> bytes:
+        size = self.size if size is None or size < 0 else size
+        if size > self.left:
+            raise ValueError("its list of members is too long")
+        data = self.file.read(size)
+        self.left -= len(data)
+        return data
+
+
+def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: _Limited) -> Stored:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{info.filename!a:.60} is compressed in a way that NumPy does not use")
+    with archive.open(info) as member:
+        shape, dtype, start = _header(member)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind not in PLAIN:
+        raise ValueError(f"{info.filename!a:.60} holds {dtype}, not plain numbers or text")
+    if size != info.file_size - start:
+        raise ValueError(f"{info.filename!a:.60} has {info.file_size - start:,} bytes, {size:,} are expected")
+
+    def read() -> np.ndarray:
+        if size > 3 * file.size + SPARE:
+            raise ValueError(f"{info.filename!a:.60} unpacks to {size:,} bytes")
+        with archive.open(info) as member:
+            return np.lib.format.read_array(member, allow_pickle=False)
+
+    return Stored(shape, dtype, read)
+
+
+def _header(member: BinaryIO) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape, type and length of the header of a .npy file."""
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(member)
+    if any(side < 0 for side in shape):
+        raise ValueError(f"a shape of {shape!s:.60}")
+    return shape, dtype, member.tell()
