@@ -4,32 +4,39 @@ A pickle of {"features": (N, ...) numbers, "labels": (N,) or (N, 1) whole number
 (N, D), int64 (N,), and a third entry, "made_from", a text that says how; readers of the course's files pass over it.
 """
 
-import pickle
+import os
+import pathlib
+from typing import Any
 
 import numpy as np
 
-from common import safe_pickle
-from common.files import BadInput, written_whole
+from common.files import BadInput
+from data import pickles
+
+EXPECTED = "a pickle of bottleneck features"
 
 
-def made_from(path):
+def made_from(path: str | os.PathLike) -> str | None:
     """How the file was made, as `write` was told; None for a file that was not made here, such as the course's."""
-    content = safe_pickle.load(path)
-    return content.get("made_from") if isinstance(content, dict) else None
+    content = pickles.read(path, EXPECTED)
+    made = content.get("made_from") if isinstance(content, dict) else None
+    return made if isinstance(made, str) else None
 
 
-def write(path, features, labels, how):
-    """Write a file, whole or not at all, with Python's own pickle: anything that reads the course's reads it."""
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
-        pickle.dump({"features": features, "labels": labels, "made_from": how}, file, protocol=4)
+def write(path: str | os.PathLike, features: np.ndarray, labels: np.ndarray, how: str) -> None:
+    """Write a file, whole or not at all, that anything that reads the course's reads."""
+    pickles.write(path, {"features": features, "labels": labels, "made_from": how})
 
 
-def read_features(path):
+def read_features(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """A pickle of {"features": (N, ...), "labels": (N,) or (N, 1)} -> float32 (N, D), int64 (N,); else `BadInput`."""
-    content = safe_pickle.load(path)
+    content = pickles.read(path, EXPECTED)
     if not isinstance(content, dict) or not {"features", "labels"} <= content.keys():
-        raise BadInput(f"{path}: not a dict with features and labels; expected bottleneck features, see --help")
-    features, labels = np.asarray(content["features"]), np.asarray(content["labels"])
+        raise BadInput(f"{path}: not a dict with features and labels; expected {EXPECTED}, see --help")
+    features, labels = (_array(content[key], key, path) for key in ("features", "labels"))
+    if features.dtype == np.uint8 or (features.ndim == 4 and features.shape[1] > 1 and features.shape[3] in (1, 3)):
+        found = f"images, {features.dtype} {features.shape}"
+        raise BadInput(f"{path}: holds {found}; expected {EXPECTED}; leave the flag out to have them made from images")
     if features.dtype.kind not in "fiu" or features.ndim < 2 or 0 in features.shape:
         found = f"features are {features.dtype} {features.shape}"
         raise BadInput(f"{path}: {found}; expected numbers of the shape (N, ...)")
@@ -42,7 +49,14 @@ def read_features(path):
     return features, labels.reshape(-1).astype(np.int64)
 
 
-def read_both(training_file, validation_file):
+def _array(values: Any, what: str, path: str | os.PathLike) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError:  # lists of different lengths
+        raise BadInput(f"{path}: the {what} are no plain array; expected {EXPECTED}") from None
+
+
+def read_both(training_file: pathlib.Path, validation_file: pathlib.Path) -> tuple[np.ndarray, np.ndarray, int]:
     """Features and labels of both files, one behind the other, and where the validation begins; checked together."""
     features, labels = read_features(training_file)
     validation_features, validation_labels = read_features(validation_file)

@@ -1,161 +1,267 @@
-"""The official archives of the German Traffic Sign Recognition Benchmark (GTSRB) as the arrays of train.p and test.p.
+"""The German Traffic Sign Recognition Benchmark (GTSRB) in the archives people have, as the arrays of train.p, test.p.
 
-The training archive has a folder per class, 00000 to 00042. Each holds its images as `<track>_<frame>.ppm`, of all
-sizes, and `GT-<class>.csv`, a line per image: its file, width, height, the sign's box in the image, and the class. A
-track is the 30 images that a passing car took of one physical sign (Stallkamp et al., "Man vs. computer", 2012).
+Zip or unpacked, nothing is written to disk:
 
-The test archive has one folder with 00000.ppm to 12629.ppm, of signs that the training images do not show. Their
-classes came later, in an archive of their own: GTSRB_Final_Test_GT.zip, which holds one csv of the same columns.
+    official    a folder per class, 00000 to 00042, with its images as `<track>_<frame>.ppm` and `GT-<class>.csv`, one
+                line per image: file, width, height, the sign's box in the image, class. A track is the 30 images that
+                a passing car took of one physical sign (Stallkamp et al., "Man vs. computer", 2012).
+    torchvision GTSRB-Training_fixed.zip: the same files in GTSRB/Training, of the competition's first stage.
+    Kaggle      Train.csv with a line per image, `Train/<class>/<class>_<track>_<frame>.png`; Test.csv and Test/.
+    Udacity     train.p, valid.p and test.p: pickles, `read_pickle_in`.
+
+The official test archive has one folder with 00000.ppm to 12629.ppm, of signs that the training images do not show. Its
+classes are in an archive of their own: GTSRB_Final_Test_GT.zip, which holds one csv of the same columns.
 """
 
 import contextlib
 import csv
 import io
+import os
 import pathlib
-import pickle
+import posixpath
 import re
 import zipfile
-import zlib
+from collections.abc import Container, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 from tqdm import tqdm
 
-from common.files import BadInput, written_whole
+from common import safe_pickle
+from common.files import BadInput, foreign, open_regular
+from common.kinds import ZIP, kind_of
 from data import images
 
 CLASSES = 43
 SIDE = 32  # of the images in the course's train.p
-INSIDE = ("GTSRB/Final_Training/Images", "Final_Training/Images", "Images", "")  # where the class folders may lie
-INSIDE_TEST = ("GTSRB/Final_Test/Images", "Final_Test/Images", "Images", "")  # where the test images may lie
-LABELS_INSIDE = (*INSIDE_TEST, "GTSRB/Final_Test", "GTSRB", "Final_Test")  # their classes: there, or above
+TOPS = ("", "GTSRB", "gtsrb/GTSRB")  # where the folders below may lie in an archive
+INSIDE = tuple(
+    posixpath.join(top, part) for part in ("Final_Training/Images", "Training", "Images", "") for top in TOPS
+)
+INSIDE_TEST = tuple(posixpath.join(top, part) for part in ("Final_Test/Images", "Images", "") for top in TOPS)
+LABELS_INSIDE = (*INSIDE_TEST, "GTSRB/Final_Test", "GTSRB", "Final_Test")  # the test images' classes: there, or above
+FIRST_CSV = "00000/GT-00000.csv"
 TEST_CSV = "GT-final_test.csv"  # with classes; GT-final_test.test.csv beside the images has none
 TEST_LABELS = "GTSRB_Final_Test_GT.zip"  # holds it
+KAGGLE_CSV, KAGGLE_TEST_CSV = "Train.csv", "Test.csv"
 ROI = ("Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
+EXPECTED = "a GTSRB archive (official, torchvision's, Kaggle's or Udacity's), zip or unpacked"
+
+# Far above what the benchmark has, for files that are made to fill the memory.
+MOST_IMAGES = 60_000  # it has 39,209
+LONGEST_SIDE = 1000  # pixels; it has up to 266
+LARGEST_FILE = 8_000_000  # bytes, of an image or a csv; Kaggle's has 2 MB
+
+Archive = pathlib.Path | zipfile.Path  # a folder, or one in a zip
 
 
-def read_archive(path):
-    """Return `path`, the official zip of training images or an unpacked folder of it, as a dict of arrays.
+class Row(NamedTuple):
+    """What a csv says about one image."""
+
+    file: Archive
+    label: int
+    track: int
+    size: tuple[int, int]  # width, height
+    box: tuple[int, int, int, int]  # of the sign in the image: x1 y1 x2 y2
+
+
+def read_archive(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Return the training images in `path`, a zip or an unpacked folder of it, as a dict of arrays.
 
     features (N, 32, 32, 3) uint8, RGB; labels (N,); sizes (N, 2), width and height of the original; coords (N, 4), the
-    sign's box in the original, x1 y1 x2 y2; tracks (N,), class * 1000 + track. In the official order, N = 39,209.
-    Nothing is unpacked to disk. Raises `BadInput` naming what is damaged or missing.
+    sign's box in the original, x1 y1 x2 y2; tracks (N,), class * 1000 + track. In the official order; of the official
+    archive and Kaggle's, N = 39,209. Raises `BadInput` naming what is damaged or missing.
     """
-    with _opened(pathlib.Path(path)) as top:
-        folder = _folder_holding("00000/GT-00000.csv", top, INSIDE)
-        rows, tracks = [], []
-        for label in range(CLASSES):
-            for name, *row in _read_csv(folder / f"{label:05}" / f"GT-{label:05}.csv", r"(\d{5})_\d{5}\.ppm", [label]):
-                rows.append((folder / f"{label:05}" / name[0], *row))
-                tracks.append(label * 1000 + int(name[1]))
-        return _arrays(rows) | {"tracks": np.array(tracks, np.int32)}
+    with _opened(_top_of_kaggle(path, KAGGLE_CSV)) as top:
+        folder = _folder_holding(KAGGLE_CSV, top, TOPS)
+        if folder:
+            rows = _read_csv(folder / KAGGLE_CSV, r"Train/(?P<label>\d{1,2})/\d{5}_(?P<track>\d{5})_\d{5}\.png")
+            rows = sorted(rows, key=lambda row: (row.label, row.file.name))
+        else:
+            folder = _folder_holding(FIRST_CSV, top, INSIDE)
+            if folder is None:
+                raise BadInput(f"{path}: holds neither {FIRST_CSV} nor {KAGGLE_CSV}; expected {EXPECTED}")
+            rows = []
+            for label in range(CLASSES):
+                file = folder / f"{label:05}" / f"GT-{label:05}.csv"
+                rows += _read_csv(file, r"(?P<track>\d{5})_\d{5}\.ppm", [label])
+        tracks = np.array([row.label * 1000 + row.track for row in rows], np.int32)
+        return _arrays(rows, path) | {"tracks": tracks}
 
 
-def read_test_archive(path):
-    """Return `path`, the official zip of test images or an unpacked folder of it, as `read_archive` does.
+def read_test_archive(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Return the test images in `path`, a zip or an unpacked folder of it, as `read_archive` does.
 
     Without tracks; in the order of the csv with the classes, N = 12,630. See `find_test_labels` for where that may lie.
     """
     path = pathlib.Path(path)
+    with _opened(_top_of_kaggle(path, KAGGLE_TEST_CSV)) as top:
+        if folder := _folder_holding(KAGGLE_TEST_CSV, top, TOPS):
+            return _arrays(_read_csv(folder / KAGGLE_TEST_CSV, r"Test/\d{5}\.png"), path)
     labels = find_test_labels(path)
     if labels is None:
         advice = f"put {TEST_LABELS}, or the {TEST_CSV} in it, into {path.absolute().parent}"
         raise BadInput(f"{path}: the classes of the test images are missing; {advice}")
-    with _opened(labels) as top:
-        rows = _read_csv(top / TEST_CSV if labels.suffix == ".zip" else top, r"\d{5}\.ppm", range(CLASSES))
     with _opened(path) as top:
-        folder = _folder_holding(rows[0][0][0], top, INSIDE_TEST)
-        return _arrays([(folder / name[0], *row) for name, *row in rows])
+        with _opened(labels if labels.suffix == ".zip" else labels.parent) as beside:
+            rows = _read_csv(beside / TEST_CSV, r"\d{5}\.ppm")
+        first = rows[0].file.name
+        folder = _folder_holding(first, top, INSIDE_TEST)
+        if folder is None:
+            raise BadInput(f"{path}: no {first} inside; expected the official test images, zip or unpacked")
+        return _arrays([row._replace(file=folder / row.file.name) for row in rows], path)
 
 
-def find_test_labels(path):
+def read_pickle_in(path: str | os.PathLike, name: str) -> Any | None:
+    """What the pickle `name` ("valid.p") in a folder or zip holds, at its top or a folder down; None without one."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        places = [path / name, *sorted(path.glob(f"[!_.]*/{name}"))]  # not __MACOSX/train.p
+        found = next((file for file in places if file.is_file()), None)
+        return found and safe_pickle.load(found)
+    with _opened(path) as top:
+        archive = top.root
+        named = [member for member in archive.infolist() if re.fullmatch(rf"([^/]+/)?{name}", member.filename)]
+        named = [member for member in named if not member.filename.startswith("__MACOSX/")]
+        if not named:
+            return None
+        member = min(named, key=lambda member: len(member.filename))
+        if member.file_size > 100_000_000 + 2 * path.stat().st_size:
+            raise BadInput(f"{path}: {member.filename} would unpack to {member.file_size:,} bytes; expected {EXPECTED}")
+        with foreign(path, EXPECTED), archive.open(member) as file:
+            return safe_pickle.load(file, name=f"{path}: {member.filename}")
+
+
+def holds_training_images(path: str | os.PathLike) -> bool:
+    """Whether the folder is, or has in it, an unpacked training archive: data/GTSRB may hold the test images alone."""
+    path = pathlib.Path(path)
+    return any(_folder_holding(name, path, INSIDE) for name in (FIRST_CSV, KAGGLE_CSV))
+
+
+def holds_kaggle_test(path: str | os.PathLike) -> bool:
+    """Whether Kaggle's test images, which come with their classes, are unpacked in the folder."""
+    return _folder_holding(KAGGLE_TEST_CSV, pathlib.Path(path), TOPS) is not None
+
+
+def find_test_labels(path: str | os.PathLike) -> pathlib.Path | None:
     """Return the csv with the classes of the test images in `path`, or the zip that holds it; None if there is none.
 
     It may lie beside `path`, and, when `path` is a folder, in it and in the folders down to the images.
     """
+    path = pathlib.Path(path)
     folders = [path / part for part in LABELS_INSIDE] if path.is_dir() else []
     places = [folder / name for folder in (*folders, path.absolute().parent) for name in (TEST_CSV, TEST_LABELS)]
     return next((place for place in places if place.is_file()), None)
 
 
-def write_pickle(path, arrays):
-    """Write the dict of arrays as a pickle (protocol 4) that whatever reads the course's train.p reads, too."""
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
-        pickle.dump(arrays, file, protocol=4)
-
-
-def shrunk(picture):
+def shrunk(image: np.ndarray) -> np.ndarray:
     """Return an image (H, W, 3) uint8 as (32, 32, 3), as `cv2.resize` makes it: bilinear, no antialiasing.
 
     The course's train.p was made that way. Pixel centres lie at halves, edges are repeated. One value in eight is 1
     more than cv2's, whose fixed-point arithmetic rounds down on the way.
     """
-    height, width, _ = picture.shape
+    height, width, _ = image.shape
     scaled = ndimage.zoom(
-        picture.astype(np.float32), (SIDE / height, SIDE / width, 1), order=1, mode="nearest", grid_mode=True
+        image.astype(np.float32), (SIDE / height, SIDE / width, 1), order=1, mode="nearest", grid_mode=True
     )
     return np.floor(scaled + 0.5).astype(np.uint8)
 
 
 @contextlib.contextmanager
-def _opened(path):
-    """Give a folder as it is, a zip as a `zipfile.Path`; what fails inside is told as a damaged archive."""
+def _opened(path: str | os.PathLike) -> Iterator[Archive]:
+    """Give a folder as it is, a zip as a `zipfile.Path`; `BadInput` for what is neither, or cannot be read."""
+    path = pathlib.Path(path)
     try:
-        if path.suffix == ".csv" or path.is_dir():
+        if path.is_dir():
             yield path
-        else:
-            with zipfile.ZipFile(path) as archive:
+            return
+        with open_regular(path, EXPECTED) as file:
+            if not zipfile.is_zipfile(file) and (kind := kind_of(path)) != ZIP:
+                raise BadInput(f"{path}: is {kind}; expected {EXPECTED}")
+            with foreign(path, EXPECTED):
+                archive = zipfile.ZipFile(file)
+            with archive:
                 yield zipfile.Path(archive)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); expected the official archive, whole") from None
+    except OSError as error:  # a folder without permission
+        raise BadInput(f"{error.filename or path}: cannot be read ({error.strerror}); expected {EXPECTED}") from None
 
 
-def _folder_holding(name, top, inside):
-    """Return the first of the folders `inside` `top` (a `pathlib.Path` or `zipfile.Path`) that holds the file."""
-    for folder in (top / part if part else top for part in inside):
-        if (folder / name).is_file():
-            return folder
-    raise BadInput(f"{top}: no {name} inside; expected the official archive, zip or unpacked")
+def _top_of_kaggle(path: str | os.PathLike, name: str) -> pathlib.Path:
+    """The folder that holds Kaggle's csv, when `path` is the folder of images beside it."""
+    path = pathlib.Path(path).absolute()
+    return path.parent if path.name == name.removesuffix(".csv") and (path.parent / name).is_file() else path
 
 
-def _arrays(rows):
-    """Return the dict of arrays for rows of (path of the image, label, (width, height), box)."""
+def _folder_holding(name: str, top: Archive, inside: tuple[str, ...]) -> Archive | None:
+    """The first of the folders `inside` `top` that holds the file."""
+    folders = (top / part if part else top for part in inside)
+    return next((folder for folder in folders if (folder / name).is_file()), None)
+
+
+def _arrays(rows: list[Row], path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Return the dict of arrays for these images."""
+    if len(rows) > MOST_IMAGES or len({str(row.file) for row in rows}) < len(rows):
+        raise BadInput(f"{path}: its csv files name {len(rows):,} images, or one twice; expected {EXPECTED}")
     features = np.empty((len(rows), SIDE, SIDE, 3), np.uint8)
     # disable=None: no bar where stderr is not a terminal
-    for feature, (path, _, size, _) in zip(features, tqdm(rows, "Reading signs", unit="image", disable=None)):
-        feature[:] = shrunk(_read_picture(path, size))
-    _, labels, sizes, coords = zip(*rows)
+    for feature, row in zip(features, tqdm(rows, "Reading signs", unit="image", disable=None)):
+        feature[:] = shrunk(_read_image(row))
     # The smallest type that holds every value: bytes for the official images, of which the largest is 243x225.
-    small = {key: np.array(values) for key, values in (("labels", labels), ("sizes", sizes), ("coords", coords))}
+    columns = {"labels": [row.label for row in rows], "sizes": [row.size for row in rows]}
+    small = {key: np.array(values) for key, values in (columns | {"coords": [row.box for row in rows]}).items()}
     return {"features": features} | {key: part.astype(np.min_scalar_type(part.max())) for key, part in small.items()}
 
 
-def _read_csv(path, names, labels):
-    """Return the rows of a csv: (match of the file's name with the pattern `names`, label, (width, height), box)."""
+def _read_csv(path: Archive, files: str, labels: Container[int] = range(CLASSES)) -> list[Row]:
+    """Return the rows of a csv; its images lie beside it. `files`: a pattern of their names, of what else they say."""
     if not path.is_file():
-        raise BadInput(f"{path}: missing; expected the official archive, whole")
+        raise BadInput(f"{path}: missing; expected the archive as it was published, whole")
     rows = []
     try:
-        for line in csv.DictReader(io.StringIO(path.read_bytes().decode("ascii")), delimiter=";"):
-            # Only a plain name of an image: a file from elsewhere must not point out of its folder.
-            name, label = re.fullmatch(names, line["Filename"]), int(line["ClassId"])
-            if name is None or label not in labels:
-                raise ValueError
-            size, box = (int(line["Width"]), int(line["Height"])), tuple(int(line[key]) for key in ROI)
-            rows.append((name, label, size, box))
+        text = _bytes(path).decode("utf-8-sig")
+        for line in csv.DictReader(io.StringIO(text), delimiter=";" if ";" in text[:100] else ","):
+            rows.append(_row(path, line, files, labels))
     except (ValueError, TypeError, KeyError, csv.Error):
         expected = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
         classes = f"of class {labels[0]}" if len(labels) == 1 else f"with classes below {CLASSES}"
         raise BadInput(f"{path}: line {len(rows) + 2} is damaged; expected {expected} {classes}") from None
     if not rows:
-        raise BadInput(f"{path}: names no images; expected the official file, whole")
+        raise BadInput(f"{path}: names no images; expected the archive as it was published, whole")
     return rows
 
 
-def _read_picture(path, size):
-    if not path.is_file():
-        raise BadInput(f"{path}: missing, though its GT csv names it")
-    picture = images.read(io.BytesIO(path.read_bytes()), name=path)
-    if picture.shape[1::-1] != size:
-        raise BadInput(f"{path}: is {picture.shape[1]}x{picture.shape[0]}, its GT csv says {size[0]}x{size[1]}")
-    return picture
+def _row(path: Archive, line: dict[str, str], files: str, labels: Container[int]) -> Row:
+    """One line of a csv; ValueError or KeyError for what cannot be."""
+    name, label = line["Path"] if "Path" in line else line["Filename"], int(line["ClassId"])
+    # Only a plain name of an image: a file from elsewhere must not point out of its folder.
+    match = re.fullmatch(files, name, re.ASCII)
+    said = match.groupdict() if match else {}
+    size, box = (int(line["Width"]), int(line["Height"])), tuple(int(line[key]) for key in ROI)
+    possible = min(size) > 0 and min(box) >= 0 and max(*size, *box) <= LONGEST_SIDE
+    if not match or not possible or label not in labels or int(said.get("label", label)) != label:
+        raise ValueError
+    return Row(path.parent / name, label, int(said.get("track", 0)), size, box)
+
+
+def _read_image(row: Row) -> np.ndarray:
+    """The image as uint8 (H, W, 3), if it is as large as the csv says."""
+    if not row.file.is_file():
+        raise BadInput(f"{row.file}: missing, though the csv names it")
+    data = _bytes(row.file)
+    with foreign(row.file, "an image", "take the archive as it was published"), Image.open(io.BytesIO(data)) as image:
+        size = image.size  # before it is decoded
+    if size != row.size:
+        raise BadInput(f"{row.file}: is {size[0]}x{size[1]}, the csv says {row.size[0]}x{row.size[1]}")
+    return images.read(io.BytesIO(data), name=row.file)
+
+
+def _bytes(file: Archive) -> bytes:
+    """The content of a file, or of a member of a zip, that is not too large."""
+    with foreign(file, "part of a GTSRB archive", "take the archive as it was published"):
+        with open_regular(file) if isinstance(file, pathlib.Path) else file.open("rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise BadInput(f"{file}: has more than {LARGEST_FILE:,} bytes; expected {EXPECTED}")
+    return data

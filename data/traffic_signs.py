@@ -1,34 +1,37 @@
-"""German traffic signs: the course's `train.p` and `test.p`, the same from the official archives, or drawn ones.
+"""German traffic signs: the course's `train.p` and `test.p`, the same from the archives people have, or drawn ones.
 
 `train.p` is a pickled dict: `features` uint8 (N, 32, 32, 3) RGB, `labels` (N,) 0-42, `sizes` (N, 2) and `coords` (N, 4)
-of the images before they were shrunk. N = 39,209. `test.p` is the same for the 12,630 test images.
+of the images before they were shrunk. N = 39,209. `test.p` is the same for the 12,630 test images. Later editions of
+the course split the first in two, `train.p` with 34,799 images and `valid.p` with 4,410. The archives that are read
+are listed in data/gtsrb_archive.py.
 """
 
 import csv
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from common import safe_pickle
 from common.fetching import fetch
 from common.files import BadInput
-from data import DATA_DIR, drawn_signs, images
+from common.kinds import ZIP, kind_of
+from data import DATA_DIR, drawn_signs, images, pickles
+from data import gtsrb_archive as archives
 from data.datasets import Dataset, Source, check
-from data.gtsrb_archive import TEST_LABELS, find_test_labels, read_archive, read_test_archive, write_pickle
 
 TRAIN_FILE = DATA_DIR / "train.p"
 COURSE = "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580a829f_train/train.p"
 ARCHIVE = DATA_DIR / "GTSRB_Final_Training_Images.zip"
 OFFICIAL = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"  # the training archive: 263 MB
-UNPACKED = [DATA_DIR / "GTSRB_Final_Training_Images", DATA_DIR / "GTSRB"]
+UNPACKED = [DATA_DIR, DATA_DIR / "GTSRB_Final_Training_Images"]  # where it may lie unpacked, or Kaggle's
 
 TEST_FILE = DATA_DIR / "test.p"
 TEST_ARCHIVE = DATA_DIR / "GTSRB_Final_Test_Images.zip"
 TEST_UNPACKED = DATA_DIR / "GTSRB" / "Final_Test" / "Images"
-MD5 = {TEST_ARCHIVE.name: "c7e4e6327067d32654124b0fe9e82185", TEST_LABELS: "fe31e9c9270bbcd7b84b7f21a9d9d9e5"}
+MD5 = {TEST_ARCHIVE.name: "c7e4e6327067d32654124b0fe9e82185", archives.TEST_LABELS: "fe31e9c9270bbcd7b84b7f21a9d9d9e5"}
 
 # Tracks per class in the full file: 30 images each, but 29 in track 19 of class 33.
 TRACKS = [
@@ -48,36 +51,36 @@ def sign_names() -> list[str]:
 
 
 def load(path: str | os.PathLike = TRAIN_FILE) -> Dataset:
-    """Return the signs in `path` as a `Dataset`: a pickle like train.p, the official zip, or an unpacked folder of it.
+    """Return the training images in `path` as a `Dataset`: a pickle like train.p, or an archive, zip or unpacked.
 
     Only `data/train.p` itself is made when absent: built from the official archive if that lies in data/, else fetched
     from the course, else built from the fetched archive. Raises `BadInput`.
     """
     path = pathlib.Path(path)
-    if not path.exists():
-        if path.resolve() != TRAIN_FILE:
-            raise BadInput(f"{path}: no such file; leave the flag out to have {TRAIN_FILE} fetched")
+    if not path.exists() and path.resolve() == TRAIN_FILE:
         return _made()
-    return _dataset(read_archive(path) if _is_archive(path) else safe_pickle.load(path), path)
+    return _dataset(_read(path, "train.p", archives.read_archive), path)
+
+
+def load_validation(path: str | os.PathLike) -> Dataset:
+    """Return the images of a `valid.p`, or of the zip or folder that it lies in: signs that train.p does not show."""
+    signs = _dataset(_read(pathlib.Path(path), "valid.p", None), path)
+    return signs._replace(name="German traffic signs, validation")
 
 
 def load_test(path: str | os.PathLike = TEST_FILE) -> Dataset:
     """Return the official test set as a `Dataset` without tracks: other signs than those of the training images.
 
-    path: a pickle like test.p, the official zip, or an unpacked folder of it; beside those, or in the folder, the file
-    with the classes (`gtsrb_archive.find_test_labels`). Only `data/test.p` itself is made when absent, from the
+    path: a pickle like test.p, or an archive, zip or unpacked; for the official one, the file with the classes lies
+    beside it or in it (`gtsrb_archive.find_test_labels`). Only `data/test.p` itself is made when absent, from the
     official archives; those that data/ lacks are fetched. Raises `BadInput`.
     """
     path = pathlib.Path(path)
-    if path.exists():
-        arrays = read_test_archive(path) if _is_archive(path) else safe_pickle.load(path)
-    elif path.resolve() == TEST_FILE:
+    if not path.exists() and path.resolve() == TEST_FILE:
         arrays = _made_test()
     else:
-        raise BadInput(f"{path}: no such file; give a test.p, or the official test images, as a zip or unpacked")
-    return _dataset(arrays, path)._replace(
-        tracks=None, name="German traffic signs, test", images_per_track=IMAGES_PER_TRACK
-    )
+        arrays = _read(path, "test.p", archives.read_test_archive)
+    return _dataset(arrays, path)._replace(tracks=None, name="German traffic signs, test")
 
 
 def drawn(per_class: int = 30, seed: int = 0) -> Dataset:
@@ -111,16 +114,30 @@ def find_signs(paths: Sequence[str], demo: bool, seed: int) -> tuple[list[str], 
     return [f"drawn, {signs.class_names[index]}" for index in chosen], signs.images[chosen]
 
 
-def tracks_of(labels, sizes=None):
+def classes_of_folders(names: Sequence[str]) -> dict[str, str] | None:
+    """{folder: class name} for folders named by number, as in all archives (0 ... 42, 00000 ... 00042).
+
+    None if any name is no such number, or two are the same one: then they are names of classes.
+    """
+    if not all(name.isascii() and name.isdigit() for name in names):
+        return None
+    numbers = [int(name) for name in names]
+    if not numbers or max(numbers) >= len(TRACKS) or len(set(numbers)) < len(numbers):
+        return None
+    return {name: sign_names()[number] for name, number in zip(names, numbers)}
+
+
+def tracks_of(labels: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray | None:
     """Return the track of each image as (N,) int64, 0 upwards, or None where it cannot be known.
 
     A track is the 30 images that a passing car took of one physical sign. They are nearly copies: with some of them
     in training, the others say little about signs never seen. train.p does not say which belong together, so:
 
     * If the labels are those of the full file, or of every n-th image of it, positions tell exactly.
-    * Else, if every class lies in one piece, `sizes` tell: a sign grows as the car comes closer, and a new track begins
-      where it is suddenly small. Only a drop to less than a tenth of the area counts. Tracks are then never split
-      (within GTSRB's own, one drop goes to 0.10, the other 1,306 stay above 0.17) but often merged, which is harmless.
+    * Else, if every class lies in one piece, `sizes` (N, 2) tell: a sign grows as the car comes closer, and a new track
+      begins where it is suddenly small. Only a drop to less than a tenth of the area counts. Tracks are then never
+      split (within GTSRB's own, one drop goes to 0.10, the other 1,306 stay above 0.17) but often merged, which is
+      harmless. The later train.p and valid.p are of this kind.
     * Shuffled images, or no sizes: None.
     """
     counts = np.full(sum(TRACKS), 30)
@@ -141,61 +158,82 @@ def tracks_of(labels, sizes=None):
     return np.concatenate([[0], np.cumsum(new_track)])
 
 
-def _made():
+def _made() -> Dataset:
     """Make data/train.p, and return it as a `Dataset`."""
-    archive = next((place for place in [ARCHIVE, *UNPACKED] if place.exists()), None)
+    unpacked = [folder for folder in UNPACKED if archives.holds_training_images(folder)]
+    archive = next((place for place in [ARCHIVE, *unpacked] if place.exists()), None)
     if archive is None:
         try:
             fetch([COURSE], TRAIN_FILE)
-            return _dataset(safe_pickle.load(TRAIN_FILE), TRAIN_FILE)
+            return _dataset(_read(TRAIN_FILE, "train.p", None), TRAIN_FILE)
         except BadInput as error:  # the address is dead, or answers with something else
             for file in TRAIN_FILE, TRAIN_FILE.with_name(f"{TRAIN_FILE.name}.sha256"):  # fetch's record of it
                 file.unlink(missing_ok=True)
             print(f"{error}; trying the official archive", file=sys.stderr)
-        fetch([OFFICIAL + ARCHIVE.name], ARCHIVE)
+        _fetch_official(ARCHIVE, f"or from {COURSE} to {TRAIN_FILE}")
         archive = ARCHIVE
-    arrays = read_archive(archive)
-    write_pickle(TRAIN_FILE, arrays)
+    arrays = archives.read_archive(archive)
+    pickles.write(TRAIN_FILE, arrays)
     return _dataset(arrays, TRAIN_FILE)
 
 
-def _made_test():
+def _made_test() -> dict[str, np.ndarray]:
     """Make data/test.p, and return its arrays."""
-    place = TEST_FILE.parent if TEST_UNPACKED.is_dir() else TEST_ARCHIVE
+    labels = TEST_FILE.parent / archives.TEST_LABELS
+    kaggle = archives.holds_kaggle_test(TEST_FILE.parent)
+    place = TEST_FILE.parent if kaggle or TEST_UNPACKED.is_dir() else TEST_ARCHIVE
     if place == TEST_ARCHIVE:
-        fetch([OFFICIAL + TEST_ARCHIVE.name], TEST_ARCHIVE, md5=MD5[TEST_ARCHIVE.name])
-    if find_test_labels(place) is None:
-        fetch([OFFICIAL + TEST_LABELS], TEST_FILE.parent / TEST_LABELS, md5=MD5[TEST_LABELS])
-    arrays = read_test_archive(place)
-    write_pickle(TEST_FILE, arrays)
+        _fetch_official(TEST_ARCHIVE, f"and from {OFFICIAL + labels.name}")
+    if not kaggle and archives.find_test_labels(place) is None:
+        _fetch_official(labels)
+    arrays = archives.read_test_archive(place)
+    pickles.write(TEST_FILE, arrays)
     return arrays
 
 
-def _is_archive(path):
-    """Tell whether this is a folder or a zip. (`zipfile.is_zipfile` takes any with PK\\5\\6 near its end for one.)"""
-    if path.is_dir() or path.suffix == ".zip":
-        return True
+def _fetch_official(path: pathlib.Path, other: str = "") -> None:
+    """Fetch one of the official archives; `other` is what else to download by hand when it cannot be fetched."""
     try:
-        with open(path, "rb") as file:
-            return file.read(4) == b"PK\3\4"
-    except OSError:  # its reader will tell
-        return False
+        fetch([OFFICIAL + path.name], path, md5=MD5.get(path.name))
+    except BadInput as error:
+        raise BadInput(f"{error}{', ' * bool(other)}{other}") from None
 
 
-def _dataset(arrays, path):
+def _read(path: pathlib.Path, name: str, read_images: Callable[[pathlib.Path], dict] | None) -> Any:
+    """The arrays of a pickle, of the pickle `name` in a zip or folder, or those of an archive of images."""
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; give a {name}, or an archive of the signs, zip or unpacked")
+    if not path.is_dir() and kind_of(path) != ZIP:
+        return pickles.read(path, f"a pickle like {name}, or {archives.EXPECTED}")
+    arrays = archives.read_pickle_in(path, name)
+    if arrays is not None:
+        return arrays
+    if read_images is None:
+        raise BadInput(f"{path}: holds no {name}; expected the file itself, or the course's zip, or a folder with it")
+    return read_images(path)
+
+
+def _dataset(arrays: Any, path: str | os.PathLike) -> Dataset:
     """Check what a pickle or an archive holds and return it as a `Dataset`."""
     if not isinstance(arrays, dict) or not {"features", "labels"} <= arrays.keys():
         found = ", ".join(map(str, arrays)) if isinstance(arrays, dict) else f"a {type(arrays).__name__}"
         raise BadInput(f"{path}: holds {found[:200]}; expected a dict with features and labels")
-    signs = Dataset(arrays["features"], arrays["labels"], sign_names(), arrays.get("tracks"), "German traffic signs")
+    tracks = arrays.get("tracks")
+    signs = Dataset(
+        arrays["features"], arrays["labels"], sign_names(), tracks, "German traffic signs", IMAGES_PER_TRACK
+    )
     signs = check(signs, path)
-    for key, columns in ("sizes", 2), ("coords", 4):
-        shape = (len(signs.images), columns)
-        if key in arrays and (np.shape(arrays[key]) != shape or np.asarray(arrays[key]).dtype.kind not in "iu"):
-            raise BadInput(f"{path}: {key} are not whole numbers of the shape {shape}")
-    if signs.tracks is None:
-        signs = signs._replace(tracks=tracks_of(signs.labels, arrays.get("sizes")))
-    return signs
+    if tracks is None:
+        tracks = tracks_of(signs.labels)  # where the labels tell, the sizes are not needed, and may be anything
+    if tracks is None and "sizes" in arrays:
+        sizes = np.asarray(arrays["sizes"])
+        if sizes.shape != (len(signs.labels), 2) or sizes.dtype.kind not in "iu":
+            found = f"{sizes.dtype} {sizes.shape}"
+            raise BadInput(
+                f"{path}: sizes are {found}; expected width and height of each of {len(signs.labels)} images"
+            )
+        tracks = tracks_of(signs.labels, sizes)
+    return signs._replace(tracks=tracks)
 
 
 SOURCE = Source(load, load_test, drawn, sign_names, flip=False, split="track")  # left is not right

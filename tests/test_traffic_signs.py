@@ -1,16 +1,17 @@
-"""data/traffic_signs.py, data/gtsrb_archive.py, data/datasets.py: signs from a pickle, the archive, or drawn."""
+"""data/traffic_signs.py, data/gtsrb_archive.py: signs from a pickle, from every archive people have, or drawn."""
 
 import io
+import os
 import pickle
 import zipfile
 
 import numpy as np
 import pytest
-from conftest import SHARED, in_one_line, python2_dumps
+from conftest import SHARED, in_one_line, python2_dumps, refused
 from PIL import Image
 
 from common.files import BadInput
-from data import gtsrb_archive, traffic_signs
+from data import gtsrb_archive, pickles, traffic_signs
 from data.datasets import Dataset, check
 
 needs_signs = pytest.mark.skipif(not (SHARED / "data/gtsrb_train.npz").exists(), reason="the real signs are not here")
@@ -19,10 +20,11 @@ RNG = np.random.default_rng(0)
 
 def signs(count=4 * 43):
     """A small train.p: of every class a track of three images, which come closer, and one of another sign."""
+    each = count // 43
     return {
         "features": RNG.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
-        "labels": np.repeat(np.arange(43, dtype=np.uint8), count // 43),
-        "sizes": np.tile(np.array([[50, 51], [55, 54], [60, 61], [15, 16]], np.uint8), (43, 1)),
+        "labels": np.repeat(np.arange(43, dtype=np.uint8), each),
+        "sizes": np.tile(np.array([[50, 51], [55, 54], [60, 61], [15, 16]][:each], np.uint8), (43, 1)),
         "coords": np.tile(np.array([5, 6, 15, 16], np.uint8), (count, 1)),
     }
 
@@ -67,23 +69,47 @@ def test_its_own_tracks_come_first(tmp_path):
     ({"labels": np.full(172, np.nan)}, "float64"),
     ({"labels": np.zeros((172, 43), int)}, "(172, 43)"),
     ({"sizes": np.zeros((172, 3), int)}, "sizes"),
-    ({"coords": np.zeros((172, 4))}, "coords"),
+    ({"sizes": np.zeros((172, 2))}, "sizes are float64"),
     ({"tracks": np.zeros(3, int)}, "tracks"),
 ])  # fmt: skip
 def test_wrong_arrays(tmp_path, change, said):
     path = dumped(tmp_path / "wrong.p", signs() | change)
-    message = in_one_line(traffic_signs.load, path)
+    message = refused("signs", traffic_signs.load, path)
     assert said in message and str(path) in message
 
 
+@pytest.mark.parametrize("change", [
+    {"coords": np.zeros((172, 2), int)},  # the first train.p: the sizes once more
+    {"coords": None}, {"coords": "anything"}, {"sizes": np.zeros((172, 2), int), "tracks": np.arange(172)},
+    {"sizes": "never used", "tracks": np.arange(172)}, {"names": b"unknown"},
+])  # fmt: skip
+def test_what_is_never_used_may_be_anything(tmp_path, change):
+    assert len(traffic_signs.load(dumped(tmp_path / "train.p", signs() | change)).labels) == 172
+
+
+@pytest.mark.parametrize("content, kind", [
+    (b"<!DOCTYPE html><html>404</html>", "an HTML page"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS"),
+    (b"\x1f\x8b\x08\0" + bytes(50), "a gzip file"), (b"\x93NUMPY\1\0", "a .npy file"), (b"", "an empty file"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(50), "an HDF5 file"), (b"hello", "a text file"),
+    (b"\xff\xd8\xff\xe0", "a JPEG image"),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["train.p", "signs.zip"])
+def test_other_kinds_of_files_are_named(tmp_path, content, kind, name):
+    (tmp_path / name).write_bytes(content)
+    for load in traffic_signs.load, traffic_signs.load_validation, traffic_signs.load_test:
+        message = refused("signs", load, tmp_path / name)
+        assert f"{name}: is {kind}" in message and "expected a pickle like" in message and "delete" not in message
+
+
 def test_wrong_files(tmp_path):
-    assert "labels" in in_one_line(traffic_signs.load, dumped(tmp_path / "a.p", {"features": 1}))
-    assert "list" in in_one_line(traffic_signs.load, dumped(tmp_path / "b.p", [1, 2]))
-    assert "no such file" in in_one_line(traffic_signs.load, tmp_path / "absent.p")
-    assert "00000" in in_one_line(traffic_signs.load, tmp_path)
+    assert "labels" in refused("signs", traffic_signs.load, dumped(tmp_path / "a.p", {"features": 1}))
+    assert "list" in refused("signs", traffic_signs.load, dumped(tmp_path / "b.p", [1, 2]))
+    assert "no such file" in refused("signs", traffic_signs.load, tmp_path / "absent.p")
+    assert "00000/GT-00000.csv nor Train.csv" in refused("signs", traffic_signs.load, tmp_path)
     (tmp_path / "cut.zip").write_bytes(b"PK\3\4 and no more")
-    assert "cut.zip: cannot be read" in in_one_line(traffic_signs.load, tmp_path / "cut.zip")
-    assert "no such file" in in_one_line(traffic_signs.load, tmp_path / "absent.zip")
+    assert "cut.zip: is damaged" in refused("signs", traffic_signs.load, tmp_path / "cut.zip")
+    assert "no such file" in refused("signs", traffic_signs.load, tmp_path / "absent.zip")
 
 
 def test_empty_and_flattened():
@@ -157,6 +183,37 @@ def unpacked(folder, files):
     return folder
 
 
+COLUMNS = "Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path"
+
+
+def kaggle_files():
+    """The same images as Kaggle has them, in another order, with three test images; and the official arrays."""
+    files, images = archive_files()
+    lines, archive = [], {}
+    for number, image in enumerate(images):
+        label, track, frame = number // 4, number % 4 // 2, number % 2
+        path = f"Train/{label}/{label:05}_{track:05}_{frame:05}.png"
+        archive[path] = png(image)
+        height, width, _ = image.shape
+        lines.append(f"{width},{height},5,6,{width - 5},{height - 6},{label},{path}")
+        if number < 3:
+            archive[f"Test/{number:05}.png"] = archive[path]
+    test = [
+        line[: line.index(",Train")].rpartition(",")[0] + f",{40 + n},Test/{n:05}.png"
+        for n, line in enumerate(lines[:3])
+    ]
+    archive["Meta.csv"] = b"Path,ClassId"
+    archive["Test.csv"] = "\n".join([COLUMNS, *test]).encode()
+    archive["Train.csv"] = "\n".join([COLUMNS, *lines[::-1]]).encode()
+    return archive, files
+
+
+def png(image):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def test_archive_zip_and_folders_give_the_same(tmp_path):
     files, images = archive_files()
     arrays = gtsrb_archive.read_archive(zipped(tmp_path / "signs.zip", files))
@@ -171,13 +228,64 @@ def test_archive_zip_and_folders_give_the_same(tmp_path):
         for key in arrays:
             np.testing.assert_array_equal(arrays[key], again[key])
 
-    gtsrb_archive.write_pickle(tmp_path / "train.p", arrays)
+    pickles.write(tmp_path / "train.p", arrays)
     with open(tmp_path / "train.p", "rb") as file:
         plain = pickle.load(file)
     assert list(plain) == ["features", "labels", "sizes", "coords", "tracks"]
     for loaded in traffic_signs.load(tmp_path / "train.p"), traffic_signs.load(tmp_path / "signs.zip"):
         np.testing.assert_array_equal(loaded.images, plain["features"])
         np.testing.assert_array_equal(loaded.tracks, plain["tracks"])
+
+
+@pytest.mark.parametrize("given", ["archive.zip", "there", "there/Train", "above"])
+def test_kaggle_s_archive(tmp_path, given):
+    kaggle, official = kaggle_files()
+    zipped(tmp_path / "archive.zip", kaggle)
+    unpacked(tmp_path / "there", kaggle)
+    unpacked(tmp_path / "above/GTSRB", kaggle)
+    ours = gtsrb_archive.read_archive(tmp_path / given)
+    theirs = gtsrb_archive.read_archive(zipped(tmp_path / "official.zip", official))
+    for key, array in theirs.items():
+        np.testing.assert_array_equal(ours[key], array)
+    test = traffic_signs.load_test(tmp_path / given.replace("Train", "Test"))
+    assert test.labels.tolist() == [40, 41, 42] and test.images_per_track == 30
+    np.testing.assert_array_equal(test.images, theirs["features"][:3])
+
+
+def test_torchvision_s_archive(tmp_path):
+    files = {name.replace("Final_Training/Images", "Training"): data for name, data in archive_files()[0].items()}
+    path = zipped(tmp_path / "GTSRB-Training_fixed.zip", files)
+    for given in path, unpacked(tmp_path / "a", files), unpacked(tmp_path / "gtsrb/b", files) / "GTSRB/Training":
+        assert len(set(gtsrb_archive.read_archive(given)["tracks"])) == 86
+
+
+UDACITY = {"train.p": 172, "valid.p": 43, "test.p": 86}
+
+
+@pytest.mark.parametrize("inside", ["", "traffic-signs-data/"])
+@pytest.mark.parametrize("make", [zipped, unpacked])
+def test_udacity_s_archive(tmp_path, make, inside):
+    files = {f"{inside}{name}": pickle.dumps(signs(count)) for name, count in UDACITY.items()}
+    files = {"__MACOSX/" + name: b"not the file" for name in UDACITY} | files
+    path = make(tmp_path / "traffic-signs-data.zip", files)
+    readers = traffic_signs.load, traffic_signs.load_validation, traffic_signs.load_test
+    assert [len(read(path).labels) for read in readers] == list(UDACITY.values())
+    assert traffic_signs.load_validation(path).name == "German traffic signs, validation"
+    assert "holds no valid.p" in in_one_line(traffic_signs.load_validation, make(tmp_path / "other.zip", {"a": b""}))
+
+
+@needs_signs
+def test_the_later_files_have_tracks(tmp_path, real):
+    """One to eight tracks of each class, 4,410 images, went into valid.p; their order stayed."""
+    first = np.searchsorted(real["labels"], np.arange(43))
+    tracks_in_class = (np.arange(len(real["labels"])) - first[real["labels"]]) // 30
+    counts = np.maximum(1, np.bincount(real["labels"]) // 30 // 9)
+    held = tracks_in_class < counts[real["labels"]]
+    for chosen, load in (~held, traffic_signs.load), (held, traffic_signs.load_validation):
+        content = {key: real[key][chosen] for key in ("features", "labels", "sizes", "coords")}
+        tracks = load(dumped(tmp_path / "some.p", content)).tracks
+        truth = real["tracks"][chosen]
+        assert len(set(zip(truth, tracks))) == len(set(truth)) and len(set(tracks)) > 0.4 * len(set(truth))
 
 
 @needs_signs
@@ -221,7 +329,61 @@ CSV, PPM = "00007/GT-00007.csv", "00007/00001_00000.ppm"
 def test_damaged_archives_are_named(tmp_path, target, damage, said):
     files, _ = archive_files(lambda name, data: damage(data) if name.endswith(target) else data)
     for path in zipped(tmp_path / "signs.zip", files), unpacked(tmp_path / "folder", files):
-        assert said in in_one_line(gtsrb_archive.read_archive, path)
+        assert said in refused("signs", gtsrb_archive.read_archive, path)
+
+
+def line_of(name, *numbers):
+    return f"{name};{';'.join(map(str, numbers))}".encode()
+
+
+HEADER = b"Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\r\n"
+
+
+@pytest.mark.parametrize("content, said", [
+    (HEADER + b"\r\n".join(line_of(f"{n:05}.ppm", 1, 1, 0, 0, 1, 1, 0) for n in range(60_001)), "60,001 images"),
+    (HEADER + 2 * (line_of("00001.ppm", 20, 20, 0, 0, 1, 1, 0) + b"\r\n"), "or one twice"),
+    (HEADER + bytes(9_000_000), "more than 8,000,000 bytes"),
+    (HEADER + line_of("00001.ppm", 20, 20_000, 0, 0, 1, 1, 0), "line 2"),
+    (HEADER + line_of("00001.ppm", 20, -20, 0, 0, 1, 1, 0), "line 2"),
+    (HEADER + line_of("00001.ppm", 20, 20, 0, 0, 1, "9" * 5000, 0), "line 2"),
+    (HEADER + line_of("00001.ppm", 20, 20, 0, 0, 1, 10**30, 0), "line 2"),
+    (HEADER + b'"' + bytes(200_000), "line 2"),
+    (b"Path;ClassId\r\n../../etc/passwd;1", "line 2"),
+    (HEADER + "٠٠٠٠١.ppm;20;20;0;0;1;1;0".encode(), "line 2"),
+])  # fmt: skip
+def test_hostile_csv_files(tmp_path, content, said):
+    files, _, _ = official_test_set()
+    (tmp_path / "GT-final_test.csv").write_bytes(content)
+    assert said in refused("signs", traffic_signs.load_test, zipped(tmp_path / "signs.zip", files))
+
+
+def test_an_image_that_is_larger_than_its_csv_says_is_not_decoded(tmp_path):
+    """A PNG of a few kB may stand for gigabytes."""
+    kaggle, _ = kaggle_files()
+    large = io.BytesIO()
+    Image.new("P", (8000, 8000)).save(large, "PNG")
+    kaggle["Train/7/00007_00001_00000.png"] = large.getvalue()
+    assert "00007_00001_00000.png: is 8000x8000" in refused(
+        "signs", gtsrb_archive.read_archive, zipped(tmp_path / "signs.zip", kaggle)
+    )
+    kaggle["Train/7/00007_00001_00000.png"] = bytes(9_000_000)
+    assert "more than 8,000,000 bytes" in refused(
+        "signs", gtsrb_archive.read_archive, zipped(tmp_path / "signs.zip", kaggle)
+    )
+
+
+def test_a_pickle_that_unpacks_to_far_more_than_its_zip(tmp_path):
+    path = zipped(tmp_path / "signs.zip", {"train.p": bytes(110_000_000)})
+    assert "train.p would unpack to 110,000,000 bytes" in refused("signs", traffic_signs.load, path)
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "train.p")
+    assert "is a pipe" in refused("signs", traffic_signs.load, tmp_path / "train.p")
+    folder = unpacked(tmp_path / "folder", archive_files()[0])
+    (folder / "GTSRB/Final_Training/Images" / CSV).unlink()
+    os.mkfifo(folder / "GTSRB/Final_Training/Images" / CSV)
+    assert f"{CSV}: missing" in refused("signs", traffic_signs.load, folder)
 
 
 def test_damaged_bytes_in_a_zip(tmp_path):
@@ -229,7 +391,7 @@ def test_damaged_bytes_in_a_zip(tmp_path):
     data = bytearray(path.read_bytes())
     data[5000:5020] = bytes(20)
     path.write_bytes(data)
-    assert "signs.zip" in in_one_line(gtsrb_archive.read_archive, path)
+    assert "signs.zip" in refused("signs", gtsrb_archive.read_archive, path)
 
 
 # The default file
@@ -239,7 +401,7 @@ def test_damaged_bytes_in_a_zip(tmp_path):
 def empty_data(tmp_path, monkeypatch):
     monkeypatch.setattr(traffic_signs, "TRAIN_FILE", tmp_path / "train.p")
     monkeypatch.setattr(traffic_signs, "ARCHIVE", tmp_path / "signs.zip")
-    monkeypatch.setattr(traffic_signs, "UNPACKED", [tmp_path / "GTSRB"])
+    monkeypatch.setattr(traffic_signs, "UNPACKED", [tmp_path])
     monkeypatch.setattr(traffic_signs, "TEST_FILE", tmp_path / "test.p")
     monkeypatch.setattr(traffic_signs, "TEST_ARCHIVE", tmp_path / "GTSRB_Final_Test_Images.zip")
     monkeypatch.setattr(traffic_signs, "TEST_UNPACKED", tmp_path / "GTSRB/Final_Test/Images")
@@ -286,6 +448,26 @@ def test_local_archive_needs_no_network(empty_data, monkeypatch, make, name):
         make(empty_data / name, files)
     asked = fake_fetch(monkeypatch)
     assert len(traffic_signs.load(empty_data / "train.p").images) == 172 and asked == []
+
+
+def test_kaggle_s_files_in_data(empty_data, monkeypatch):
+    unpacked(empty_data, kaggle_files()[0])
+    asked = fake_fetch(monkeypatch)
+    assert len(traffic_signs.load(empty_data / "train.p").images) == 172
+    assert len(traffic_signs.load_test(empty_data / "test.p").images) == 3 and asked == []
+
+
+def test_the_test_images_in_their_place_do_not_stand_for_the_training_images(empty_data, monkeypatch):
+    unpacked(empty_data, official_test_set()[0])
+    asked = fake_fetch(monkeypatch, train=pickle.dumps(signs()))
+    assert len(traffic_signs.load(empty_data / "train.p").images) == 172 and asked == ["train.p"]
+
+
+def test_without_a_network_all_addresses_are_told(empty_data, monkeypatch):
+    fake_fetch(monkeypatch)
+    assert f"or from {traffic_signs.COURSE} to {empty_data}" in in_one_line(traffic_signs.load, empty_data / "train.p")
+    message = in_one_line(traffic_signs.load_test, empty_data / "test.p")
+    assert message.endswith(f"and from {traffic_signs.OFFICIAL}GTSRB_Final_Test_GT.zip")
 
 
 def test_no_network_leaves_nothing_behind(empty_data, monkeypatch):
@@ -380,25 +562,25 @@ TEST_CSV, TEST_PPM = "GT-final_test.csv", "00003.ppm"
     (TEST_CSV, lambda data: data.replace(b"00000.ppm", b"99999.ppm"), "no 99999.ppm inside"),
     (TEST_PPM, lambda data: None, TEST_PPM),
     (TEST_PPM, lambda data: data[:100], TEST_PPM),
-    (TEST_PPM, lambda data: b"P6 1 1 255\nabc", "is 1x1, its GT csv says"),
+    (TEST_PPM, lambda data: b"P6 1 1 255\nabc", "is 1x1, the csv says"),
 ])  # fmt: skip
 def test_damaged_test_sets_are_named(tmp_path, target, damage, said):
     files, labels, _ = official_test_set(lambda name, data: damage(data) if name.endswith(target) else data)
     zipped(tmp_path / "GTSRB_Final_Test_GT.zip", labels)
     for path in zipped(tmp_path / "signs.zip", files), unpacked(tmp_path / "folder", files):
-        assert said in in_one_line(traffic_signs.load_test, path)
+        assert said in refused("signs", traffic_signs.load_test, path)
 
 
 def test_damaged_zips_of_the_test_set(tmp_path):
     files, labels, _ = official_test_set()
     path, labels_path = zipped(tmp_path / "signs.zip", files), tmp_path / "GTSRB_Final_Test_GT.zip"
     labels_path.write_bytes(b"PK\3\4 and no more")
-    assert "GTSRB_Final_Test_GT.zip: cannot be read" in in_one_line(traffic_signs.load_test, path)
+    assert "GTSRB_Final_Test_GT.zip: is damaged" in refused("signs", traffic_signs.load_test, path)
     zipped(labels_path, {"other.csv": b""})
-    assert "GT-final_test.csv: missing" in in_one_line(traffic_signs.load_test, path)
+    assert "GT-final_test.csv: missing" in refused("signs", traffic_signs.load_test, path)
     zipped(labels_path, labels)
     path.write_bytes(path.read_bytes()[:2000])
-    assert "signs.zip: cannot be read" in in_one_line(traffic_signs.load_test, path)
+    assert "signs.zip: is damaged" in refused("signs", traffic_signs.load_test, path)
 
 
 @pytest.mark.parametrize("there", ["nothing", "the images", "all", "unpacked", "unpacked with labels"])
@@ -436,6 +618,39 @@ def test_addresses_and_hashes_of_the_test_set(empty_data, monkeypatch):
     for url, md5 in asked.items():
         assert md5 in facts and url.removeprefix("https://").rpartition("/")[0] in facts
     assert len(asked) == 2
+
+
+# One's own signs
+
+
+@pytest.mark.parametrize("names, first", [
+    (["0", "14", "42"], "Speed limit (20km/h)"), (["00000", "00014"], "Speed limit (20km/h)"), (["14", "0"], "Stop"),
+    ([], None), (["0", "43"], None), (["1", "01"], None), (["stop", "1"], None), (["-1"], None), (["²"], None),
+])  # fmt: skip
+def test_numbered_folders(names, first):
+    found = traffic_signs.classes_of_folders(names)
+    assert first is None and found is None or list(found) == names and found[names[0]] == first
+
+
+def test_own_signs_are_squeezed_to_32_pixels(tmp_path):
+    image = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 3, 3, axis=2).repeat(96, axis=0)
+    Image.fromarray(image).save(tmp_path / "sign.png")
+    names, found = traffic_signs.find_signs([str(tmp_path / "sign.png")], False, 0)
+    assert names == [str(tmp_path / "sign.png")] and found.shape == (1, 32, 32, 3)
+    assert np.abs(found[0, :, 1:-1, 0].astype(int) - (np.arange(1, 31) * 6 + 1.5)).max() <= 1
+
+
+@pytest.mark.parametrize("demo", [True, False])
+def test_drawn_signs_take_the_place_of_the_course_s(demo, monkeypatch, capsys):
+    def no_network():
+        raise BadInput("no network")
+
+    monkeypatch.setattr(traffic_signs.images, "course_signs", no_network)
+    names, found = traffic_signs.find_signs([], demo, 3)
+    assert names == ["drawn, Road work", "drawn, Stop"]
+    expected = traffic_signs.drawn(per_class=1, seed=3)
+    np.testing.assert_array_equal(found, expected.images[[25, 14]])
+    assert ("cannot be fetched" in capsys.readouterr().out) != demo
 
 
 # Drawn signs and the real file
