@@ -125,7 +125,7 @@ def start_tensorflow() -> None:
 
         tf.get_logger().setLevel("ERROR")  # no word about functions that are deprecated but still there
         tf.config.list_logical_devices()
-        tf.function(lambda number: number, jit_compile=True)(0)  # the compiler announces itself at its first use (0.1 s)
+        tf.function(lambda number: number, jit_compile=True)(0)  # the compiler announces itself, too (0.1 s)
 
 
 def compute_dtype(precision: str, gradients: bool = False) -> "tf.DType":
