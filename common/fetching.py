@@ -2,23 +2,35 @@
 
 The bytes go to `<file>.part`, which a later call continues, and get their real name when all are there and their hash
 is right. The SHA-256 of what came is kept beside it in `<file>.sha256` (as `sha256sum -c` reads it), so that a file
-that has changed since is noticed.
+that has changed since is noticed. A server is not trusted: what it sends has an upper bound in bytes and in seconds
+without progress, and whatever it says, the worst is a message.
 """
 
 import hashlib
 import os
 import pathlib
 import re
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from tqdm import tqdm
 
-from common.files import BadInput, one_at_a_time, written_whole
+from common.files import BadInput, one_at_a_time, open_regular, reason, written_whole
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
+ANSWER = 120  # seconds until an answer begins, redirects included
+SLOWEST = 1_000, 60  # bytes a second on average, over this many seconds: slower is no progress
 ATTEMPTS = 4  # at one address, as long as each brings bytes
 BLOCK = 1 << 20  # bytes
+LARGEST = 4_000_000_000  # bytes, of a file whose size is not known; the largest that we fetch has 0.6 GB
+LARGEST_OF_KIND = {".png": 50_000_000, ".jpg": 50_000_000, ".csv": 50_000_000, ".txt": 50_000_000}
+TOKEN = re.compile(r"[!-~][ -~]{0,199}")  # what may go back to a server in a header
 
 
 class _Failed(Exception):
@@ -29,52 +41,64 @@ class _Broken(_Failed):
     """The connection ended too early; the same address may give the rest."""
 
 
-def fetch(urls, path, sha1=None, md5=None, sha256=None, size=None):
+def fetch(
+    urls: Iterable[str],
+    path: str | os.PathLike,
+    sha1: str | None = None,
+    md5: str | None = None,
+    sha256: str | None = None,
+    size: int | None = None,
+) -> pathlib.Path:
     """Return `path`, fetched from the first of `urls` that gives it; a file that is there already is left as it is.
 
-    Hashes are in hexadecimal, `size` in bytes; those given are compared. Shows a progress bar in a terminal. Raises
-    BadInput, with each host's reason, when no address gives the file.
+    Hashes are in hexadecimal, `size` in bytes; those given are compared. Shows a progress bar in a terminal, and says
+    on stderr when the file came over plain http and no hash vouches for it. Raises BadInput, with each host's reason,
+    when no address gives the file.
     """
-    path = pathlib.Path(path)
+    urls, path = list(urls), pathlib.Path(path)
     part = path.with_name(path.name + ".part")
     expected = {name: value for name, value in (("sha1", sha1), ("md5", md5), ("sha256", sha256)) if value}
     failures = []
-    if path.exists():
-        return path
     try:
+        if path.exists():
+            return path
         waiting = f"waiting for another process that fetches into {path.parent}"
         with one_at_a_time(path.parent / ".fetching.lock", waiting):
             if path.exists():  # another process has fetched it meanwhile
                 return path
             for url in urls:
                 try:
-                    _download(url, part)
+                    encrypted = _download(url, part, size)
                     _check(part, expected, size)
                 except _Failed as error:
-                    failures.append(f"{urlsplit(url).hostname}: {error}")
+                    failures.append(f"{_host(url)}: {error}")
                     continue
                 digest = file_hash(part, "sha256")
                 os.replace(part, path)
                 _note(part).unlink(missing_ok=True)
                 with written_whole(_record(path)) as temporary:
                     temporary.write_text(f"{digest}  {path.name}\n")
+                if not expected and not encrypted:
+                    print(f"note: {path} came over plain http from {_host(url)} and its hash is not known: nobody "
+                          "vouches for its bytes", file=sys.stderr)  # fmt: skip
                 return path
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise BadInput(f"{path}: cannot be written ({reason(error)}); free space or choose another place") from None
     reasons = "; ".join(failures)
     raise BadInput(f"{path}: could not be fetched ({reasons}); download it by hand from {urls[0]} to {path}")
 
 
-def recorded_hash(path):
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or url
+
+
+def recorded_hash(path: str | os.PathLike) -> str | None:
     """Return the SHA-256 that was recorded when `path` was fetched, or None."""
-    try:
-        words = _record(pathlib.Path(path)).read_text().split()
-    except (OSError, UnicodeDecodeError):
-        return None
+    words = _start_of(_record(pathlib.Path(path))).split()
     return words[0] if words and re.fullmatch("[0-9a-f]{64}", words[0]) else None
 
 
-def check_recorded(path):
+def check_recorded(path: str | os.PathLike) -> None:
     """Raise BadInput if `path` has changed since it was fetched (244 MB take 0.15 s)."""
     recorded = recorded_hash(path)
     if recorded and pathlib.Path(path).is_file() and file_hash(path, "sha256") != recorded:
@@ -84,106 +108,178 @@ def check_recorded(path):
         )
 
 
-def file_hash(path, name):
+def file_hash(path: str | os.PathLike, name: str) -> str:
     """Return the hash `name` ("md5", "sha1", "sha256") of a file in hexadecimal."""
     digest = hashlib.new(name)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
 
-def _record(path):
+def _start_of(path: pathlib.Path) -> str:
+    """The first 2,000 bytes of a small file of ours; an empty text where it is absent, damaged or something else."""
+    try:
+        with open_regular(path) as file:
+            return file.read(2000).decode()
+    except (BadInput, OSError, UnicodeDecodeError):
+        return ""
+
+
+def _record(path: pathlib.Path) -> pathlib.Path:
     return path.parent / f"{path.name}.sha256"  # with_name() does not take "."
 
 
-def _note(part):
+def _note(part: pathlib.Path) -> pathlib.Path:
     """Where the address and the version of a half-fetched file stand, a line each."""
     return part.with_name(part.name + ".from")
 
 
-def _download(url, part):
-    """Fill `part` from `url`; go on after a break while each attempt brings something."""
+def _download(url: str, part: pathlib.Path, size: int | None) -> bool:
+    """Fill `part` from `url`; go on after a break while each attempt brings something. Whether it came encrypted."""
     for attempt in range(1, ATTEMPTS + 1):
         before = _length(part)
         try:
-            return _attempt(url, part)
+            return _attempt(url, part, size)
         except _Broken:
             if attempt == ATTEMPTS or _length(part) <= before:
                 raise
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _attempt(url, part):
+def _attempt(url: str, part: pathlib.Path, size: int | None) -> bool:
     start, headers = _continuation(url, part)
+    with _answer(url, headers) as response:
+        place = _inspected(response, start)
+        if place is None:  # the server does not continue this part
+            _discard(part)
+            return _attempt(url, part, size)
+        start, total = place
+        most = size or LARGEST_OF_KIND.get(pathlib.Path(part.stem).suffix.lower(), LARGEST)
+        if total is not None and (total > most or (size and total != size)):
+            _discard(part)
+            raise _Failed(f"it has {total:,} bytes, expected {'' if size else 'at most '}{most:,}")
+        with open(part, "ab", buffering=0) as file:  # every byte that came is kept, however the process ends
+            file.truncate(start)
+            with written_whole(_note(part)) as note:
+                note.write_text(f"{url}\n{_version(response)}\n")
+            # disable=None: no bar where stderr is not a terminal
+            with tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, disable=None) as bar:
+                for block in _blocks(response):
+                    file.write(block)
+                    bar.update(len(block))
+                    if file.tell() > most:
+                        _discard(part)
+                        raise _Failed(f"more than the {most:,} bytes that are expected")
+        if total is not None and _length(part) != total:
+            raise _Broken(f"only {_length(part):,} of {total:,} bytes came")
+        return all(step.url.startswith("https:") for step in (*response.history, response))
+
+
+def _answer(url: str, headers: dict) -> requests.Response:
+    """The answer's beginning. In a thread that may be left behind: a server can send headers a letter a minute."""
+    result = []
+
+    def ask() -> None:
+        try:
+            result.append(requests.get(url, headers=headers, stream=True, timeout=TIMEOUT))
+        except Exception as error:  # requests' own, urllib3's, and ValueErrors about odd redirects
+            result.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER)
+    if not result:
+        raise _Broken(f"no answer within {ANSWER} seconds")
+    if isinstance(result[0], requests.Response):
+        return result[0]
+    if isinstance(result[0], requests.Timeout):
+        raise _Broken("no answer")
+    if isinstance(result[0], requests.ConnectionError):
+        raise _Broken("no connection")
+    raise _Failed(f"odd answer ({reason(result[0])})")
+
+
+def _blocks(response: requests.Response) -> Iterable[bytes]:
+    """Yield the bytes as they come, so that those before a break are not lost; give up when next to none come."""
+    slowest, window = SLOWEST
+    came, since = 0, time.monotonic()
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == 416 and start:  # the part is as long as the file, or longer
-                _discard(part)
-                return _attempt(url, part)
-            start, total = _inspected(response, start)
-            with open(part, "ab") as file:
-                file.truncate(start)
-                _note(part).write_text(f"{url}\n{_version(response)}\n")
-                # disable=None: no bar where stderr is not a terminal
-                with tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, disable=None) as bar:
-                    for block in response.iter_content(BLOCK):
-                        file.write(block)
-                        bar.update(len(block))
-    except requests.Timeout:
-        raise _Broken("no answer") from None
-    except requests.ConnectionError:
-        raise _Broken("no connection") from None
-    except requests.RequestException:
+        while block := response.raw.read1(BLOCK, decode_content=True):
+            yield block
+            came += len(block)
+            if (elapsed := time.monotonic() - since) > window:
+                if came < slowest * elapsed:
+                    raise _Broken(f"only {came:,} bytes in {elapsed:.0f} seconds")
+                came, since = 0, time.monotonic()
+    except urllib3.exceptions.HTTPError:
         raise _Broken("connection broken") from None
-    if total is not None and _length(part) != total:
-        raise _Broken(f"only {_length(part):,} of {total:,} bytes came")
+    except (OSError, ValueError) as error:  # the socket's and http.client's own
+        raise _Broken(f"connection broken ({reason(error)})") from None
 
 
-def _continuation(url, part):
+def _continuation(url: str, part: pathlib.Path) -> tuple[int, dict]:
     """Return the byte to go on from, and the headers that ask for it; only the same version of it is continued."""
     headers = {"Accept-Encoding": "identity"}  # lengths then count the file's own bytes
     start = _length(part)
-    if start and _note(part).exists():
-        noted, version = _note(part).read_text().split("\n")[:2]
-        if noted == url and version:
-            return start, headers | {"Range": f"bytes={start}-", "If-Range": version}
+    noted, version, *_ = (*_start_of(_note(part)).split("\n"), "", "")
+    if start and noted == url and TOKEN.fullmatch(version):
+        return start, headers | {"Range": f"bytes={start}-", "If-Range": version}
     return 0, headers
 
 
-def _version(response):
+def _version(response: requests.Response) -> str:
     """Return what tells this version of the file from others (a strong ETag, or the date), or an empty text."""
     tag = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+    version = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
+    return version if TOKEN.fullmatch(version) and "Content-Encoding" not in response.headers else ""
 
 
-def _inspected(response, start):
-    """Return where the bytes of the answer belong, and how long the whole file is (None: not said)."""
+def _inspected(response: requests.Response, start: int) -> tuple[int, int | None] | None:
+    """Return where the bytes of the answer belong, and how long the whole file is (None: not said).
+
+    None when the server does not go on from byte `start`, as was asked: the part is as long as its file, or longer,
+    or it answers with another part.
+    """
+    if start and response.status_code == 416:
+        return None
     if response.status_code not in (200, 206):
         raise _Failed(f"status {response.status_code}")
     if response.headers.get("Content-Type", "").lower().startswith("text/html"):
         raise _Failed("a web page instead of the file")
     if response.status_code == 200:  # the whole file, whatever was asked for
         length = response.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdigit() and "Content-Encoding" not in response.headers else None
-    given = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-    if not given or int(given[1]) != start:
-        raise _Failed("another part of the file than asked for")
-    return start, int(given[2])
+        known = re.fullmatch("[0-9]{1,18}", length) and "Content-Encoding" not in response.headers
+        return 0, int(length) if known else None
+    given = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", response.headers.get("Content-Range", ""))
+    if given and int(given[1]) == start:
+        return start, int(given[2])
+    if start:
+        return None
+    raise _Failed("another part of the file than asked for")
 
 
-def _check(part, hashes, size):
+def _check(part: pathlib.Path, hashes: dict, size: int | None) -> None:
     """Delete `part` and raise unless it is what was promised."""
     wrong = [name for name, value in hashes.items() if file_hash(part, name) != value.lower()]
     if wrong or (size is not None and _length(part) != size) or not _length(part):
-        reason = f"wrong {wrong[0].upper()}" if wrong else f"{_length(part):,} bytes, another size than expected"
+        message = f"wrong {wrong[0].upper()}" if wrong else f"it has {_length(part):,} bytes, expected {size or 'more'}"
         _discard(part)
-        raise _Failed(reason)
+        raise _Failed(message)
 
 
-def _discard(part):
+def _discard(part: pathlib.Path) -> None:
     part.unlink(missing_ok=True)
     _note(part).unlink(missing_ok=True)
 
 
-def _length(part):
-    return part.stat().st_size if part.exists() else 0
+def _length(part: pathlib.Path) -> int:
+    """The bytes of the part; a pipe, device or link that lies in its place is deleted."""
+    try:
+        status = part.lstat()
+    except FileNotFoundError:
+        return 0
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size
+    part.unlink()  # of a folder this is an OSError, which names it
+    return 0

@@ -75,7 +75,8 @@ def _check_regular(status: os.stat_result) -> None:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # should a pipe have taken the file's place
+    """Should a pipe lie in a file's place, `open` would wait for whoever opens its other end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 @contextlib.contextmanager
@@ -175,7 +176,7 @@ def _locked(path: pathlib.Path) -> BinaryIO | None:
     """Return the file at `path`, open and locked, or None when another process holds the lock."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "ab")
+        file = open(path, "ab", opener=_open_without_waiting)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror}); choose another place") from None
     try:
