@@ -1,17 +1,17 @@
-"""One's own images: a folder that holds a folder per class, named as the class, with its images inside.
+"""Your own images: a folder that holds one folder of images per class, named after the class.
 
     flowers/daisy/1.jpg
     flowers/daisy/garden/2.png
     flowers/rose/1.jpg
 
-All images at the size of a network, 10,000 at 227x227, are 1.5 GB. So each is decoded once, into a file that NumPy
-maps: the system reads what is touched and gives it up when memory is short. For one folder, size and cut there are:
+10,000 images of 227x227 pixels are 1.5 GB. So each is decoded once, into a file that NumPy maps: the system reads
+what is touched and gives it up when memory is short. For one folder and framing there are:
 
     <folder>-<hash>.npy    the images, uint8 (N, size, size, 3)
-    <folder>-<hash>.json   the files that are no images, and so have no row there
+    <folder>-<hash>.json   the files that are not images, and so have no row there; the SHA-256 of the rows
 
-The hash stands for the files' names, sizes and times: when an image is changed or added, there is another hash. What
-is no longer wanted may be deleted at any time.
+The hash in the name stands for the files' names, sizes and times: when an image is changed or added, there is another
+one. What is no longer wanted may be deleted at any time; what is damaged is made anew.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import json
 import os
 import pathlib
 import sys
+import time
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.files import BadInput, one_at_a_time, open_regular, written_whole
-from data import DATA_DIR, images
+from data import DATA_DIR, images, traffic_signs
 from data.datasets import Dataset, check
 from data.decoding import longest_side
 
@@ -42,6 +43,7 @@ SYSTEM_FILES = {  # of Windows, macOS and network drives; in lower case
     "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "icon\r", "__macosx",
     "lost+found", "@eadir", "#recycle", "@recycle",
 }  # fmt: skip
+ABANDONED = 3600  # seconds after which a file that nobody writes to is given up
 AHEAD = 64  # images decoded before they are written: 10 MB at 227x227
 
 
@@ -77,8 +79,14 @@ def load(
         if not readable:
             raise BadInput(f"{folder / name}: none of its {len(inside)} files is an image that can be read")
         labels += [labels_of[name]] * readable
-    dataset = Dataset(decoded, labels, list(class_names or classes), None, f"images of {folder.resolve().name}")
+    dataset = Dataset(decoded, labels, list(class_names or classes), None, f"images of {_title(folder)}")
     return check(dataset, folder)
+
+
+def _title(folder: pathlib.Path) -> str:
+    """The folder's own name; with the one above if it is no more than "train"."""
+    path = folder.resolve()
+    return f"{path.parent.name}/{path.name}" if path.name.lower() in (*TRAINING, *VALIDATION) else path.name
 
 
 def side_to_keep(folder: str | os.PathLike, most: int) -> int:
@@ -183,7 +191,7 @@ def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
         if not folder.is_dir():
             found = "is a file" if folder.exists() else "no such folder"
             raise BadInput(f"{folder}: {found}; expected a folder that holds one folder of images per class")
-        return [inside for inside in _visible(folder) if inside.is_dir()]
+        return [folder / name for name in _visible(folder) if (folder / name).is_dir()]
 
 
 @contextlib.contextmanager
@@ -195,10 +203,10 @@ def _named_if_unreadable() -> Iterator[None]:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or move it") from None
 
 
-def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
-    """What lies in `folder`, sorted by name, without hidden files and those of operating systems."""
+def _visible(folder: str | os.PathLike) -> list[str]:
+    """The names in `folder`, sorted, without hidden files and those of operating systems."""
     names = sorted(os.listdir(folder), key=lambda name: (_nfc(name), name))
-    return [folder / name for name in names if not name.startswith(".") and name.lower() not in SYSTEM_FILES]
+    return [name for name in names if not name.startswith(".") and name.lower() not in SYSTEM_FILES]
 
 
 def _nfc(name: str) -> str:
@@ -209,18 +217,18 @@ def _nfc(name: str) -> str:
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     """All files in and below `folder`, sorted; a folder to which several links lead counts once.
 
-    No recursion, and no comparing of whole paths: folders may be nested thousands deep.
+    No recursion, and plain strings: folders may be nested more than a thousand deep.
     """
-    files, waiting, seen = [], [folder], set()
+    files, waiting, seen = [], [str(folder)], set()
     while waiting:
         path = waiting.pop()
-        if not path.is_dir():
-            files.append(path)
+        if not os.path.isdir(path):
+            files.append(pathlib.Path(path))
             continue
-        status = path.stat()
+        status = os.stat(path)
         if (status.st_dev, status.st_ino) not in seen:
             seen.add((status.st_dev, status.st_ino))
-            waiting += reversed(_visible(path))
+            waiting += [os.path.join(path, name) for name in reversed(_visible(path))]
     return files
 
 
@@ -230,6 +238,8 @@ def _check_classes(folder: pathlib.Path, classes: dict[str, list], known: list[s
         expected = "the class folders of the training images" if known else "two or more, each named as its class"
         raise BadInput(f"{folder}: holds {len(classes)} folders of images; expected {expected}")
     labels = {_nfc(name): label for label, name in enumerate(known or classes)}
+    if known == traffic_signs.sign_names():  # GTSRB's own folders are 0 to 42, or 00000 to 00042
+        labels |= {name: int(name) for name in classes if name.isdecimal() and int(name) < len(known)}
     for name, inside in classes.items():
         if not name.isprintable():  # undecodable bytes, line breaks: a head could not keep it, nor a table show it
             raise BadInput(f"{folder}: a folder's name, {name!a}, is not printable text; rename it")
@@ -243,7 +253,7 @@ def _check_classes(folder: pathlib.Path, classes: dict[str, list], known: list[s
 def _decoded(
     folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing, cache: pathlib.Path
 ) -> tuple[np.ndarray, dict[pathlib.Path, str]]:
-    """Return the images (N, size, size, 3), a memory map, and {file: reason} for the files that are none."""
+    """The images (N, size, size, 3), a memory map, and {file: reason} for the files that are not images."""
     listed = [[file.relative_to(folder).as_posix(), *_size_and_time(file)] for file in files]
     # The folder's own path, too: training and validation images may be called alike, and be as large and as old.
     key = {"format": FORMAT, "folder": str(folder.resolve()), "framing": framing, "files": listed}
@@ -253,6 +263,7 @@ def _decoded(
     if kept is None:
         waiting = f"waiting for another process that reads the same images ({path})"
         with one_at_a_time(path.with_name(f".{path.stem}.lock"), waiting):
+            _clear(path)
             kept = _kept(path, files, framing)  # that other process may have finished
             if kept is None:
                 _decode(folder, files, framing, path)
@@ -270,25 +281,39 @@ def _size_and_time(file: pathlib.Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def _clear(path: pathlib.Path) -> None:
+    """Delete what killed processes left half written: for these images, or long ago."""
+    for part in path.parent.glob(".*.part"):
+        with contextlib.suppress(OSError):
+            if part.name.startswith(f".{path.stem}.") or time.time() - part.stat().st_mtime > ABANDONED:
+                part.unlink()
+
+
 def _kept(
     path: pathlib.Path, files: list[pathlib.Path], framing: images.Framing
 ) -> tuple[np.ndarray, dict[pathlib.Path, str]] | None:
-    """Return what `_decoded` returns from the files at `path`; None when they are absent, damaged or outdated."""
+    """What `_decoded` returns, from the files at `path`; None when they are absent, damaged or outdated.
+
+    All rows are read once, for their hash: 0.6 seconds per GB.
+    """
     try:
-        numbers = json.loads(path.with_suffix(".json").read_text())
-        decoded = np.load(path, mmap_mode="r")
-    except (OSError, EOFError, ValueError):
-        return None
-    if decoded.shape != (len(files) - len(numbers), framing.size, framing.size, 3) or decoded.dtype != np.uint8:
+        record = json.loads(path.with_suffix(".json").read_text())
+        unreadable, decoded = [files[number] for number in record["unreadable"]], np.load(path, mmap_mode="r")
+        shape = (len(files) - len(unreadable), framing.size, framing.size, 3)
+        if decoded.shape != shape or decoded.dtype != np.uint8 or not decoded.flags.c_contiguous:
+            return None
+        if hashlib.sha256(memoryview(decoded).cast("B")).hexdigest() != record["sha256"]:
+            return None
+    except Exception:  # damaged files make NumPy's and JSON's readers raise nearly anything
         return None
     # Tried again: they may be readable by now, with other permissions or another reader installed.
-    unreadable = {files[number]: _decoded_one(files[number], framing)[1] for number in numbers}
-    return (decoded, unreadable) if all(unreadable.values()) else None
+    reasons = {file: _decoded_one(file, framing)[1] for file in unreadable}
+    return (decoded, reasons) if all(reasons.values()) else None
 
 
 def _decode(folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing, path: pathlib.Path) -> None:
     """Write the two files of `path`; the images last, they stand for both."""
-    numbers = []  # of the files that are no images
+    numbers, digest = [], hashlib.sha256()  # of the files that are not images; of the others' pixels
     with written_whole(path) as temporary, open(temporary, "wb") as file:
         _write_header(file, len(files), framing.size)
         # Each read changes the filters for warnings and changes them back, which threads do in any order.
@@ -300,15 +325,18 @@ def _decode(folder: pathlib.Path, files: list[pathlib.Path], framing: images.Fra
                     batch = files[first : first + AHEAD]
                     results = pool.map(lambda one: _decoded_one(one, framing), batch)
                     for number, (image, reason) in enumerate(results, first):
-                        numbers += [number] if reason else []
-                        file.write(b"" if reason else image)
+                        if reason:
+                            numbers.append(number)
+                        else:
+                            file.write(image)
+                            digest.update(image)
                         bar.update()
         if len(numbers) == len(files):
             raise BadInput(f"{folder}: none of its {len(files)} files is an image that can be read")
         file.seek(0)
         _write_header(file, len(files) - len(numbers), framing.size)
         with written_whole(path.with_suffix(".json")) as record:
-            record.write_text(json.dumps(numbers))
+            record.write_text(json.dumps({"unreadable": numbers, "sha256": digest.hexdigest()}))
 
 
 def _write_header(file: BinaryIO, count: int, size: int) -> None:
@@ -318,7 +346,7 @@ def _write_header(file: BinaryIO, count: int, size: int) -> None:
 
 
 def _decoded_one(file: pathlib.Path, framing: images.Framing) -> tuple[np.ndarray | None, str | None]:
-    """Return (uint8 (1, size, size, 3), None), or (None, reason) when the file is no image."""
+    """(uint8 (1, size, size, 3), None), or (None, reason) if the file is not an image."""
     try:
         return images.read_all([file], framing), None
     except BadInput as error:

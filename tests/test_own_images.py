@@ -13,7 +13,8 @@ import pytest
 from conftest import ROOT, in_one_line
 from PIL import Image
 
-from data import images, own_images
+from common.files import one_at_a_time
+from data import images, own_images, traffic_signs
 
 SIZE = 8
 CROP, WHOLE = images.Framing(SIZE, "crop", 10), images.Framing(SIZE)
@@ -221,7 +222,7 @@ def test_folder_that_may_not_be_read(flowers, load, monkeypatch):
     real = os.listdir
 
     def refuse(folder):
-        if folder.name == "rose":
+        if os.path.basename(folder) == "rose":
             raise PermissionError(errno.EACCES, "Permission denied", str(folder))
         return real(folder)
 
@@ -241,13 +242,171 @@ def test_validation_folder(flowers, load):
     assert "holds 0 folders" in in_one_line(load, flowers, class_names=["daisy", "rose"])
 
 
+# What operating systems and archives add
+
+
+def test_files_and_folders_of_operating_systems_are_passed_over(flowers, load):
+    for folder in flowers, flowers / "rose", flowers / "daisy/garden":
+        for name in ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "System Volume Information", ".Trashes"):
+            add(folder / name / "a.png")
+        for name in ("Icon\r", "Thumbs.db", "thumbs.DB", "desktop.ini", "Desktop.ini", ".DS_Store", "._a.png"):
+            (folder / name).write_text("no image")
+    dataset = load(flowers)
+    assert dataset.class_names == ["daisy", "rose"] and dataset.labels.tolist() == [0, 1, 1]
+
+
+def test_accents_composed_or_not_are_the_same_name(tmp_path, load):
+    for name in "M\u00e4dchen", "Ma\u0308dchen", "A":
+        add(tmp_path / "all" / name / "a.png")
+    if len(os.listdir(tmp_path / "all")) == 2:
+        pytest.skip("this file system has one of the two forms only")
+    dataset = load(tmp_path / "all")
+    assert dataset.class_names == ["A", "M\u00e4dchen"] and dataset.labels.tolist() == [0, 1, 1]
+    for known in ["A", "M\u00e4dchen"], ["A", "Ma\u0308dchen"]:
+        dataset = load(tmp_path / "all", class_names=known)
+        assert dataset.class_names == known and dataset.labels.tolist() == [0, 1, 1]
+
+
+def test_numbered_folders_of_signs(tmp_path, load):
+    for name in "0", "00014", "42":
+        add(tmp_path / "signs" / name / "a.png")
+    names = traffic_signs.sign_names()
+    assert load(tmp_path / "signs", class_names=names).labels.tolist() == [0, 14, 42]
+    assert "no class 0" in in_one_line(load, tmp_path / "signs", class_names=names[:-1])
+    add(tmp_path / "signs" / "43" / "a.png")
+    assert "no class 43" in in_one_line(load, tmp_path / "signs", class_names=names)
+
+
+def test_folders_nested_a_thousand_deep(flowers, load):
+    """Made and deleted from within, step by step, as their paths are too long for some calls."""
+    descriptors = [os.open(flowers / "rose", os.O_RDONLY)]
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=descriptors[0])
+        descriptors = [os.open("d", os.O_RDONLY, dir_fd=descriptors[0]), descriptors[0]]
+        os.close(descriptors.pop())
+    with open(os.open("a.png", os.O_WRONLY | os.O_CREAT, dir_fd=descriptors[0]), "wb") as file:
+        file.write((flowers / "rose/a.png").read_bytes())
+    os.close(descriptors[0])
+    assert load(flowers).labels.tolist() == [0, 1, 1, 1]
+    subprocess.run(["rm", "-r", flowers / "rose/d"], check=True)
+
+
+def test_a_path_longer_than_the_system_takes(flowers, load):
+    folder = os.open(flowers / "rose", os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("d" * 200, dir_fd=folder)
+        inside = os.open("d" * 200, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inside
+    os.close(folder)
+    assert "cannot be read (File name too long)" in in_one_line(load, flowers)
+    subprocess.run(["rm", "-r", flowers / ("rose/" + "d" * 200)], check=True)
+
+
+def test_links_that_multiply(flowers, load):
+    """30 folders with two links each to the next: a thousand million paths, of one image."""
+    add(flowers / "rose/30/c.png")
+    for number in range(30):
+        (flowers / f"rose/{number}").mkdir()
+        for name in "ab":
+            (flowers / f"rose/{number}" / name).symlink_to(f"../{number + 1}")
+    assert load(flowers).labels.tolist() == [0, 1, 1, 1]
+
+
+def test_a_pipe_among_the_images(flowers, load):
+    os.mkfifo(flowers / "rose/c.png")
+    assert "c.png: cannot be read (is a pipe)" in in_one_line(load, flowers)
+    assert load(flowers, skip_unreadable=True).labels.tolist() == [0, 1, 1]
+
+
+# Training and validation
+
+
+def layout(folder, *names):
+    for name in names:
+        add(folder / name / "a.png")
+    return folder
+
+
+@pytest.mark.parametrize("names, train, held_out", [
+    (("train/a", "train/b", "val/a", "val/b"), "train", "val"),
+    (("Train/a", "Train/b", "VALIDATION/a"), "Train", "VALIDATION"),
+    (("train/a", "train/b", "test/a", "test/b"), "train", "test"),
+    (("train/a", "train/b", "test/a", "valid/a"), "train", "valid"),
+    (("training/a", "training/b", "test/a", "docs/x"), "training", "test"),
+    (("train/a", "train/b"), "train", None),
+    (("train/a", "train/b", "__MACOSX/a"), "train", None),
+    (("train", "plane"), "", None),  # vehicles
+    (("train/steam", "car/red", "test/blue"), "", None),
+    (("a", "b"), "", None),
+])  # fmt: skip
+def test_a_split_in_the_folder(tmp_path, names, train, held_out):
+    folder = layout(tmp_path / "all", *names)
+    training, validation, said = own_images.find_split(folder)
+    assert training == folder / train and validation == (folder / held_out if held_out else None)
+    assert bool(said) == bool(train)
+    assert not said or (str(training) in said and (str(validation) in said or not validation))
+    other = own_images.find_split(folder, tmp_path / "mine")
+    assert other[:2] == (folder / train, tmp_path / "mine")
+    assert own_images.find_split(str(folder), folder)[1] == (validation if train else folder)
+
+
+def test_a_split_without_classes(tmp_path):
+    folder = layout(tmp_path / "all", "train", "test1", "test")
+    assert own_images.find_split(folder)[2] is None  # test1 may be a class
+    shutil.rmtree(folder / "test1")
+    assert "without classes" in in_one_line(own_images.find_split, folder)
+    assert "no such folder" in in_one_line(own_images.find_split, tmp_path / "absent")
+
+
+def test_the_split_is_loaded(tmp_path, load):
+    folder = layout(tmp_path / "pets", "train/cat", "train/dog", "val/cat", "val/dog")
+    training, validation, _ = own_images.find_split(folder)
+    dataset = load(training)
+    assert dataset.class_names == ["cat", "dog"] and dataset.name == "images of pets/train"
+    assert load(validation, class_names=dataset.class_names).labels.tolist() == [0, 1]
+
+
+def test_overlap(tmp_path):
+    training, validation = layout(tmp_path / "a", "x", "y"), layout(tmp_path / "b", "x", "y")
+    assert own_images.overlap(training, validation) is None
+    shutil.copy(training / "x/a.png", validation / "y/b.png")
+    said = own_images.overlap(training, validation)
+    assert "1 of 3 validation images" in said and str(validation / "y/b.png") in said
+    assert "both training and validation" in own_images.overlap(training, tmp_path / "b" / ".." / "a")
+    (tmp_path / "link").symlink_to(training)
+    assert "both training and validation" in own_images.overlap(training, tmp_path / "link")
+    assert "lies inside" in in_one_line(own_images.overlap, training, training / "x")
+    assert "lies inside" in in_one_line(own_images.overlap, training / "x", training)
+
+
+# Small images
+
+
+def test_small_images_keep_their_size(flowers):
+    assert own_images.side_to_keep(flowers, 227) == 12  # all are 12 x 9
+    add(flowers / "rose" / "c.png", (30, 64, 3))
+    assert own_images.side_to_keep(flowers, 227) == 64
+    assert own_images.side_to_keep(flowers, 48) == 48
+    add(flowers / "rose" / "d.png", (300, 200, 3))
+    assert own_images.side_to_keep(flowers, 227) == 227
+
+
+def test_what_is_no_image_has_no_say_in_the_size(flowers, tmp_path):
+    (flowers / "rose" / "0.png").write_text("no image")
+    assert own_images.side_to_keep(flowers, 227) == 12
+    for path in flowers.rglob("*.png"):
+        path.write_text("no image")
+    assert own_images.side_to_keep(flowers, 227) == 227
+
+
 # What is kept
 
 
 def test_nothing_pickled_and_nothing_left_over(flowers, load, tmp_path):
     load(flowers)
     array, record = sorted((tmp_path / "kept").iterdir(), key=lambda path: path.suffix == ".json")
-    assert array.suffix == ".npy" and json.loads(record.read_text()) == []
+    assert array.suffix == ".npy" and json.loads(record.read_text())["unreadable"] == []
     assert np.load(array, allow_pickle=False).shape == (3, SIZE, SIZE, 3)
 
 
@@ -257,6 +416,11 @@ def test_nothing_pickled_and_nothing_left_over(flowers, load, tmp_path):
     lambda array, record: record.write_text("{"),
     lambda array, record: record.unlink(),
     lambda array, record: np.save(array, np.zeros((2, SIZE, SIZE, 3), np.uint8)),
+    lambda array, record: np.save(array, np.zeros((3, SIZE, SIZE, 3), np.uint8)),
+    lambda array, record: array.write_bytes(array.read_bytes()[:-9] + b"\0" + array.read_bytes()[-8:]),
+    lambda array, record: array.write_bytes(array.read_bytes().replace(b"{'descr'", b"(((((((((")),
+    lambda array, record: record.write_text('{"unreadable": [9], "sha256": 0}'),
+    lambda array, record: record.write_text("[]"),
 ])  # fmt: skip
 def test_damaged_keeping_is_made_anew(flowers, load, tmp_path, damage):
     expected = np.array(load(flowers).images)
@@ -277,6 +441,19 @@ def test_stopped_while_decoding(flowers, load, tmp_path, monkeypatch):
     assert len(load(flowers).images) == 3
 
 
+def test_what_was_killed_while_decoding_is_cleared_away(flowers, load, tmp_path):
+    """Of the same images, and of others if an hour old: not what another process may be writing just now."""
+    load(flowers)
+    (array,) = (tmp_path / "kept").glob("*.npy")
+    array.unlink()
+    same, others, old = (tmp_path / "kept" / f".{name}.part" for name in (f"{array.name}.x", "b.npy.x", "c.json.x"))
+    for part in same, others, old:
+        part.write_bytes(b"half")
+    os.utime(old, (10**9, 10**9))
+    load(flowers)
+    assert sorted((tmp_path / "kept").glob(".*")) == [others]
+
+
 def test_a_place_that_cannot_be_written(flowers, load):
     assert "cannot be written" in in_one_line(load, flowers, cache=flowers / "notes.txt" / "kept")
 
@@ -287,23 +464,29 @@ def test_filters_for_warnings_are_left_as_they_were(flowers, load):
     assert warnings.filters == before
 
 
-def test_three_processes_decode_once(flowers, tmp_path):
+def test_three_processes_decode_once(flowers, load, tmp_path):
+    """All three find nothing and wait for the lock, which is held here; then one of them decodes."""
+    load(flowers)
+    array, record = sorted((tmp_path / "kept").iterdir(), key=lambda path: path.suffix == ".json")
+    array.unlink()
     code = """if True:
-        import sys, time
+        import sys
         from data import images, own_images
         read = images.read
-        def slow(path):
-            time.sleep(0.5)
-            sys.stdout.write(f"{path.name}\\n")  # print() would write the name and its end apart
-            return read(path)
-        images.read = slow
-        own_images.load(sys.argv[1], images.Framing(8), cache=sys.argv[2])
+        images.read = lambda path: (sys.stdout.write(f"{path.name}\\n"), read(path))[1]
+        own_images.load(sys.argv[1], images.Framing(8, "crop", 10), cache=sys.argv[2])
     """
     command = [sys.executable, "-c", code, str(flowers), str(tmp_path / "kept")]
-    processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [process.communicate(timeout=60)[0].splitlines() for process in processes]
-    assert sorted(sum(said, [])) == ["a.png", "b.png", "größe 花.png"]
-    assert [process.returncode for process in processes] == [0] * 3 and len(list((tmp_path / "kept").iterdir())) == 2
+    with one_at_a_time(tmp_path / "kept" / f".{array.stem}.lock", ""):
+        processes = [
+            subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(3)
+        ]
+        assert all("waiting for another process" in process.stderr.readline() for process in processes)
+    said = [process.communicate()[0].splitlines() for process in processes]
+    assert sorted(sum(said, [])) == ["a.png", "b.png", "größe 花.png"] and sorted(map(len, said)) == [0, 0, 3]
+    assert [process.returncode for process in processes] == [0] * 3
+    assert sorted((tmp_path / "kept").iterdir()) == sorted([array, record])
 
 
 def test_a_class_name_that_is_no_text_is_refused(tmp_path):
