@@ -46,11 +46,11 @@ def find_images(head, args):
         framing = images.kept_framing(head.settings)
         return own_images.load(args.test_dir, framing, head.class_names, args.skip_unreadable)
     if args.demo:
-        return traffic_signs.drawn(seed=args.seed + 1)
+        return traffic_signs.drawn_test(seed=args.seed)
     if args.test_file or head.class_names == traffic_signs.sign_names():
         return traffic_signs.load_test(args.test_file or traffic_signs.TEST_FILE)
     if head.class_names == cifar10.NAMES:
-        return cifar10.load()[1]
+        return cifar10.load_test()
     raise BadInput(f"{head.settings['trained_on']}: has no test images of its own; give some with --test_dir")
 
 

@@ -42,7 +42,7 @@ def load_pictures(args):
         dataset = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load()
         dataset, rows, validation_rows = datasets.split(dataset, args.split, args.seed)
     else:
-        dataset, _ = cifar10.load()  # the 50,000 training images; a fifth of them for validation
+        dataset = cifar10.load()  # the 50,000 training images; a fifth of them for validation
         rows = np.arange(len(dataset.labels))
         rows, validation_rows = model_selection.train_test_split(rows, test_size=0.2, random_state=args.seed)
     return datasets.fewer(datasets.Split(dataset, rows, validation_rows), args.per_class, 0, args.seed)

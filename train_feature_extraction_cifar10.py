@@ -23,8 +23,9 @@ SCRIPT = pathlib.Path(__file__).stem
 
 def load_pictures(args):
     """(images, rows for training, rows for validation)."""
-    training, test = cifar10.drawn(seed=args.seed) if args.demo else cifar10.load()
-    return datasets.joined(training, test)
+    if args.demo:
+        return datasets.joined(cifar10.drawn(seed=args.seed), cifar10.drawn_test(seed=args.seed))
+    return datasets.joined(cifar10.load(), cifar10.load_test())
 
 
 def parse_arguments():

@@ -50,6 +50,7 @@ class Source(NamedTuple):
     load: Callable[..., Dataset]  # (path=<its place in data/>) -> the training images, fetched when absent
     load_test: Callable[..., Dataset]  # (path=<its place in data/>) -> the test images, fetched when absent
     drawn: Callable[..., Dataset]  # (per_class=30, seed=0) -> drawn stand-ins, nothing fetched
+    drawn_test: Callable[..., Dataset]  # (per_class=30, seed=0) -> other drawn images of the same classes
     class_names: Callable[[], list[str]]
     flip: bool  # whether an image's mirror image is of the same class
     split: str  # the honest one: "track" where several images show one object, else "random"

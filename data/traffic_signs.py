@@ -87,7 +87,12 @@ def drawn(per_class: int = 30, seed: int = 0) -> Dataset:
     """Return 43 * per_class drawn signs as a `Dataset`. Each drawing is a track of its own."""
     drawings, labels = drawn_signs.draw(per_class=per_class, seed=seed)
     signs = Dataset(drawings, labels, sign_names(), np.arange(len(labels)), "drawn traffic signs")
-    return check(signs, "data/drawn_signs.py")
+    return check(signs, signs.name)
+
+
+def drawn_test(per_class: int = 30, seed: int = 0) -> Dataset:
+    """Return other drawn signs than `drawn` with the same arguments."""
+    return drawn(per_class, seed + 1)._replace(name="drawn traffic signs, test")
 
 
 def read_signs(paths: Sequence[str | os.PathLike]) -> np.ndarray:
@@ -236,4 +241,4 @@ def _dataset(arrays: Any, path: str | os.PathLike) -> Dataset:
     return signs._replace(tracks=tracks)
 
 
-SOURCE = Source(load, load_test, drawn, sign_names, flip=False, split="track")  # left is not right
+SOURCE = Source(load, load_test, drawn, drawn_test, sign_names, flip=False, split="track")  # left is not right

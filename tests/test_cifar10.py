@@ -1,13 +1,17 @@
-"""data/cifar10.py: the official batches from a folder, a tar.gz or Keras; ten drawn signs in their place."""
+"""data/cifar10.py: the official batches from a folder or an archive, wherever they lie; ten drawn signs."""
 
+import importlib.util
 import io
+import os
+import pathlib
 import pickle
 import tarfile
 
 import numpy as np
 import pytest
-from conftest import in_one_line, python2_dumps
+from conftest import python2_dumps, refused
 
+from common.files import BadInput
 from data import cifar10, traffic_signs
 
 NAMES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
@@ -30,7 +34,8 @@ def written(folder, files, dumps=pickle.dumps):
     return folder
 
 
-def is_as_written(train, test, files):
+def is_as_written(path, files):
+    train, test = cifar10.load(path), cifar10.load_test(path)
     assert train.images.shape == (15, 32, 32, 3) and test.images.shape == (3, 32, 32, 3)
     first, last = files["data_batch_1"][b"data"][0], files["data_batch_5"][b"data"][2]
     for channel in range(3):  # 1024 values of red, then of green, then of blue, row by row
@@ -44,64 +49,134 @@ def is_as_written(train, test, files):
 
 @pytest.mark.parametrize("dumps", [pickle.dumps, python2_dumps], ids=["Python 3", "Python 2"])
 def test_folder(tmp_path, dumps):
-    is_as_written(*cifar10.load(written(tmp_path / "batches", official(), dumps)), official())
+    is_as_written(written(tmp_path / "batches", official(), dumps), official())
 
 
 @pytest.fixture
 def empty_data(tmp_path, monkeypatch):
+    """data/ and ~/.keras without anything in them, and no network."""
+
+    def fetch(urls, path, sha256):
+        raise BadInput(f"{path}: could not be fetched; download it by hand from {urls[0]} to {path}")
+
     monkeypatch.setattr(cifar10, "FOLDER", tmp_path / "cifar-10-batches-py")
-    monkeypatch.setattr(cifar10, "ARCHIVE", tmp_path / "cifar-10-python.tar.gz")
+    monkeypatch.setattr(cifar10, "ARCHIVES", [tmp_path / "cifar-10-python.tar.gz", tmp_path / "cifar-10-python.tar"])
+    keras = tmp_path / "keras"
+    monkeypatch.setattr(cifar10, "KERAS_FOLDERS", [keras / "new/cifar-10-batches-py", keras / "cifar-10-batches-py"])
+    monkeypatch.setattr(cifar10, "fetch", fetch)
     return tmp_path
 
 
-def write_tar(path, files):
-    with tarfile.open(path, "w:gz") as tar:
+def write_tar(path, files, mode="w:gz", folder="cifar-10-batches-py/", extra=()):
+    with tarfile.open(path, mode) as tar:
+        for member, data in extra:
+            tar.addfile(member, io.BytesIO(data))
         for name, content in files.items():
-            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            data = pickle.dumps(content)
+            member, data = tarfile.TarInfo(f"{folder}{name}"), pickle.dumps(content)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
+    return path
 
 
-def test_archive_is_read_in_place(empty_data):
-    write_tar(cifar10.ARCHIVE, official())
-    is_as_written(*cifar10.load(cifar10.FOLDER), official())
-    assert [path.name for path in empty_data.iterdir()] == [cifar10.ARCHIVE.name]
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("mode", ["w:gz", "w"])
+@pytest.mark.parametrize("folder", ["cifar-10-batches-py/", "./cifar-10-batches-py/", ""])
+def test_archive_is_read_in_place(empty_data, place, mode, folder):
+    """Zipped or not, under either name, and with the names that `tar -c .` writes."""
+    write_tar(cifar10.ARCHIVES[place], official(), mode, folder)
+    is_as_written(cifar10.FOLDER, official())
+    assert [path.name for path in empty_data.iterdir()] == [cifar10.ARCHIVES[place].name]
+
+
+def test_archive_elsewhere(tmp_path):
+    is_as_written(write_tar(tmp_path / "other name", official(), "w"), official())
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_keras_has_fetched(empty_data, place):
+    cifar10.KERAS_FOLDERS[place].parent.mkdir(parents=True)
+    written(cifar10.KERAS_FOLDERS[place], official())
+    is_as_written(cifar10.FOLDER, official())
+
+
+def test_it_is_fetched_when_absent(empty_data, monkeypatch):
+    asked = []
+
+    def fetch(urls, path, sha256):
+        asked.append((urls, sha256))
+        return write_tar(path, official())
+
+    monkeypatch.setattr(cifar10, "fetch", fetch)
+    is_as_written(cifar10.FOLDER, official())
+    assert asked == [([cifar10.URL], cifar10.SHA256)]
+
+
+def test_the_address_and_hash_are_those_of_keras():
+    found = importlib.util.find_spec("keras")
+    if found is None:
+        pytest.skip("Keras is not installed")
+    source = (pathlib.Path(found.origin).parent / "src/datasets/cifar10.py").read_text()
+    assert cifar10.URL in source and cifar10.SHA256 in source
+
+
+def test_without_a_network_the_address_is_told(empty_data):
+    assert cifar10.URL in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
 
 
 def test_damaged_archives(empty_data):
     files = official()
     del files["data_batch_4"]
-    write_tar(cifar10.ARCHIVE, files)
-    assert "data_batch_4 is missing" in in_one_line(cifar10.load, cifar10.FOLDER)
-    write_tar(cifar10.ARCHIVE, official())
-    cifar10.ARCHIVE.write_bytes(cifar10.ARCHIVE.read_bytes()[:20_000])
-    assert cifar10.ARCHIVE.name in in_one_line(cifar10.load, cifar10.FOLDER)
-    cifar10.ARCHIVE.write_bytes(b"text")
-    assert cifar10.ARCHIVE.name in in_one_line(cifar10.load, cifar10.FOLDER)
+    path = write_tar(cifar10.ARCHIVES[0], files)
+    assert "data_batch_4 is missing" in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
+    write_tar(path, official())
+    path.write_bytes(path.read_bytes()[:20_000])
+    assert path.name in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
+    os.truncate(write_tar(path, official(), "w"), 20_000)
+    assert path.name in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
+    for content, kind in (
+        (b"text", "a text file"),
+        (b"<html>", "an HTML page"),
+        (b"PK\3\4" + bytes(40), "a zip archive"),
+    ):
+        path.write_bytes(content)
+        assert f"is {kind}" in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
 
 
-def test_keras(empty_data, monkeypatch, capsys):
-    keras = pytest.importorskip("keras")
-    rng = np.random.default_rng(0)
-    parts = [(rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, (n, 1), np.uint8)) for n in (5, 4)]
+def member(name, kind=tarfile.REGTYPE, size=0, link=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname = kind, size, link
+    return info
 
-    def load_data():
-        print("Downloading data")
-        return parts
 
-    monkeypatch.setattr(keras.datasets.cifar10, "load_data", load_data)
-    for dataset, (images, labels) in zip(cifar10.load(cifar10.FOLDER), parts, strict=True):
-        np.testing.assert_array_equal(dataset.images, images)
-        np.testing.assert_array_equal(dataset.labels, labels[:, 0])
-    assert capsys.readouterr().out == ""
+BATCH = "cifar-10-batches-py/data_batch_1"
 
-    def no_network():
-        raise Exception("URL fetch failure on https://...:\nNone -- name resolution")
 
-    monkeypatch.setattr(keras.datasets.cifar10, "load_data", no_network)
-    message = in_one_line(cifar10.load, cifar10.FOLDER)
-    assert "name resolution" in message and cifar10.ARCHIVE.name in message
+@pytest.mark.parametrize("extra, said", [
+    ([(member(f"m{number}"), b"") for number in range(1001)], "more than 1000 members"),
+    ([(member("zeros", size=62_000_000), bytes(62_000_000))], "unpacks to many times its size"),
+    ([(member("pax", tarfile.XHDTYPE, 62_000_000), bytes(62_000_000))], "unpacks to many times its size"),
+    ([(member(BATCH, size=3), b"abc")], "data_batch_1"),
+], ids=["members", "zeros", "header", "no pickle"])  # fmt: skip
+def test_hostile_archives(empty_data, extra, said):
+    write_tar(cifar10.ARCHIVES[0], official(), extra=extra)
+    assert said in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
+
+
+@pytest.mark.parametrize("extra", [
+    (member(BATCH, tarfile.SYMTYPE, link="/etc/passwd"), b""), (member(BATCH, tarfile.FIFOTYPE), b""),
+    (member(BATCH, tarfile.CHRTYPE), b""), (member("../../data_batch_1", size=3), b"abc"),
+    (member("/cifar-10-batches-py/data_batch_1", size=3), b"abc"), (member(BATCH, tarfile.DIRTYPE), b""),
+], ids=lambda extra: str(extra[0].type))  # fmt: skip
+def test_members_that_are_no_batches_are_passed_over(empty_data, extra):
+    write_tar(cifar10.ARCHIVES[0], official(), extra=[extra])
+    is_as_written(cifar10.FOLDER, official())
+
+
+def test_a_pipe_in_the_folder(tmp_path):
+    folder = written(tmp_path / "batches", official())
+    (folder / "data_batch_2").unlink()
+    os.mkfifo(folder / "data_batch_2")
+    assert "data_batch_2: cannot be read (is a pipe)" in refused("CIFAR-10", cifar10.load, folder)
 
 
 @pytest.mark.parametrize("name, content, said", [
@@ -112,22 +187,22 @@ def test_keras(empty_data, monkeypatch, capsys):
     ("data_batch_2", {b"data": np.zeros((3, 3072), np.uint8), b"labels": [1, 2, 10]}, "expected 0 to 9"),
     ("data_batch_2", {b"data": np.zeros((3, 3072), np.uint8), b"labels": [[1], [2, 3], 4]}, "data_batch_2"),
     ("data_batch_2", [1], "no data and labels"),
-    ("test_batch", None, "test_batch: missing; unpack cifar-10-python.tar.gz"),
+    ("data_batch_2", None, "data_batch_2: missing; unpack cifar-10-python.tar.gz"),
 ])  # fmt: skip
 def test_wrong_batches(tmp_path, name, content, said):
     folder = written(tmp_path / "batches", official() | {name: content})
     if content is None:
         (folder / name).unlink()
-    message = in_one_line(cifar10.load, folder)
+    message = refused("CIFAR-10", cifar10.load, folder)
     assert said in message and str(folder) in message
 
 
 def test_absent_folder(tmp_path):
-    assert "no such folder" in in_one_line(cifar10.load, tmp_path / "absent")
+    assert "no such file or folder" in refused("CIFAR-10", cifar10.load, tmp_path / "absent")
 
 
 def test_drawn():
-    train, test = cifar10.drawn(per_class=4, seed=1)
+    train, test = cifar10.drawn(per_class=4, seed=1), cifar10.drawn_test(per_class=4, seed=1)
     assert np.bincount(train.labels).tolist() == [4] * 10 and np.bincount(test.labels).tolist() == [1] * 10
     assert len(np.unique(np.concatenate([train.images, test.images]), axis=0)) == 50
     signs = traffic_signs.drawn(per_class=5, seed=1)
