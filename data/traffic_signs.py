@@ -119,19 +119,6 @@ def find_signs(paths: Sequence[str], demo: bool, seed: int) -> tuple[list[str], 
     return [f"drawn, {signs.class_names[index]}" for index in chosen], signs.images[chosen]
 
 
-def classes_of_folders(names: Sequence[str]) -> dict[str, str] | None:
-    """{folder: class name} for folders named by number, as in all archives (0 ... 42, 00000 ... 00042).
-
-    None if any name is no such number, or two are the same one: then they are names of classes.
-    """
-    if not all(name.isascii() and name.isdigit() for name in names):
-        return None
-    numbers = [int(name) for name in names]
-    if not numbers or max(numbers) >= len(TRACKS) or len(set(numbers)) < len(numbers):
-        return None
-    return {name: sign_names()[number] for name, number in zip(names, numbers)}
-
-
 def tracks_of(labels: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray | None:
     """Return the track of each image as (N,) int64, 0 upwards, or None where it cannot be known.
 

@@ -1,19 +1,17 @@
 """Drawn signs: repeatable, all different, and like enough to real ones that what is learnt on them carries over."""
 
-import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT, SHARED
 from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
-from data.drawn_signs import contact_sheet, draw
+from data.drawn_signs import draw
 from data.drawn_signs.templates import template
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
 CHANCE = 1 / 43  # the accuracy of guessing
 
 
@@ -66,7 +64,8 @@ def test_importing_draws_nothing():
 
 
 def test_contact_sheet_is_a_small_png_that_keeps_its_colours(tmp_path):
-    contact_sheet(tmp_path / "images" / "sheet.png")
+    command = [sys.executable, "-m", "data.drawn_signs", tmp_path / "images" / "sheet.png"]
+    subprocess.run(command, cwd=ROOT, check=True)
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["sheet.png"]
     assert (tmp_path / "images" / "sheet.png").stat().st_size < 300_000
     with Image.open(tmp_path / "images" / "sheet.png") as sheet:

@@ -623,15 +623,6 @@ def test_addresses_and_hashes_of_the_test_set(empty_data, monkeypatch):
 # One's own signs
 
 
-@pytest.mark.parametrize("names, first", [
-    (["0", "14", "42"], "Speed limit (20km/h)"), (["00000", "00014"], "Speed limit (20km/h)"), (["14", "0"], "Stop"),
-    ([], None), (["0", "43"], None), (["1", "01"], None), (["stop", "1"], None), (["-1"], None), (["²"], None),
-])  # fmt: skip
-def test_numbered_folders(names, first):
-    found = traffic_signs.classes_of_folders(names)
-    assert first is None and found is None or list(found) == names and found[names[0]] == first
-
-
 def test_own_signs_are_squeezed_to_32_pixels(tmp_path):
     image = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 3, 3, axis=2).repeat(96, axis=0)
     Image.fromarray(image).save(tmp_path / "sign.png")

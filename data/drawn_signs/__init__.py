@@ -1,16 +1,17 @@
 """Drawn traffic signs: 43 classes of 32x32 images that stand in for GTSRB where nothing may be downloaded.
 
-`draw()` takes the clean drawings of data/drawn_signs/templates.py and sees them as a moving car's camera would: from aside,
-in shade or glare, out of focus, before trees, walls or sky. A network trained on them learns real shapes, so the demos
-show real behaviour, but the accuracy is that of an easier task than GTSRB.
+`draw()` renders the clean drawings of data/drawn_signs/templates.py as the camera of a moving car would see them: at an
+angle, in shade or glare, out of focus, in front of trees, walls or sky. A network trained on them learns real shapes,
+so the demos show real behaviour, but the task is easier than GTSRB and accuracies are higher.
 
     python -m data.drawn_signs images/drawn_signs.png
 
-writes a contact sheet: of each class one template and three drawn images.
+writes a contact sheet: one template and three drawn images per class.
 """
 
 import csv
 import functools
+import os
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -34,7 +35,7 @@ BACKGROUNDS = (
 )
 
 
-def draw(per_class=30, seed=0, size=32):
+def draw(per_class: int = 30, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     """Draw `per_class` images of each of the 43 signs.
 
     Returns (images, labels): RGB uint8 (43 * per_class, size, size, 3) and int64 (43 * per_class,), class after class.
@@ -49,10 +50,10 @@ def draw(per_class=30, seed=0, size=32):
     return np.array(images, np.uint8).reshape(-1, size, size, 3), labels
 
 
-def _image(label, rng, size):
+def _image(label: int, rng: np.random.Generator, size: int) -> np.ndarray:
     """One image, uint8 (size, size, 3)."""
-    sign = _seen_from_aside(label, rng, size)
-    # Sign and background are lit apart: a sign before the sky is often in its own shade, and the other way round.
+    sign = _seen_at_an_angle(label, rng, size)
+    # Sign and background are lit independently: a sign against the sky is often in its own shade, and vice versa.
     light = np.exp(rng.normal(-0.75, 0.65))
     ambient = light**0.6 * np.exp(rng.normal(-0.05, 0.45))
     slope = 1 + rng.normal(0, 0.15) * np.linspace(-1, 1, size)[:, None, None]
@@ -64,17 +65,17 @@ def _image(label, rng, size):
     return image.clip(0, 255).astype(np.uint8)
 
 
-def _blur(rng, size):
+def _blur(rng: np.random.Generator, size: int) -> np.ndarray:
     """Standard deviations down and across in pixels: poor focus, and some motion in one direction."""
     return size / 64 * (rng.uniform(0.5, 1.3) + rng.exponential(0.35, 2))
 
 
 @functools.cache
-def _clean(label, side):
+def _clean(label: int, side: int) -> Image.Image:
     return Image.fromarray(template(label, side))
 
 
-def _seen_from_aside(label, rng, size):
+def _seen_at_an_angle(label: int, rng: np.random.Generator, size: int) -> np.ndarray:
     """The sign in perspective: float (size, size, 4), RGB already multiplied by alpha, alpha 0 to 1."""
     side = 2 * size  # warped at twice the size, then averaged down: no jagged edges
     flat = _clean(label, round(0.75 * side))  # about as large as it will appear, so that nothing is skipped
@@ -95,7 +96,7 @@ def _seen_from_aside(label, rng, size):
     return pixels.reshape(size, 2, size, 2, 4).mean((1, 3))
 
 
-def _perspective(seen, flat):
+def _perspective(seen: np.ndarray, flat: np.ndarray) -> np.ndarray:
     """The eight numbers of the projective map that takes the four points `seen` to the four points `flat`."""
     rows = []
     for (x, y), (u, v) in zip(seen, flat):
@@ -103,8 +104,8 @@ def _perspective(seen, flat):
     return np.linalg.solve(rows, flat.ravel())
 
 
-def _background(rng, size):
-    """Two of BACKGROUNDS, each mottled, that meet along a smooth random border; often the post below the sign."""
+def _background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Two mottled BACKGROUNDS that meet along a smooth random border, and often the post below the sign."""
     first, second = (_mottled(rng, size) for _ in range(2))
     border = _clouds(rng, size, 3) + rng.normal(0, 0.8) + rng.normal(0, 1) * np.linspace(-1, 1, size)[:, None]
     share = (1 / (1 + np.exp(-12 * border)))[..., None]
@@ -115,24 +116,24 @@ def _background(rng, size):
     return behind
 
 
-def _mottled(rng, size):
+def _mottled(rng: np.random.Generator, size: int) -> np.ndarray:
     dark, light, grain = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
     mix = 0.5 + 0.25 * _clouds(rng, size, 4) + grain * rng.uniform(0.3, 1) * _clouds(rng, size, size // 2)
     return dark + np.subtract(light, dark) * mix[..., None]
 
 
-def _clouds(rng, size, cells):
+def _clouds(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
     """Smooth noise with about `cells` blobs a side: float (size, size), mean 0, standard deviation about 1."""
     coarse = Image.fromarray(rng.normal(0, 1.3, (cells + 1, cells + 1)).astype(np.float32))
     return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def contact_sheet(path):
+def contact_sheet(path: str | os.PathLike) -> None:
     """Write a PNG of all 43 classes: number and name, below them one clean template and three drawn images."""
     with open(DATA_DIR / "signnames.csv", newline="") as lines:
         names = [f"{row['ClassId']} {row['SignName']}" for row in csv.DictReader(lines)]
     images = draw(per_class=3)[0].reshape(len(names), 3, 32, 32, 3)
-    tile, wide, high, columns = 64, 4 * 64 + 8, 64 + 20, 5  # pixels; classes a row
+    tile, wide, high, columns = 64, 4 * 64 + 8, 64 + 20, 5  # pixels; classes per row
     sheet = Image.new("RGB", (columns * wide, -(-len(names) // columns) * high), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
     for label, name in enumerate(names):
@@ -143,6 +144,6 @@ def contact_sheet(path):
         for place, image in enumerate(images[label], start=1):
             drawn = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
             sheet.paste(drawn, (x + place * tile, y + 17))
-    # 256 colours quarter the file; median cut, the default way to choose them, would paint the few yellows pink.
+    # 256 colours quarter the file; Pillow's default way to choose them, median cut, would turn the few yellows pink.
     with written_whole(path) as temporary:
         sheet.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(temporary, "PNG", optimize=True)

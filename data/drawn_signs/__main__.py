@@ -9,7 +9,7 @@ from common.program import run
 from data.drawn_signs import contact_sheet
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m data.drawn_signs", description="Write a contact sheet of the 43 drawn traffic signs."
     )

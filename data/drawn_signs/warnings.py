@@ -1,15 +1,18 @@
 """The German warning signs of GTSRB: a white triangle with a red rim, and the black symbols inside it.
 
-Coordinates are fractions of the sign's side (see data/drawn_signs/shapes.py); the white field spans x 0.144 to 0.856 at its
-base, y = 0.875, and narrows to its tip at (0.5, 0.19).
+Coordinates are fractions of the sign's side (see data/drawn_signs/shapes.py). The white field spans x 0.144 to 0.856 at
+its base, y = 0.875, and narrows to its tip at (0.5, 0.19).
 """
 
 import math
+from collections.abc import Callable
+
+from PIL.ImageDraw import ImageDraw
 
 from data.drawn_signs.shapes import BLACK, GREEN, RED, WHITE, YELLOW, disc, line, polygon, rounded
 
 
-def warning(pen, symbol):
+def warning(pen: ImageDraw, symbol: Callable[[ImageDraw], None]) -> None:
     """Draw the triangle, then `symbol(pen)` in it."""
     corners = (0.5, 0.05), (0.04, 0.94), (0.96, 0.94)
     rounded(pen, WHITE, 0.035, *corners)
@@ -18,7 +21,7 @@ def warning(pen, symbol):
     symbol(pen)
 
 
-def crossing(pen):
+def crossing(pen: ImageDraw) -> None:
     """Right of way: a broad arrow, our road, across a narrow bar, the other one."""
     polygon(
         pen,
@@ -46,23 +49,23 @@ def crossing(pen):
     )
 
 
-def caution(pen):
+def caution(pen: ImageDraw) -> None:
     polygon(pen, BLACK, (0.452, 0.40), (0.548, 0.40), (0.525, 0.66), (0.475, 0.66))
     disc(pen, BLACK, 0.5, 0.40, 0.048)
     disc(pen, BLACK, 0.5, 0.76, 0.05)
 
 
-def curve_left(pen):
+def curve_left(pen: ImageDraw) -> None:
     line(pen, BLACK, 0.09, (0.61, 0.79), (0.61, 0.68), (0.595, 0.625), (0.56, 0.59), (0.51, 0.575), (0.43, 0.575))
     polygon(pen, BLACK, (0.29, 0.575), (0.43, 0.50), (0.43, 0.65))
 
 
-def double_curve(pen):
+def double_curve(pen: ImageDraw) -> None:
     line(pen, BLACK, 0.08, (0.595, 0.81), (0.595, 0.665), (0.57, 0.645), (0.465, 0.645), (0.44, 0.625), (0.44, 0.53))
     polygon(pen, BLACK, (0.44, 0.40), (0.38, 0.53), (0.50, 0.53))
 
 
-def bumps(pen):
+def bumps(pen: ImageDraw) -> None:
     polygon(
         pen,
         BLACK,
@@ -79,7 +82,7 @@ def bumps(pen):
     )
 
 
-def skidding(pen):
+def skidding(pen: ImageDraw) -> None:
     polygon(pen, BLACK, (0.41, 0.47), (0.61, 0.53), (0.635, 0.63), (0.35, 0.545))
     polygon(pen, WHITE, (0.43, 0.495), (0.585, 0.542), (0.60, 0.592), (0.40, 0.533))
     polygon(pen, BLACK, (0.35, 0.54), (0.64, 0.625), (0.615, 0.70), (0.325, 0.615))
@@ -89,12 +92,12 @@ def skidding(pen):
         line(pen, BLACK, 0.024, *((x + 0.004 * i + 0.04 * math.sin(-0.5 * i), y + 0.009 * i) for i in range(12)))
 
 
-def narrow_right(pen):
+def narrow_right(pen: ImageDraw) -> None:
     line(pen, BLACK, 0.055, (0.42, 0.80), (0.42, 0.47))
     line(pen, BLACK, 0.055, (0.62, 0.80), (0.62, 0.69), (0.54, 0.59), (0.54, 0.47))
 
 
-def digging(pen):
+def digging(pen: ImageDraw) -> None:
     disc(pen, BLACK, 0.475, 0.425, 0.042)
     line(pen, BLACK, 0.085, (0.425, 0.515), (0.39, 0.625))
     line(pen, BLACK, 0.045, (0.40, 0.64), (0.445, 0.72), (0.43, 0.81))
@@ -104,13 +107,13 @@ def digging(pen):
     polygon(pen, BLACK, (0.52, 0.83), (0.58, 0.75), (0.645, 0.70), (0.69, 0.72), (0.74, 0.78), (0.78, 0.83))
 
 
-def lights(pen):
+def lights(pen: ImageDraw) -> None:
     for colour, y in ((RED, 0.44), (YELLOW, 0.60), (GREEN, 0.76)):
         disc(pen, BLACK, 0.5, y, 0.073)
         disc(pen, colour, 0.5, y, 0.062)
 
 
-def walker(pen):
+def walker(pen: ImageDraw) -> None:
     disc(pen, BLACK, 0.475, 0.39, 0.04)
     polygon(pen, BLACK, (0.45, 0.45), (0.535, 0.45), (0.555, 0.62), (0.465, 0.62))
     line(pen, BLACK, 0.048, (0.485, 0.62), (0.465, 0.71), (0.40, 0.81))
@@ -119,7 +122,7 @@ def walker(pen):
     line(pen, BLACK, 0.034, (0.525, 0.47), (0.58, 0.53), (0.61, 0.585))
 
 
-def children(pen):
+def children(pen: ImageDraw) -> None:
     disc(pen, BLACK, 0.515, 0.41, 0.04)
     polygon(pen, BLACK, (0.49, 0.46), (0.565, 0.46), (0.60, 0.63), (0.51, 0.63))
     line(pen, BLACK, 0.042, (0.53, 0.63), (0.51, 0.71), (0.465, 0.79))
@@ -133,7 +136,7 @@ def children(pen):
     line(pen, BLACK, 0.025, (0.33, 0.62), (0.285, 0.66))
 
 
-def bicycle(pen):
+def bicycle(pen: ImageDraw) -> None:
     for x in (0.355, 0.645):
         disc(pen, BLACK, x, 0.705, 0.115)
         disc(pen, WHITE, x, 0.705, 0.088)
@@ -143,7 +146,7 @@ def bicycle(pen):
     line(pen, BLACK, 0.035, (0.385, 0.505), (0.46, 0.505))
 
 
-def snowflake(pen):
+def snowflake(pen: ImageDraw) -> None:
     x, y = 0.5, 0.64
     for turn in range(30, 390, 60):
         across, down = math.cos(math.radians(turn)), math.sin(math.radians(turn))
@@ -159,7 +162,7 @@ def snowflake(pen):
             )
 
 
-def deer(pen):
+def deer(pen: ImageDraw) -> None:
     line(pen, BLACK, 0.08, (0.50, 0.60), (0.625, 0.67))
     line(pen, BLACK, 0.05, (0.485, 0.58), (0.455, 0.50))
     line(pen, BLACK, 0.034, (0.455, 0.495), (0.40, 0.525))
