@@ -10,7 +10,6 @@ from conftest import SHARED
 from test_scripts import run
 
 import feature_extraction_vgg as script
-from common.files import BadInput
 from data import bottleneck_files
 
 RNG = np.random.default_rng(0)
@@ -53,36 +52,7 @@ def test_the_course_s_files_are_read(tmp_path):
     assert re.search(r"^Best validation accuracy: 1\.0000 \(epoch \d+\), last: 1\.0000$", done.stdout, re.MULTILINE)
 
 
-X, Y = clusters(12)
-NAN = np.where(np.arange(12)[:, None] == 7, np.float32(np.nan), X)
-WRONG = {
-    "labels of another length": (X, Y[:-1], X, Y, r"train.p: labels are int64 \(11,\) for 12 images"),
-    "labels from 1": (X, Y + 1, X, Y, r"train.p: the labels are 1 to 3, 3 different ones; expected 0 to 2"),
-    "a class is missing": (X, Y * 2, X, Y, "train.p: the labels are 0 to 4"),
-    "labels are no numbers": (X, Y.astype(float), X, Y, "train.p: labels are float64"),
-    "nan": (NAN, Y, X, Y, "train.p: some features are nan"),
-    "nan in validation": (X, Y, NAN, Y, "validation.p: some features are nan"),
-    "two networks": (X, Y, X[:, :5], Y, "6 features per image, .*validation.p has 5"),
-    "another class in validation": (X, Y, X, Y + 1, "validation.p: has labels that .*train.p lacks"),
-    "no features": (X[:0], Y[:0], X, Y, r"train.p: features are float32 \(0, 6\)"),
-    "features are text": (np.array(["a"] * 12), Y, X, Y, "train.p: features are <U1"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_files_get_one_clear_line(name, tmp_path):
-    features, labels, validation_features, validation_labels, message = WRONG[name]
-    train = write(tmp_path / "train.p", features, labels)
-    validation = write(tmp_path / "validation.p", validation_features, validation_labels)
-    with pytest.raises(BadInput, match=message) as error:
-        bottleneck_files.read_both(train, validation)
-    assert "\n" not in str(error.value)
-
-
-def test_not_a_dict_and_one_file_alone(tmp_path):
-    (tmp_path / "train.p").write_bytes(pickle.dumps([1, 2]))
-    with pytest.raises(BadInput, match="not a dict with features and labels"):
-        bottleneck_files.read_features(tmp_path / "train.p")
+def test_one_file_alone(tmp_path):
     done = run("feature_extraction_vgg.py", "--training_file", "train.p", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: --training_file and --validation_file: one is")
 
