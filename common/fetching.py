@@ -6,11 +6,9 @@ that has changed since is noticed. A server is not trusted: what it sends has an
 without progress, and whatever it says, the worst is a message.
 """
 
-import hashlib
 import os
 import pathlib
 import re
-import stat
 import sys
 import threading
 import time
@@ -21,7 +19,18 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from common.files import BadInput, one_at_a_time, open_regular, reason, written_whole
+from common.files import (
+    BadInput,
+    file_hash,
+    hash_record,
+    one_at_a_time,
+    reason,
+    record_hash,
+    recorded_hash,
+    regular_or_absent,
+    start_of,
+    written_whole,
+)
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 ANSWER = 120  # seconds until an answer begins, redirects included
@@ -76,8 +85,7 @@ def fetch(
                 digest = file_hash(part, "sha256")
                 os.replace(part, path)
                 _note(part).unlink(missing_ok=True)
-                with written_whole(_record(path)) as temporary:
-                    temporary.write_text(f"{digest}  {path.name}\n")
+                record_hash(path, digest)
                 if not expected and not encrypted:
                     print(f"note: {path} came over plain http from {_host(url)} and its hash is not known: nobody "
                           "vouches for its bytes", file=sys.stderr)  # fmt: skip
@@ -92,42 +100,14 @@ def _host(url: str) -> str:
     return urlsplit(url).hostname or url
 
 
-def recorded_hash(path: str | os.PathLike) -> str | None:
-    """Return the SHA-256 that was recorded when `path` was fetched, or None."""
-    words = _start_of(_record(pathlib.Path(path))).split()
-    return words[0] if words and re.fullmatch("[0-9a-f]{64}", words[0]) else None
-
-
 def check_recorded(path: str | os.PathLike) -> None:
     """Raise BadInput if `path` has changed since it was fetched (244 MB take 0.15 s)."""
     recorded = recorded_hash(path)
     if recorded and pathlib.Path(path).is_file() and file_hash(path, "sha256") != recorded:
         raise BadInput(
             f"{path}: has changed since it was fetched; delete it to fetch it again, "
-            f"or delete {_record(pathlib.Path(path))} if you put the file there yourself"
+            f"or delete {hash_record(path)} if you put the file there yourself"
         )
-
-
-def file_hash(path: str | os.PathLike, name: str) -> str:
-    """Return the hash `name` ("md5", "sha1", "sha256") of a file in hexadecimal."""
-    digest = hashlib.new(name)
-    with open_regular(path) as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _start_of(path: pathlib.Path) -> str:
-    """The first 2,000 bytes of a small file of ours; an empty text where it is absent, damaged or something else."""
-    try:
-        with open_regular(path) as file:
-            return file.read(2000).decode()
-    except (BadInput, OSError, UnicodeDecodeError):
-        return ""
-
-
-def _record(path: pathlib.Path) -> pathlib.Path:
-    return path.parent / f"{path.name}.sha256"  # with_name() does not take "."
 
 
 def _note(part: pathlib.Path) -> pathlib.Path:
@@ -222,7 +202,7 @@ def _continuation(url: str, part: pathlib.Path) -> tuple[int, dict]:
     """Return the byte to go on from, and the headers that ask for it; only the same version of it is continued."""
     headers = {"Accept-Encoding": "identity"}  # lengths then count the file's own bytes
     start = _length(part)
-    noted, version, *_ = (*_start_of(_note(part)).split("\n"), "", "")
+    noted, version, *_ = (*start_of(_note(part)).split("\n"), "", "")
     if start and noted == url and TOKEN.fullmatch(version):
         return start, headers | {"Range": f"bytes={start}-", "If-Range": version}
     return 0, headers
@@ -274,12 +254,5 @@ def _discard(part: pathlib.Path) -> None:
 
 
 def _length(part: pathlib.Path) -> int:
-    """The bytes of the part; a pipe, device or link that lies in its place is deleted."""
-    try:
-        status = part.lstat()
-    except FileNotFoundError:
-        return 0
-    if stat.S_ISREG(status.st_mode):
-        return status.st_size
-    part.unlink()  # of a folder this is an OSError, which names it
-    return 0
+    status = regular_or_absent(part)
+    return status.st_size if status else 0

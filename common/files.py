@@ -2,8 +2,11 @@
 
 import contextlib
 import errno
+import glob
+import hashlib
 import os
 import pathlib
+import re
 import stat
 import sys
 import tempfile
@@ -18,6 +21,8 @@ except ImportError:  # Windows
     import msvcrt
 
 POLL = 0.2  # seconds between two looks at a lock that another process holds
+STALE = 60  # seconds after which a temporary file that nobody has locked is a killed writer's
+BLOCK = 1 << 20  # bytes hashed at a time
 LONGEST_MESSAGE = 500  # characters
 LONGEST_REASON = 150  # characters of a reader's own words
 NOT_REGULAR = {
@@ -109,39 +114,117 @@ def reason(error: Exception) -> str:
     return printable(" ".join(text.split()) or type(error).__name__, LONGEST_REASON)
 
 
+def start_of(path: str | os.PathLike, size: int = 2000) -> str:
+    """The first `size` bytes of a small text of ours; an empty one where it is absent, damaged or something else."""
+    try:
+        with open_regular(path) as file:
+            return file.read(size).decode()
+    except (BadInput, OSError, UnicodeDecodeError):
+        return ""
+
+
+def file_hash(path: str | os.PathLike, name: str) -> str:
+    """Return the hash `name` ("md5", "sha1", "sha256") of a file in hexadecimal."""
+    digest = hashlib.new(name)
+    with open_regular(path) as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_record(path: str | os.PathLike) -> pathlib.Path:
+    """Where the SHA-256 of a file stands, as `sha256sum -c` reads it."""
+    path = pathlib.Path(path)
+    return path.parent / f"{path.name}.sha256"  # with_name() does not take "."
+
+
+def record_hash(path: str | os.PathLike, digest: str) -> None:
+    """Note the SHA-256 of a file, in hexadecimal, beside it."""
+    with written_whole(hash_record(path)) as temporary:
+        temporary.write_text(f"{digest}  {pathlib.Path(path).name}\n")
+
+
+def recorded_hash(path: str | os.PathLike) -> str | None:
+    """Return the SHA-256 that was noted beside the file, or None."""
+    words = start_of(hash_record(path)).split()
+    return words[0] if words and re.fullmatch("[0-9a-f]{64}", words[0]) else None
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """Make a folder, and those above it, unless it is there; an OSError says which of them is a file."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        above = next(above for above in (path, *path.parents) if os.path.lexists(above))
+        raise NotADirectoryError(errno.ENOTDIR, f"{above} is no folder") from None
+
+
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Give a temporary path beside `path`; rename it to `path` when the block ends well, else delete it.
 
-    A reader therefore sees the old file or the new one, never half of one, whenever the writer is stopped.
+    A reader therefore sees the old file or the new one, never half of one, whenever the writer is stopped. What a
+    killed writer has left behind is deleted by the next one.
     """
     path = pathlib.Path(path)
-    temporary = _temporary(path)
+    handle, temporary = _temporary(path)
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private; this one is an ordinary file
+        if os.name == "nt":  # renames no open file
+            os.close(handle)
+            handle = None
         os.replace(temporary, path)
     except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror}); free space or choose another place") from None
+        raise BadInput(f"{path}: cannot be written ({reason(error)}); free space or choose another place") from None
     finally:
+        if handle is not None:
+            os.close(handle)
         temporary.unlink(missing_ok=True)
 
 
 def check_writable(path: str | os.PathLike) -> None:
     """Raise `BadInput` when `path` cannot be written: before minutes of work, not after them."""
-    _temporary(pathlib.Path(path)).unlink()
+    handle, temporary = _temporary(pathlib.Path(path))
+    os.close(handle)
+    temporary.unlink()
 
 
-def _temporary(path: pathlib.Path) -> pathlib.Path:
+def _temporary(path: pathlib.Path) -> tuple[int, pathlib.Path]:
+    """A new file beside `path`: its handle, locked as long as it is open, and its path."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            _clear_away(left)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror}); choose another place") from None
-    os.close(handle)
-    return pathlib.Path(temporary)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise BadInput(f"{path}: cannot be written ({reason(error)}); choose another place") from None
+    with contextlib.suppress(OSError):  # no locks on this file system, none on Windows
+        _lock(handle)
+    return handle, pathlib.Path(temporary)
+
+
+def _clear_away(left: pathlib.Path) -> None:
+    """Delete the temporary file of a writer that was killed: old enough to be locked, and not locked."""
+    with contextlib.suppress(OSError):
+        if os.name != "nt" and time.time() - left.stat().st_mtime > STALE:
+            with open(left, "rb", opener=_open_without_waiting) as file:
+                _lock(file.fileno())
+                left.unlink()
+
+
+def regular_or_absent(path: pathlib.Path) -> os.stat_result | None:
+    """The status of a file of ours, None where there is none. A pipe, device or link in its place is deleted."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(status.st_mode):
+        return status
+    path.unlink()  # of a folder this is an OSError, which names it
+    return None
 
 
 def _umask() -> int:
@@ -172,18 +255,23 @@ def one_at_a_time(path: str | os.PathLike, waiting: str) -> Iterator[None]:
                 path.unlink()
 
 
+def _lock(handle: int) -> None:
+    """Lock an open file until it is closed; OSError when another process holds the lock."""
+    if os.name == "nt":
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _locked(path: pathlib.Path) -> BinaryIO | None:
     """Return the file at `path`, open and locked, or None when another process holds the lock."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         file = open(path, "ab", opener=_open_without_waiting)
     except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+        raise BadInput(f"{path}: cannot be written ({reason(error)}); choose another place") from None
     try:
-        if os.name == "nt":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file.fileno())
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # others: locks are not known here
             file.close()

@@ -84,7 +84,7 @@ def test_the_files_can_be_read_by_others(tmp_path):
     assert path.name.startswith("alexnet-fc7-") and len(path.stem) == len("alexnet-fc7-") + 16
     np.testing.assert_array_equal(np.load(path, mmap_mode="r"), expected())
     assert json.loads(path.with_suffix(".json").read_text())["key"] == KEY
-    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".json", ".npy"]
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".json", ".npy", ".sha256"]
 
 
 @pytest.mark.parametrize("folder", ["file", None])
@@ -195,8 +195,13 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("damage", ["cut", "longer", "no header", "record cut", "record of another", "record gone"])
-def test_damaged_files_are_computed_again(tmp_path, damage):
+DAMAGES = ["cut", "longer", "no header", "record cut", "record of another", "record gone", "flipped", "other hash"]
+DAMAGES += ["no hash", "a pipe", "a device", "damaged header"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_files_are_computed_again(tmp_path, damage, capsys):
     path = store(tmp_path).path
     record, content = path.with_suffix(".json"), path.read_bytes()
     if damage == "cut":
@@ -209,11 +214,79 @@ def test_damaged_files_are_computed_again(tmp_path, damage):
         record.write_text(record.read_text()[:-5])
     elif damage == "record of another":
         record.write_text(record.read_text().replace("float32", "bfloat16"))
-    else:
+    elif damage == "record gone":
         record.unlink()
+    elif damage == "flipped":
+        path.write_bytes(content[:700] + bytes([content[700] ^ 1]) + content[701:])
+    elif damage == "damaged header":  # of the right length; numpy's reader raises a SyntaxError
+        path.write_bytes(content.replace(b"{'descr'", b"{0'descr"))
+    elif "hash" in damage:
+        (tmp_path / f"{path.name}.sha256").write_text("0" * (64 if damage == "other hash" else 63))
+    else:
+        path.unlink()
+        os.mkfifo(path) if damage == "a pipe" else path.symlink_to("/dev/zero")
     counted = Counted()
     np.testing.assert_array_equal(store(tmp_path, counted)[:], expected())
     assert counted.calls == 7 and path.read_bytes() == content
+    assert ("changed since it was written" in capsys.readouterr().err) == (damage in TOLD)
+    assert store(tmp_path, counted).path and counted.calls == 7
+
+
+TOLD = ("cut", "longer", "no header", "flipped", "other hash", "no hash", "damaged header")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("damage", ["flipped", "other sum", "pipe", "device", "device for sums", "link elsewhere"])
+def test_a_damaged_part_is_not_continued(tmp_path, damage):
+    def stopped(images):
+        if (images[0] == IMAGES[4 * BATCH]).all():
+            raise KeyboardInterrupt
+        return compute(images)
+
+    folder = tmp_path / "features"
+    with pytest.raises(KeyboardInterrupt):
+        store(folder, stopped)
+    (part,), (sums,) = folder.glob("*.part"), folder.glob("*.part.sha256")
+    content = part.read_bytes()
+    if damage == "flipped":
+        part.write_bytes(content[:300] + bytes([content[300] ^ 1]) + content[301:])
+    elif damage == "other sum":
+        sums.write_text(sums.read_text().replace(f"{3 * BATCH} ", f"{3 * BATCH} 0"))
+    elif damage == "device for sums":
+        sums.unlink()
+        sums.symlink_to("/dev/zero")
+    else:
+        (tmp_path / "elsewhere").write_bytes(content)
+        part.unlink()
+        os.mkfifo(part) if damage == "pipe" else part.symlink_to("/dev/zero" if damage == "device" else "../elsewhere")
+    counted = Counted()
+    np.testing.assert_array_equal(store(folder, counted)[:], expected())
+    assert counted.calls == (4 if damage == "device for sums" else 7)  # without sums as earlier versions left it
+    assert damage != "link elsewhere" or (tmp_path / "elsewhere").read_bytes() == content
+
+
+def test_features_kept_by_an_earlier_version_are_used(tmp_path):
+    """Its files, byte by byte; it noted no hashes."""
+    images = np.arange(36, dtype=np.uint8).reshape(3, 2, 2, 3)
+    name = "alexnet-fc7-5851452d9641a839"
+    record = {"format": 1, "key": KEY, "pictures": "bf6e46916ec8a47cae4ea00de838bfd8634d484414b952bf00365949206d11d9"}
+    (tmp_path / f"{name}.json").write_text(json.dumps(record, indent=2, sort_keys=True))
+    header = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }"
+    rows = np.array([0, 0.5, 6, 6.5, 12, 12.5], "<f4")
+    (tmp_path / f"{name}.npy").write_bytes(header.ljust(127) + b"\n" + rows.tobytes())
+    for _ in range(2):
+        features = feature_store.stored(images, None, KEY, tmp_path, batch_size=2)
+        assert features[:].tolist() == [[0, 0.5], [6, 6.5], [12, 12.5]]
+    assert (tmp_path / f"{name}.npy.sha256").exists()  # from now on it is checked
+
+
+def test_what_killed_runs_have_left_is_cleared_away(tmp_path):
+    store(tmp_path)
+    for name, age in {"old.part": 8, "old.part.sha256": 8, "young.part": 6, "other.npy": 99}.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age * 24 * 3600,) * 2)
+    store(tmp_path, images=IMAGES[1:])
+    assert {path.name for path in tmp_path.iterdir() if "alexnet" not in path.name} == {"young.part", "other.npy"}
 
 
 def test_a_part_whose_record_is_gone_or_that_is_no_part_is_not_continued(tmp_path):

@@ -4,14 +4,17 @@ import errno
 import os
 import pathlib
 import socket
+import subprocess
+import sys
+import time
 import tokenize
 import warnings
 import zlib
 
 import pytest
-from conftest import refused
+from conftest import ROOT, refused
 
-from common.files import BadInput, foreign, open_regular, printable
+from common.files import BadInput, check_writable, foreign, open_regular, printable, written_whole
 
 NO_REGULAR_FILES = {
     "absent": "No such file", "folder": "is a folder", "pipe": "is a pipe", "link to a pipe": "is a pipe",
@@ -99,3 +102,60 @@ def test_messages_are_printable_and_keep_both_ends(name):
 def test_readable_names_stay_as_they_are():
     assert printable("停车 naïve café") == "停车 naïve café"
     assert printable("x" * 500, 500) == "x" * 500
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locks of this kind")
+def test_temporary_files_of_killed_writers_are_deleted_those_at_work_are_not(tmp_path):
+    path = tmp_path / "head[1].npz"
+    with written_whole(path) as temporary:
+        left = [tmp_path / f".head[1].npz.{name}.part" for name in ("killed", "just begun")]
+        for one in (*left, tmp_path / ".head1.npz.another.part"):
+            one.write_text("half")
+        for old in (temporary, left[0], tmp_path / ".head1.npz.another.part"):
+            os.utime(old, (time.time() - 100,) * 2)
+        check_writable(path)
+        assert [one.exists() for one in (temporary, *left)] == [True, False, True]
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        ".head1.npz.another.part",
+        ".head[1].npz.just begun.part",
+        path.name,
+    ]
+
+
+NOT_WRITABLE = {
+    "folder": "it is a folder",
+    "file/below": "is no folder",
+    "file/below/it": "file is no folder",
+    "n" * 300: "too long",
+    "null\0": "null",
+}
+
+
+@pytest.mark.parametrize("name", NOT_WRITABLE)
+def test_places_that_cannot_be_written(name, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    assert NOT_WRITABLE[name] in refused("check_writable", check_writable, tmp_path / name)
+
+
+PROCESS = """
+import pathlib, sys, time
+from common.files import one_at_a_time
+counter = pathlib.Path(sys.argv[1])
+for _ in range(20):
+    with one_at_a_time(counter.with_name("lock"), "waiting"):
+        count = int(counter.read_text())
+        time.sleep(0.001)
+        counter.write_text(str(count + 1))
+"""
+
+
+def test_one_at_a_time_counts_to_the_end(tmp_path):
+    """Each process reads a number and writes the next; the lock's file is deleted and made again 80 times."""
+    (tmp_path / "counter").write_text("0")
+    command = [sys.executable, "-c", PROCESS, tmp_path / "counter"]
+    processes = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert (tmp_path / "counter").read_text() == "80" and not (tmp_path / "lock").exists()

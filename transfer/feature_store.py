@@ -4,32 +4,63 @@ The file's name ends in a hash of everything that shaped the features: the image
 names (network, weights, layer, preprocessing, precision). Another key is another file, so nothing stale is ever read.
 For each key there are, in the order in which they appear:
 
-    .<name>.lock   there while a process computes; others wait for it
-    <name>.json    the whole key; the files below count only while it is there and right
-    <name>.part    rows so far: its length tells how many, and a run that was stopped is continued from here
-    <name>.npy     all rows: the part under its final name
+    .<name>.lock         there while a process computes; others wait for it
+    <name>.json          the whole key; the files below count only while it is there and right
+    <name>.part          rows so far: its length tells how many, and a run that was stopped is continued from here
+    <name>.part.sha256   a line per batch: its last row's number, the hash of the part up to there
+    <name>.npy.sha256    the hash of what follows, as `sha256sum -c` reads it
+    <name>.npy           all rows: the part under its final name
+
+A file is hashed once when it is opened; one that has changed is computed again.
 """
 
 import contextlib
 import functools
 import hashlib
+import io
 import json
 import os
 import pathlib
 import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
-from common.files import BadInput, one_at_a_time, written_whole
+from common.files import (
+    BLOCK,
+    BadInput,
+    file_hash,
+    foreign,
+    hash_record,
+    one_at_a_time,
+    open_regular,
+    reason,
+    record_hash,
+    recorded_hash,
+    regular_or_absent,
+    start_of,
+    written_whole,
+)
 from data import DATA_DIR
 
 FEATURES_DIR = DATA_DIR / "features"
 FORMAT = 1  # part of every key; to be raised when the layout of the files changes
 PIECE = 1024  # images hashed at a time
+FORGOTTEN = 7 * 24 * 3600  # seconds after which a part that nobody has gone on with is deleted
 
 
-def stored(images, compute, key, folder=FEATURES_DIR, batch_size=128, label="features"):
+def stored(
+    images: np.ndarray,
+    compute: Callable[[np.ndarray], np.ndarray],
+    key: dict,
+    folder: str | os.PathLike | None = FEATURES_DIR,
+    batch_size: int = 128,
+    label: str = "features",
+) -> "Features":
     """Return the `Features` of all images, from the folder if they are there, else computed and kept there.
 
     images: uint8 (N, H, W, 3). compute: takes up to `batch_size` of them, returns float32 (n, D). key: a dict that
@@ -63,26 +94,26 @@ class Features:
     in the page cache, reading takes 0.45 ms; a map 0.25 ms, one whose pages are given back each time 1.0 ms.
     """
 
-    def __init__(self, path=None, array=None):
+    def __init__(self, path: pathlib.Path | None = None, array: np.ndarray | None = None) -> None:
         self.path = path  # None: in memory
         self._array = array
         if path is None:
             self.shape = array.shape
         else:
-            with _told(path, "cannot be read ({}); start again"), open(path, "rb") as file:
+            with _told(path, "cannot be read ({}); start again"), open_regular(path) as file:
                 self.shape, self._start = _read_header(file)
         self._numbers = np.arange(self.shape[0])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> np.ndarray:
         if self.path is None:
             return self._array[rows]
         numbers = self._numbers[rows]  # NumPy's own rules for negative rows, masks, rows out of range
         features = np.empty((np.size(numbers), self.shape[1]), np.float32)
         # Opened each time (0.01 ms): nothing to close, and threads cannot move each other's place in the file.
-        with _told(self.path, "changed while in use ({}); start again"), open(self.path, "rb", buffering=0) as file:
+        with _told(self.path, "changed while in use ({}); start again"), open(self.path, "rb", 0) as file:
             for number, row in zip(np.ravel(numbers).tolist(), features):
                 file.seek(self._start + number * row.nbytes)
                 if file.readinto(row) != row.nbytes:
@@ -90,7 +121,7 @@ class Features:
         return features.reshape(np.shape(numbers) + self.shape[1:])
 
 
-def _in_memory(images, compute, batch_size, label):
+def _in_memory(images: np.ndarray, compute: Callable, batch_size: int, label: str) -> np.ndarray:
     features = None
     for row, batch in _computed(images, compute, 0, batch_size, label):
         if features is None:  # now the width is known
@@ -99,57 +130,90 @@ def _in_memory(images, compute, batch_size, label):
     return features
 
 
-def _complete(path, key, images, compute, batch_size, label):
+def _complete(path: pathlib.Path, key: str, images: np.ndarray, compute: Callable, batch_size: int, label: str) -> None:
     """Compute the rows that the part lacks; when all are there, give it its final name."""
-    part, record = path.with_suffix(".part"), path.with_suffix(".json")
+    part, record, sums = path.with_suffix(".part"), path.with_suffix(".json"), path.with_suffix(".part.sha256")
     advice = "free space, choose another folder with --cache, or give --no_cache"
     writing = functools.partial(_told, path, f"cannot be kept ({{}}); {advice}")
+    if path.is_file() and _text(record) == key:
+        print(f"note: {path} has changed since it was written; the features are computed again", file=sys.stderr)
     with writing():
         if _text(record) != key:
-            path.unlink(missing_ok=True)
-            part.unlink(missing_ok=True)
+            for stale in (path, part, sums):
+                stale.unlink(missing_ok=True)
             with written_whole(record) as temporary:
                 temporary.write_text(key)
+        regular_or_absent(part), regular_or_absent(sums)
         file = open(part, "ab+", buffering=0)
     with file:
-        first, width = _cut_to_certain_rows(file, len(images), batch_size)
+        with writing():
+            first, width, digest = _cut_to_certain_rows(file, sums, len(images), batch_size)
         for row, batch in _computed(images, compute, first, batch_size, label):
             if batch.shape[1] != (width or batch.shape[1]):
                 raise ValueError(f"{part}: {width} features per image, now {batch.shape[1]}: the key lacks something")
             with writing():
                 if width is None:
                     width = batch.shape[1]
-                    header = {"descr": "<f4", "fortran_order": False, "shape": (len(images), width)}
-                    np.lib.format.write_array_header_1_0(file, header)
-                unwritten = memoryview(batch).cast("B")
-                while unwritten:  # a disk that is nearly full takes a piece before it fails
-                    unwritten = unwritten[file.write(unwritten) :]
+                    _append(file, digest, _header(len(images), width))
+                _append(file, digest, memoryview(batch).cast("B"))
                 os.fsync(file.fileno())  # 2.5 ms for 2 MB; the network takes longer by far
+                with open(sums, "a") as lines:
+                    lines.write(f"{row + len(batch)} {digest.hexdigest()}\n")
     with writing():
+        record_hash(path, digest.hexdigest())
         os.replace(part, path)
+        sums.unlink(missing_ok=True)
+        _forget_parts(path.parent)
 
 
-def _cut_to_certain_rows(file, count, batch_size):
-    """Cut the part back to rows that are certain; return (their number, their width or None when there is no header).
+def _append(file: BinaryIO, digest: "hashlib._Hash", data: bytes | memoryview) -> None:
+    digest.update(data)
+    while data:  # a disk that is nearly full takes a piece before it fails
+        data = data[file.write(data) :]
 
-    Whole batches only: the rest is then computed in the same batches as without the stop, to the same bits. And one
-    batch less than the length tells: after a power cut, the last one may be longer than what has reached the disk.
+
+def _cut_to_certain_rows(
+    file: BinaryIO, sums: pathlib.Path, count: int, batch_size: int
+) -> tuple[int, int | None, "hashlib._Hash"]:
+    """Cut the part back to rows that are certain; return (their number, their width, the hash of the part).
+
+    The width is None where there is no header yet. Whole batches only: the rest is then computed in the same batches as
+    without the stop, to the same bits. And one batch less than the length tells: after a power cut, the last one may be
+    longer than what has reached the disk. The hash is compared with that in `sums`, if there are any.
     """
     try:
         file.seek(0)
         shape, start = _read_header(file)
         rows = (file.seek(0, os.SEEK_END) - start) // (4 * shape[1])
         if shape[0] != count or rows > count:
-            raise ValueError
-    except ValueError:
+            raise BadInput("of other features")
+        rows = max(0, rows // batch_size - 1) * batch_size
+        file.truncate(start + rows * 4 * shape[1])
+        digest = hashlib.sha256()
+        file.seek(0)
+        while block := file.read(BLOCK):
+            digest.update(block)
+        noted = dict(line.split(" ", 1) for line in _text(sums).splitlines() if " " in line)
+        if rows and noted and noted.get(str(rows)) != digest.hexdigest():
+            raise BadInput("changed since it was written")
+        return rows, shape[1], digest
+    except BadInput:
         file.truncate(0)
-        return 0, None
-    rows = max(0, rows // batch_size - 1) * batch_size
-    file.truncate(start + rows * 4 * shape[1])
-    return rows, shape[1]
+        sums.unlink(missing_ok=True)
+        return 0, None, hashlib.sha256()
 
 
-def _computed(images, compute, first, batch_size, label):
+def _forget_parts(folder: pathlib.Path) -> None:
+    """Delete the parts of runs that were killed long ago and never asked for again."""
+    for part in (*folder.glob("*.part"), *folder.glob("*.part.sha256")):
+        with contextlib.suppress(OSError):
+            if time.time() - part.lstat().st_mtime > FORGOTTEN:
+                part.unlink()
+
+
+def _computed(
+    images: np.ndarray, compute: Callable, first: int, batch_size: int, label: str
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (row, features) batch by batch, from the image `first` on, under a progress bar."""
     # disable=None: no bar where stderr is not a terminal
     with tqdm(total=len(images), initial=first, desc=label, unit=" images", unit_scale=True, disable=None) as bar:
@@ -166,27 +230,42 @@ def _computed(images, compute, first, batch_size, label):
             bar.update(len(features))
 
 
-def _is_whole(path, key, count):
-    """Tell whether all bytes of the features of `count` images lie there, under this key."""
+def _is_whole(path: pathlib.Path, key: str, count: int) -> bool:
+    """Whether all bytes of the features of `count` images lie there, under this key, as they were written."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             shape, start = _read_header(file)
             size = file.seek(0, os.SEEK_END)
-    except (OSError, ValueError):
+        if shape[0] != count or size != start + 4 * count * shape[1] or _text(path.with_suffix(".json")) != key:
+            return False
+        digest = file_hash(path, "sha256")  # 0.35 s for 640 MB
+    except (OSError, BadInput):
         return False
-    return shape[0] == count and size == start + 4 * count * shape[1] and _text(path.with_suffix(".json")) == key
+    if os.path.lexists(hash_record(path)):
+        return recorded_hash(path) == digest
+    with contextlib.suppress(BadInput):  # kept by an earlier version, which noted no hashes
+        record_hash(path, digest)
+    return True
 
 
-def _read_header(file):
-    """Return (shape, where the rows start in bytes) of a .npy file as it is written here; ValueError for others."""
-    np.lib.format.read_magic(file)
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    if len(shape) != 2 or not shape[1] or fortran_order or dtype != "<f4":
-        raise ValueError("not a float32 matrix")
-    return shape, file.tell()
+def _header(count: int, width: int) -> bytes:
+    """The header of a .npy file of float32 (count, width)."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (count, width)})
+    return header.getvalue()
 
 
-def _fingerprint(images):
+def _read_header(file: BinaryIO) -> tuple[tuple[int, int], int]:
+    """Return (shape, where the rows start in bytes) of a .npy file as it is written here; BadInput for others."""
+    with foreign(file.name, "a .npy of features"):
+        np.lib.format.read_magic(file)
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        if len(shape) != 2 or shape[1] < 1 or fortran_order or dtype != "<f4":
+            raise ValueError("not a float32 matrix")
+        return shape, file.tell()
+
+
+def _fingerprint(images: np.ndarray) -> str:
     """SHA-256 of the images in their order and of their shape (0.07 s for 120 MB); copies no contiguous array."""
     digest = hashlib.sha256(f"{images.dtype} {images.shape} ".encode())
     for first in range(0, len(images), PIECE):
@@ -194,17 +273,13 @@ def _fingerprint(images):
     return digest.hexdigest()
 
 
-def _text(path):
-    try:
-        return path.read_text()
-    except (OSError, ValueError):
-        return None
+def _text(path: pathlib.Path) -> str:
+    return start_of(path, 10_000_000)
 
 
 @contextlib.contextmanager
-def _told(path, problem):
+def _told(path: pathlib.Path, problem: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{path}: {problem.format(reason)}") from None
+        raise BadInput(f"{path}: {problem.format(reason(error))}") from None
