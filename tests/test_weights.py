@@ -1,12 +1,16 @@
 """Weights: the cards, every format they come in, and what is said when a file is not what it should be."""
 
+import dataclasses
 import pathlib
 import struct
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
+from conftest import in_one_line
 
 from common import fetching
 from common.files import BadInput
@@ -95,10 +99,10 @@ def blob_message(array, old, packed=True, double=False):
     return shape + b"".join(varint(5 * 8 + 5) + struct.pack("<f", number) for number in array.flat)
 
 
-def write_caffemodel(path, blobs, old=True, **options):
+def write_caffemodel(path, blobs, old=True, name="a network", **options):
     layer_field, name_field, blobs_field = (2, 4, 6) if old else (100, 1, 7)
     with open(path, "wb") as file:
-        file.write(field(1, b"a network"))
+        file.write(field(1, name.encode()))
         file.write(field(layer_field, field(name_field, b"data") + field(5, 12 if old else b"Data")))
         for layer, arrays in blobs.items():
             message = field(name_field, layer.encode())
@@ -151,12 +155,14 @@ def test_caffemodel_layouts(tmp_path, old, options):
     path = write_caffemodel(tmp_path / "weights", blobs, old, **options)
     equal(reading.load(SMALL, path), layers)
     if not options and old:
-        assert caffemodel.read(path)["fc8"][0].shape == (1, 1, 5, 7)
+        name, read = caffemodel.read(path)
+        assert name == "a network" and read["fc8"][0].shape == (1, 1, 5, 7)
 
 
 @pytest.mark.skipif(not LENET.exists(), reason="no LeNet written by Caffe")
 def test_lenet_as_protobuf_reads_it():
-    layers = caffemodel.read(LENET)
+    name, layers = caffemodel.read(LENET)
+    assert name == "LeNet"
     assert {layer: [array.shape for array in arrays] for layer, arrays in layers.items()} == {
         "conv1": [(20, 1, 5, 5), (20,)], "conv2": [(50, 20, 5, 5), (50,)],
         "ip1": [(500, 800), (500,)], "ip2": [(10, 500), (10,)],
@@ -205,7 +211,7 @@ def test_real_googlenet(tmp_path):
     weights = reading.load(cards.GOOGLENET, GOOGLENET)
     assert sum(array.size for arrays in weights.values() for array in arrays) == 6_998_552
     blobs = in_caffe(weights | {"loss1/classifier": weights["conv2/3x3_reduce"]}, {})
-    path = write_caffemodel(tmp_path / "bvlc_googlenet.caffemodel", blobs)
+    path = write_caffemodel(tmp_path / "bvlc_googlenet.caffemodel", blobs, name="GoogleNet")
     equal(reading.load(cards.GOOGLENET, path), weights)
 
 
@@ -215,7 +221,8 @@ def test_alexnet_from_npy_and_caffemodel(tmp_path):
     weights = reading.load(cards.ALEXNET, ALEXNET)
     raw = np.fromfile(ALEXNET, np.uint8, count=2000)
     assert weights["conv1"][0].tobytes()[:400] in raw.tobytes()
-    path = write_caffemodel(tmp_path / "bvlc_alexnet.caffemodel", in_caffe(weights, cards.ALEXNET.flattened))
+    blobs = in_caffe(weights, cards.ALEXNET.flattened)
+    path = write_caffemodel(tmp_path / "bvlc_alexnet.caffemodel", blobs, name="AlexNet")
     equal(reading.load(cards.ALEXNET, path), weights)
     path.unlink()
 
@@ -241,7 +248,7 @@ def broken(tmp_path, case):
             "caffemodel, cut off": whole[:-3],
             "caffemodel, other shape": whole.replace(b"\x0a\x02\x05\x07", b"\x0a\x02\x05\x08"),
             "caffemodel, negative": whole.replace(b"\x0a\x02\x05\x07", b"\x08\xff\xff\x7f"),
-            "caffemodel, a layer twice": whole + whole, "caffemodel without layers": whole[:8],
+            "caffemodel, a layer twice": whole + whole, "caffemodel without layers": whole[:18],
         }[case])  # fmt: skip
         return path
     if case == "array":
@@ -280,9 +287,9 @@ def broken(tmp_path, case):
 
 
 CASES = {
-    "text": "no .npy, .npz or whole .caffemodel", "page": "no .npy, .npz or whole .caffemodel", "empty": "empty",
-    "keras": "HDF5", "zip": "damaged .npz", "garbage": "no .npy, .npz or whole .caffemodel",
-    "npz of objects": "more than arrays", "caffemodel, cut off": "bytes are missing",
+    "text": "is a text file; Small net is read from", "page": "is an HTML page", "empty": "is an empty file",
+    "keras": "is an HDF5 file", "zip": "is a zip archive", "garbage": "no .npy, .npz or whole .caffemodel",
+    "npz of objects": "holds object, not plain numbers", "caffemodel, cut off": "bytes are missing",
     "caffemodel, negative": "for the shape", "caffemodel, other shape": "for the shape",
     "caffemodel, a layer twice": "two layers",
     "caffemodel without layers": "whole .caffemodel", "array": "expected a dict of layers",
@@ -304,8 +311,89 @@ def test_what_is_wrong_is_named(tmp_path, case):
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
+CAFFE_NAMES = {  # name of the network in the file -> whether it is read as AlexNet
+    "AlexNet": True, "alexnet": True, "BVLC AlexNet": True, "bvlc_alexnet": True, "": True,
+    "CaffeNet": False, "places205CNN": False, "AlexNet-places205": False, "FlickrStyleCaffeNet": False,
+    "R-CNN-ilsvrc13": False, "GoogleNet": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CAFFE_NAMES)
+def test_the_name_in_a_caffemodel(tmp_path, name):
+    """CaffeNet's arrays have AlexNet's shapes, but its layers have another order."""
+    card, layers = dataclasses.replace(SMALL, caffe_name="AlexNet"), arrays_for(SMALL)
+    path = write_caffemodel(tmp_path / "w.caffemodel", in_caffe(layers, SMALL.flattened), name=name)
+    if CAFFE_NAMES[name]:
+        return equal(reading.load(card, path), layers)
+    assert f"holds the network {name!r}, expected 'AlexNet'" in in_one_line(reading.load, card, path)
+
+
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_caffe_tensorflows_names(tmp_path, auxiliary):
+    """`_` for `/`, and dicts of weights and biases."""
+    weights = reading.random_weights(cards.GOOGLENET, 1)
+    stored = {layer.replace("/", "_"): {"weights": kernel, "biases": bias} for layer, (kernel, bias) in weights.items()}
+    assert "inception_3a_1x1" in stored
+    if auxiliary:
+        stored["loss1_fc"] = {"weights": np.zeros((3, 3), np.float32), "biases": np.zeros(3, np.float32)}
+    equal(reading.load(cards.GOOGLENET, save_npy(tmp_path / "googlenet.npy", stored)), weights)
+
+
+def bomb(path, kind):
+    """A small file that unpacks, or is told, to be large."""
+    if kind == "npz, large arrays" or kind == "npz, many arrays":
+        shape = (4000, 10_000) if kind == "npz, large arrays" else (10, 10)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for number in range(4 if kind == "npz, large arrays" else 3000):
+                with archive.open(f"layer{number}/weights.npy", "w") as member:
+                    np.lib.format.write_array_header_1_0(
+                        member, {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    )
+                    for _ in range(shape[0]):
+                        member.write(bytes(4 * shape[1]))
+    elif kind == "npz, a header of terabytes":
+        with zipfile.ZipFile(path, "w") as archive, archive.open("conv1/weights.npy", "w") as member:
+            np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)})
+    else:
+        blob = {
+            "caffemodel, a field for each number": struct.pack("<Bf", 5 * 8 + 5, 0.5) * 1_000_000,
+            "caffemodel, packs of one": field(5, struct.pack("<f", 0.5)) * 150_000,
+            "caffemodel, dimensions": field(7, field(1, b"\1" * 5_000_000)),
+        }.get(kind, b"")
+        blobs = field(7, blob) if blob else field(7, b"") * 1_000_000  # or a million arrays of nothing
+        path.write_bytes(field(1, b"AlexNet") + field(100, field(1, b"conv1") + blobs + field(7, field(5, bytes(16)))))
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["npz, large arrays", "npz, many arrays", "npz, a header of terabytes", "caffemodel, a field for each number",
+     "caffemodel, packs of one", "caffemodel, dimensions", "caffemodel, arrays of nothing"],
+)  # fmt: skip
+def test_memory_is_bounded(tmp_path, kind):
+    """At most three times the file and 200 MB; here 30, since these files are small."""
+    path = bomb(tmp_path / "w", kind)
+    tracemalloc.start()
+    try:
+        in_one_line(reading.load, cards.ALEXNET, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * path.stat().st_size + 30e6, f"{peak:,}"
+
+
+def test_numbers_in_fields_of_their_own(tmp_path):
+    """A field for each number, packs of several, and both mixed, are one array."""
+    numbers = np.arange(14, dtype="<f4")
+    single = b"".join(struct.pack("<Bf", 5 * 8 + 5, number) for number in numbers[:5])
+    blob = single + field(5, numbers[5:9].tobytes()) + field(7, field(1, 14)) + field(5, numbers[9:].tobytes())
+    path = tmp_path / "w.caffemodel"
+    path.write_bytes(field(100, field(1, b"ip") + field(7, blob)))
+    np.testing.assert_array_equal(caffemodel.read(path)[1]["ip"][0], numbers)
+
+
 def test_folder_and_absent(tmp_path):
-    for path in (tmp_path, tmp_path / "absent.npy"):
+    for path in (tmp_path, tmp_path / "absent.npy", "/dev/zero"):
         with pytest.raises(BadInput, match="cannot be read"):
             reading.load(SMALL, path)
 

@@ -6,53 +6,69 @@ A message is a row of fields, each a key (field number * 8 + wire type) and a va
 
 import math
 import mmap
+import os
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from common.files import BadInput
+from common.files import BadInput, open_regular
 
+ADVICE = "give another file with --weights"
+NAME = 1  # NetParameter: name of the network
 # NetParameter: layer lists, old and new -> field numbers of a layer's name and of its blobs
 LAYERS = {2: (4, 6), 100: (1, 7)}
 OLD_SHAPE = (1, 2, 3, 4)  # BlobProto: num, channels, height, width
 DATA, SHAPE, DOUBLE_DATA = 5, 7, 8  # BlobProto; BlobShape has one field, dim = 1
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
+MOST_DIMENSIONS = 32  # numpy's limit
+MOST_BLOBS, MOST_PIECES = 10_000, 100_000  # ResNet152 has 800 blobs; Caffe writes each in one piece
 
 
 class _Damaged(Exception):
     pass
 
 
-def read(path):
-    """Return `{layer: [array, …]}` as Caffe stores them, for every layer that has arrays.
+def read(path: str | os.PathLike) -> tuple[str, dict[str, list[np.ndarray]]]:
+    """(name of the network, {layer: [array, ...]}) as Caffe stores them, for every layer that has arrays.
 
     The arrays are views into the mapped file, float32 (or float64): convolutions (out, in / groups, height, width),
-    dense layers (out, in), in old files (1, 1, out, in). Raises BadInput when the file is not whole.
+    dense layers (out, in), in old files (1, 1, out, in). BadInput when the file is not whole.
     """
-    try:
-        with open(path, "rb") as file:
+    with open_regular(path, "a .caffemodel") as file:
+        try:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:  # ValueError: an empty file
-        reason = getattr(error, "strerror", None) or "it is empty"
-        raise BadInput(f"{path}: cannot be read ({reason}); expected a .caffemodel") from None
-    layers = {}
+        except (OSError, ValueError):  # ValueError: an empty file
+            raise BadInput(f"{path}: cannot be mapped into memory; expected a .caffemodel; {ADVICE}") from None
     try:
-        for number, value in _fields(content):
-            if number in LAYERS:
-                name, blobs = _layer(_message(value), *LAYERS[number])
-                if blobs and name in layers:
-                    raise _Damaged(f"two layers {name!a:.60}")
-                if blobs:
-                    layers[name] = blobs
+        name, layers = _network(content)
     except _Damaged as error:
-        found = f"is no .npy, .npz or whole .caffemodel ({error})"
-        raise BadInput(f"{path}: {found}; delete it and fetch it again") from None
+        raise BadInput(f"{path}: is no .npy, .npz or whole .caffemodel ({error}); {ADVICE}") from None
     if not layers:
-        raise BadInput(f"{path}: holds no layers with weights; expected a .caffemodel")
-    return layers
+        raise BadInput(f"{path}: holds no layers with weights; expected a .caffemodel; {ADVICE}")
+    return name, layers
 
 
-def to_tensorflow(layers, flattened):
-    """Return `{layer: [kernel, bias]}` in TensorFlow's order, copied out of the file.
+def _network(content: memoryview) -> tuple[str, dict[str, list[np.ndarray]]]:
+    network, layers, count = "", {}, 0
+    for number, value in _fields(content):
+        if number == NAME:
+            network = _text(value)
+        elif number in LAYERS:
+            name, blobs = _layer(_message(value), *LAYERS[number])
+            count += len(blobs)
+            if blobs and name in layers:
+                raise _Damaged(f"two layers {name!a:.60}")
+            if count > MOST_BLOBS:
+                raise _Damaged(f"more than {MOST_BLOBS:,} arrays")
+            if blobs:
+                layers[name] = blobs
+    return network, layers
+
+
+def to_tensorflow(
+    layers: Mapping[str, Sequence[np.ndarray]], flattened: Mapping[str, tuple[int, int, int]]
+) -> dict[str, list[np.ndarray]]:
+    """`{layer: [kernel, bias]}` in TensorFlow's order, copied out of the file.
 
     Convolutions (O, I, H, W) become (H, W, I, O), dense layers (out, in) become (in, out). `flattened` names dense
     layers that read a volume: `{layer: (C, H, W)}`. Caffe flattens it channel by channel, TensorFlow position by
@@ -66,7 +82,7 @@ def to_tensorflow(layers, flattened):
     }
 
 
-def _kernel(array, outputs, volume):
+def _kernel(array: np.ndarray, outputs: int, volume: tuple[int, int, int] | None) -> np.ndarray:
     if array.ndim == 4 and array.shape[:3] == (1, 1, outputs):  # a dense layer in an old file
         array = array[0, 0]
     if array.ndim == 4:
@@ -79,85 +95,125 @@ def _kernel(array, outputs, volume):
     return np.array(array, order="C")
 
 
-def _layer(message, name_field, blobs_field):
+def _layer(message: memoryview, name_field: int, blobs_field: int) -> tuple[str, list[np.ndarray]]:
     name, blobs = "", []
     for number, value in _fields(message):
         if number == name_field:
-            name = bytes(_message(value)).decode("utf-8", "replace")
+            name = _text(value)
         elif number == blobs_field:
             blobs.append(_blob(_message(value)))
+            if len(blobs) > MOST_BLOBS:
+                raise _Damaged(f"more than {MOST_BLOBS:,} arrays")
     return name, blobs
 
 
-def _blob(message):
-    """Return the array of one BlobProto."""
-    old_shape, shape, pieces = {}, None, {DATA: [], DOUBLE_DATA: []}
-    for number, value in _fields(message):
+def _blob(message: memoryview) -> np.ndarray:
+    """The array of one BlobProto."""
+    old_shape, shape, numbers = {}, None, {DATA: _Numbers("<f4"), DOUBLE_DATA: _Numbers("<f8")}
+    position = 0
+    while position < len(message):
+        number, value, end = _field(message, position)
         if number in OLD_SHAPE and isinstance(value, int):
             old_shape[number] = value
         elif number == SHAPE:
             shape = _dimensions(_message(value))
-        elif number in pieces:
-            pieces[number].append(_message(value))
+        elif number in numbers:
+            end = numbers[number].add(message, position, _message(value), end)
+        position = end
     if shape is None:
         shape = tuple(old_shape.get(number, 0) for number in OLD_SHAPE) if old_shape else (0,)
-    array = _numbers(pieces[DATA], "<f4") if pieces[DATA] else _numbers(pieces[DOUBLE_DATA], "<f8")
+    array = numbers[DATA].array()
+    array = array if array.size else numbers[DOUBLE_DATA].array()
     try:
         return array.reshape(shape)
     except (ValueError, OverflowError):
         raise _Damaged(f"{array.size:,} numbers for the shape {shape!s:.60}") from None
 
 
-def _numbers(pieces, dtype):
-    """Join numbers, packed (one piece holds all, not copied) or not (a piece each)."""
-    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    if len(data) % np.dtype(dtype).itemsize:
-        raise _Damaged("a broken number")
-    return np.frombuffer(data, dtype) if len(data) else np.empty(0, dtype)
+class _Numbers:
+    """The numbers of a blob: packed, all in one field, which are not copied; or a field each, which are joined."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype, self.size, self.data, self.pieces = dtype, np.dtype(dtype).itemsize, b"", 0
+
+    def add(self, message: memoryview, start: int, value: memoryview, end: int) -> int:
+        """Take in the field from `start` to `end`, and all that follow it in the same form; return where they end."""
+        length = end - start
+        self.pieces += 1
+        if self.pieces > MOST_PIECES:
+            raise _Damaged("an array in too many pieces")
+        if len(value) == self.size and length == self.size + 1:  # a key of one byte and a number
+            records = np.frombuffer(message[start : start + (len(message) - start) // length * length], np.uint8)
+            records = records.reshape(-1, length)
+            others = records[:, 0] != message[start]
+            count = int(others.argmax()) if others.any() else len(records)
+            value, end = records[:count, 1:].tobytes(), start + count * length
+        if len(self.data):  # again: joined in place
+            self.data = self.data if isinstance(self.data, bytearray) else bytearray(self.data)
+            self.data += value
+        else:
+            self.data = value
+        return end
+
+    def array(self) -> np.ndarray:
+        if len(self.data) % self.size:
+            raise _Damaged("a broken number")
+        return np.frombuffer(self.data, self.dtype) if len(self.data) else np.empty(0, self.dtype)
 
 
-def _dimensions(message):
+def _dimensions(message: memoryview) -> tuple[int, ...]:
     dimensions = []
     for number, value in _fields(message):
         if number == 1 and isinstance(value, int):
             dimensions.append(value)
         elif number == 1:  # packed
             position = 0
-            while position < len(value):
+            while position < len(value) and len(dimensions) <= MOST_DIMENSIONS:
                 dimension, position = _varint(value, position)
                 dimensions.append(dimension)
+        if len(dimensions) > MOST_DIMENSIONS:
+            raise _Damaged(f"an array of more than {MOST_DIMENSIONS} dimensions")
     return tuple(dimensions)
 
 
-def _message(value):
+def _message(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
         raise _Damaged("a number where a message is expected")
     return value
 
 
-def _fields(message):
+def _text(value: int | memoryview) -> str:
+    return bytes(_message(value)[:1000]).decode("utf-8", "replace")
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Yield (field number, value): an int for a varint, else a memoryview of the value's bytes."""
     position = 0
     while position < len(message):
-        key, position = _varint(message, position)
-        wire = key & 7
-        if wire == VARINT:
-            value, position = _varint(message, position)
-        else:
-            if wire == BYTES:
-                length, position = _varint(message, position)
-            elif wire in (FIXED32, FIXED64):
-                length = 4 if wire == FIXED32 else 8
-            else:
-                raise _Damaged(f"wire type {wire}")
-            if length > len(message) - position:
-                raise _Damaged(f"{length - len(message) + position:,} bytes are missing")
-            value, position = message[position : position + length], position + length
-        yield key >> 3, value
+        number, value, position = _field(message, position)
+        yield number, value
 
 
-def _varint(message, position):
-    """Return the number whose bytes start at `position`, seven bits in each, and the position behind them."""
+def _field(message: memoryview, position: int) -> tuple[int, int | memoryview, int]:
+    """(field number, value, position behind it) of the field at `position`."""
+    key, position = _varint(message, position)
+    wire = key & 7
+    if wire == VARINT:
+        value, position = _varint(message, position)
+        return key >> 3, value, position
+    if wire == BYTES:
+        length, position = _varint(message, position)
+    elif wire in (FIXED32, FIXED64):
+        length = 4 if wire == FIXED32 else 8
+    else:
+        raise _Damaged(f"wire type {wire}")
+    if length > len(message) - position:
+        raise _Damaged(f"{length - len(message) + position:,} bytes are missing")
+    return key >> 3, message[position : position + length], position + length
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """The number whose bytes start at `position`, seven bits in each, and the position behind them."""
     number = 0
     for shift in range(0, 70, 7):
         if position >= len(message):

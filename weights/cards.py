@@ -50,6 +50,7 @@ class Card:
     #   begin with published weights, and from scratch
     flattened: dict[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     #   dense layer -> (channels, height, width) of the feature map it reads
+    caffe_name: str = ""  # what a .caffemodel calls the network; other networks have arrays of the same shapes
     ignored: tuple[str, ...] = ()  # layers of the file whose names start so are left out
     dropout: dict[str, float] = dataclasses.field(default_factory=dict)
     #   layer -> share of its output that becomes 0 in training
@@ -115,6 +116,7 @@ ALEXNET = Card(
     early_layer="pool2",
     lower_share=(0.01, 0.1),  # fc6 adds up 9,216 inputs, so small steps make large changes
     flattened={"fc6": (256, 6, 6)},
+    caffe_name="AlexNet",  # CaffeNet's arrays have the same shapes, but its normalisation follows the pooling
     dropout={"fc6": 0.5, "fc7": 0.5},  # as in the paper, section 4.2
 )
 
@@ -183,6 +185,7 @@ GOOGLENET = Card(
     lower_share=(0.3, 0.3),
     flattened={},  # the classifier reads 1024 x 1 x 1
     dropout={"pool5": 0.4},  # table 1 of the paper
+    caffe_name="GoogleNet",
     ignored=("loss1/", "loss2/"),  # the auxiliary classifiers, for training only
 )
 

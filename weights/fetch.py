@@ -1,9 +1,9 @@
-"""Fetch a network's weights by hand, check them, and say what they are.
+"""Download a network's weights, check them, and say what they are.
 
     python -m weights.fetch alexnet        # 244 MB, into weights/
 
-The scripts fetch what they need by themselves; this is for fetching beforehand, or for a second try. VGG16 and
-ResNet50 are not among the choices: Keras fetches those.
+The scripts download what they need; this is for downloading beforehand, or trying again. VGG16 and ResNet50 are not
+among the choices: Keras downloads those.
 """
 
 import argparse
@@ -13,9 +13,9 @@ from common.program import run
 from weights import cards, reading
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m weights.fetch", description="Fetch a network's weights into weights/ and check them."
+        prog="python -m weights.fetch", description="Download a network's weights into weights/ and check them."
     )
     parser.add_argument("network", choices=[card.name for card in cards.CARDS.values() if card.shapes])
     card = cards.CARDS[parser.parse_args().network]

@@ -2,99 +2,188 @@
 
 The format is recognised by the file's content, the layers are found by name:
 
-* `.h5`, as `keras.applications` publishes it, and `.weights.h5`, as Keras 3 saves it
+* `.h5`: weights as `keras.applications` publishes them, or a whole model by `model.save`
+* `.weights.h5` and `.keras`, as Keras 3 saves them
 * `.npz` with `layer/kernel` and `layer/bias`; batch normalisation has `gamma`, `beta`, `moving_mean`, `moving_variance`
+* `.npz` with `conv1_1_W` and `conv1_1_b`, VGG16 as the University of Toronto passed it around
+
+Of a whole model, other layers (a head of its own) are passed over, and a backbone that is nested in it is found. Names
+of ResNet50's layers in Keras before 2.2 (`res2a_branch2a`) are known.
 """
 
+import contextlib
+import os
+import re
+import shutil
+import tempfile
 import zipfile
-import zlib
+from collections.abc import Iterable, Iterator
 
-import h5py
 import numpy as np
 
-from common.files import BadInput
+from common import kinds
+from common.files import BadInput, foreign, open_regular
+from weights import hdf5, npz
+from weights.npz import Stored
 from weights.reading import MOST_PROBLEMS
 
-OTHER_NAMES = {"probs": "predictions"}  # what older versions of Keras called ResNet50's last layer
-DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, MemoryError, AttributeError, zlib.error)
+FORMATS = "a .h5, .keras or .npz of Keras's arrays"
+ADVICE = "give another file with --weights"
+MODEL_WEIGHTS = "model.weights.h5"  # the member of a .keras
+OTHER_NAMES = {"conv1": "conv1_conv", "bn_conv1": "conv1_bn", "fc1000": "predictions", "probs": "predictions"}
+OLD_RESNET = re.compile(r"(res|bn)(\d)([a-f])_branch(1|2a|2b|2c)")
+OLD_BRANCHES = {"1": 0, "2a": 1, "2b": 2, "2c": 3}
+TORONTO_VGG = re.compile(r"(?:conv(\d)_(\d)|fc([678]))_([Wb])")
+TORONTO_DENSE = {"6": "fc1", "7": "fc2", "8": "predictions"}
+# kernel[0, 0, :, 0] of VGG16's first layer for blue, green, red, as its authors trained it
+FIRST_KERNEL_BGR = np.array([0.42947057, 0.55037946, 0.48001540])
 
 
-def read(path, shapes, title, classifier=()):
-    """Return {name: float32 array} for `shapes`, {"layer/part": shape} in Keras's order.
+def read(
+    path: str | os.PathLike, shapes: dict[str, tuple[int, ...]], title: str, classifier: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """{name: float32 array} for `shapes`, {"layer/part": shape} in Keras's order.
 
-    The arrays of layers named in `classifier` may stand in the file without being asked for. BadInput, in one line,
-    unless the file holds all the others and no more, each of the right shape, and only finite numbers.
+    The arrays whose names start with one of `classifier` may stand in the file without being asked for. BadInput, in
+    one line, unless the file holds all the others, each of the right shape, and only finite numbers; or where it holds
+    more layers of their kind: it is then a larger network.
     """
-    try:
-        with open(path, "rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror}); give the path of a .h5 or .npz") from None
-    if head != b"\x89HDF\r\n\x1a\n" and not head.startswith(b"PK\x03\x04"):
-        raise BadInput(f"{path}: is neither HDF5 (.h5) nor .npz; {title} is read from these")
-    try:
-        with h5py.File(path) if head.startswith(b"\x89HDF") else np.load(path, allow_pickle=False) as file:
-            arrays = _datasets(file, shapes) if isinstance(file, h5py.File) else {key: file[key] for key in file.files}
-            return _checked(arrays, shapes, path, title, classifier)
-    except (*DAMAGED, zipfile.BadZipFile) as error:
-        found = f"is damaged, or was not written by Keras ({' '.join(str(error).split()):.200})"
-        raise BadInput(f"{path}: {found}; delete it and fetch it again") from None
+    kind = kinds.kind_of(path)
+    if kind in (kinds.HDF5, kinds.KERAS):
+        with _opened(path, kind, title) as layers:
+            return _checked(_named(layers, shapes), shapes, path, title, classifier)
+    if kind == kinds.NPZ:
+        with npz.opened(path, FORMATS, ADVICE) as arrays:
+            return _checked(_toronto(arrays), shapes, path, title, classifier)
+    raise BadInput(f"{path}: is {kind}; {title} is read from {FORMATS}; {ADVICE}")
 
 
-def _datasets(file, shapes):
-    """Return {"layer/part": dataset}. A layer's arrays are told apart by their order, as Keras itself does it."""
-    layers = {}
-    if "layer_names" in file.attrs:  # published files: the names stand in attributes
-        for layer in _texts(file.attrs["layer_names"]):
-            layers[layer] = [file[layer][name] for name in _texts(file[layer].attrs["weight_names"])]
-    else:  # .weights.h5: layers/conv2d_1/vars/0, 1 …, the layer's own name is an attribute of vars
-        for group in file["layers"].values():
-            if len(group.get("vars", ())):
-                variables = group["vars"]
-                layers[variables.attrs["name"]] = [variables[str(index)] for index in range(len(variables))]
-    names = {}
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike, kind: str, title: str) -> Iterator[dict[str, list[Stored]]]:
+    """{layer: its arrays} of an HDF5 file, or of the one inside a .keras."""
+    expected = f"{title}'s weights by Keras"
+    if kind == kinds.HDF5:
+        with hdf5.opened(path, expected, ADVICE) as layers:
+            yield layers
+        return
+    with tempfile.TemporaryDirectory() as folder, foreign(path, expected, ADVICE):
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            size = archive.getinfo(MODEL_WEIGHTS).file_size
+            if size > 3 * file.seek(0, os.SEEK_END) + npz.SPARE:
+                raise ValueError(f"{MODEL_WEIGHTS} unpacks to {size:,} bytes")
+            extracted = os.path.join(folder, MODEL_WEIGHTS)
+            with archive.open(MODEL_WEIGHTS) as member, open(extracted, "wb") as copy:
+                shutil.copyfileobj(member, copy)
+        with hdf5.opened(extracted, expected, ADVICE, name=path) as layers:
+            yield layers
+
+
+def _named(layers: dict[str, list[Stored]], shapes: Iterable[str]) -> dict[str, Stored]:
+    """{"layer/part": array}. A layer's arrays are told apart by their order, as Keras itself does it."""
+    parts = {}
     for name in shapes:
-        names.setdefault(name.split("/")[0], []).append(name)
+        parts.setdefault(name.split("/")[0], []).append(name)
+    if not any(_modern(layer) in parts for layer in layers):
+        layers = _numbered(layers, parts)
     arrays = {}
-    for layer, datasets in layers.items():
-        layer = OTHER_NAMES.get(layer, layer)
-        for index, dataset in enumerate(datasets):
-            if dataset.external or dataset.is_virtual or dataset.file.filename != file.filename:
-                raise ValueError(f"{layer} points to another file")
-            known = names.get(layer, ())
-            arrays[known[index] if index < len(known) else f"{layer}/{index}"] = dataset
+    for layer, stored in layers.items():
+        layer = _modern(layer) if _modern(layer) in parts else layer
+        known = parts.get(layer, ())
+        for index, array in enumerate(stored):
+            arrays[known[index] if index < len(known) else f"{layer}/{index}"] = array
     return arrays
 
 
-def _texts(names):
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+def _modern(layer: str) -> str:
+    """The name that Keras gives the layer today."""
+    old = OLD_RESNET.fullmatch(layer)
+    if not old:
+        return OTHER_NAMES.get(layer, layer)
+    kind, stage, block, branch = old.groups()
+    kind = "conv" if kind == "res" else "bn"
+    return f"conv{stage}_block{ord(block) - ord('a') + 1}_{OLD_BRANCHES[branch]}_{kind}"
 
 
-def _checked(arrays, shapes, path, title, classifier):
-    """Return the arrays in the order of `shapes`, float32; raise BadInput with all that is wrong."""
+def _numbered(layers: dict[str, list[Stored]], parts: dict[str, list[str]]) -> dict[str, list[Stored]]:
+    """The layers under their names, where Keras (before 3.5) has only numbered them: conv2d, conv2d_1, ..."""
+    dense = [layer for layer in parts if layer in ("fc1", "fc2", "predictions")]
+    normalized = [layer for layer, names in parts.items() if len(names) == 4]
+    convolutions = [layer for layer in parts if layer not in dense + normalized]
+    renamed = {}
+    for kind, wanted in (("conv2d", convolutions), ("batch_normalization", normalized), ("dense", dense)):
+        found = [layer for layer in layers if re.fullmatch(rf"{kind}(_\d{{1,6}})?", layer)]
+        found.sort(key=lambda layer, kind=kind: int(layer[len(kind) + 1 :] or 0))
+        renamed |= dict(zip(found, wanted))
+    return {renamed.get(layer, layer): arrays for layer, arrays in layers.items()}
+
+
+def _toronto(arrays: dict[str, Stored]) -> dict[str, Stored]:
+    """The same arrays under Keras's names, if they have those of `vgg16_weights.npz`."""
+    if "conv1_1_W" not in arrays:
+        return arrays
+    renamed = {}
+    for name, array in arrays.items():
+        known = TORONTO_VGG.fullmatch(name)
+        if known:
+            block, index, dense, part = known.groups()
+            layer = f"block{block}_conv{index}" if block else TORONTO_DENSE[dense]
+            name = f"{layer}/{'kernel' if part == 'W' else 'bias'}"
+        renamed[name] = array
+    first = renamed["block1_conv1/kernel"]
+    return renamed | {"block1_conv1/kernel": first._replace(read=lambda: _in_bgr(first.read()))}
+
+
+def _in_bgr(kernel: np.ndarray) -> np.ndarray:
+    """VGG16's first kernel for blue, green, red.
+
+    That file's script feeds red, green, blue; but some conversions left the published numbers in their order.
+    """
+    published = kernel.shape[2] == 3 and np.allclose(kernel[0, 0, :, 0], FIRST_KERNEL_BGR, atol=1e-3)
+    return kernel if published else kernel[:, :, ::-1]
+
+
+def _checked(
+    arrays: dict[str, Stored],
+    shapes: dict[str, tuple[int, ...]],
+    path: str | os.PathLike,
+    title: str,
+    classifier: tuple[str, ...],
+) -> dict[str, np.ndarray]:
+    """The arrays in the order of `shapes`, float32; raise BadInput with all that is wrong."""
     missing = [name for name in shapes if name not in arrays]
-    if missing and all(name.startswith(classifier) for name in missing):
-        raise BadInput(f"{path}: has no classifier ({missing[-1]} is missing): features can be computed, not classes")
+    wrong = [name for name, shape in shapes.items() if name in arrays and arrays[name].shape != shape]
+    if missing + wrong and all(name.startswith(classifier) for name in missing + wrong) and classifier:
+        found = f"{missing[-1]} is missing" if missing else f"{wrong[0]} is {arrays[wrong[0]].shape}"
+        raise BadInput(f"{path}: has no classifier of ImageNet ({found}): features can be computed, not classes")
     problems = [f"{name} is missing" for name in missing]
-    problems += [f"{n!a:.60} is surplus" for n in arrays if n not in shapes and not n.startswith(classifier)]
+    problems += [f"{name!a:.60} is surplus" for name in arrays if _surplus(name, shapes, classifier)]
     checked = {}
     for name, shape in shapes.items():
         if name in arrays:
             problem = _problem(arrays[name], shape)
             if problem:
                 problems.append(f"{name} {problem}")
-            else:
-                checked[name] = np.asarray(arrays[name], dtype=np.float32)
+            elif not problems:  # else nothing more is read
+                checked[name] = np.asarray(arrays[name].read(), dtype=np.float32)
                 if not np.isfinite(checked[name]).all():
                     problems.append(f"{name} holds NaN or infinite numbers")
     if problems:
         more = f" and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
-        raise BadInput(f"{path}: is not {title}: {'; '.join(problems[:MOST_PROBLEMS])}{more}")
+        raise BadInput(f"{path}: is not {title}: {'; '.join(problems[:MOST_PROBLEMS])}{more}; {ADVICE}")
     return checked
 
 
-def _problem(array, shape):
-    """Say what is wrong with an array, or with an HDF5 dataset before anything of it is read; or return None."""
+def _surplus(name: str, shapes: Iterable[str], classifier: tuple[str, ...]) -> bool:
+    """Whether this is an array of a larger network: its layer is named like ours, with other numbers in the name."""
+    layer = name.split("/")[0]
+    ours = {each.split("/")[0] for each in shapes}
+    if name in shapes or name.startswith(classifier):
+        return False
+    return layer in ours or re.sub(r"\d+", "#", layer) in {re.sub(r"\d+", "#", each) for each in ours}
+
+
+def _problem(array: Stored, shape: tuple[int, ...]) -> str | None:
+    """Say what is wrong with an array before anything of it is read, or return None."""
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         return f"is {array.dtype}, expected float32"
-    return None if array.shape == shape else f"is {array.shape}, expected {shape}"
+    return None if array.shape == shape else f"is {array.shape!s:.60}, expected {shape}"

@@ -15,7 +15,8 @@ import numpy as np
 
 from common.files import foreign, open_regular
 
-MOST_LISTED = 16 << 20  # bytes of the archive's list of members; 100,000 of them
+MOST_LISTED = 4 << 20  # bytes of the archive's list of members
+MOST_ARRAYS = 10_000
 SPARE = 200 << 20  # bytes that an array may take beyond three times its file
 PLAIN = "biufU"  # kinds of numpy types that are read: numbers and text
 
@@ -39,6 +40,8 @@ def opened(path: str | os.PathLike, expected: str, advice: str) -> Iterator[dict
         limited = _Limited(file, MOST_LISTED)
         with zipfile.ZipFile(limited) as archive:
             limited.left = math.inf
+            if len(archive.infolist()) > MOST_ARRAYS:
+                raise ValueError(f"it holds more than {MOST_ARRAYS:,} arrays")
             yield {info.filename.removesuffix(".npy"): _stored(archive, info, limited) for info in archive.infolist()}
 
 
@@ -51,7 +54,8 @@ class _Limited:
         self.size = file.seek(0, os.SEEK_END)
 
     def read(self, size: int = -1) -> bytes:
-        size = self.size if size is None or size < 0 else size
+        rest = self.size - self.file.tell()
+        size = rest if size is None or size < 0 else min(size, rest)
         if size > self.left:
             raise ValueError("its list of members is too long")
         data = self.file.read(size)

@@ -6,43 +6,55 @@ or (in, out), biases (out,). The format is recognised by the file's content:
 * `.npy` with a pickled dict: `{layer: [kernel, bias]}` or `{layer: {"weights": kernel, "biases": bias}}`
 * `.npz` with `layer/weights` and `layer/biases` (or `layer/kernel` and `layer/bias`)
 * `.caffemodel`, as Caffe writes it
+
+Names may have `_` where Caffe has `/`, as caffe-tensorflow writes them. VGG16 and ResNet50: see `weights.keras_files`.
 """
 
+import contextlib
 import hashlib
 import math
 import os
 import pathlib
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from common import fetching, safe_pickle
+from common import fetching, kinds, safe_pickle
 from common.files import BadInput, written_whole
-from weights import caffemodel
+from weights import caffemodel, npz
+from weights.cards import Card
+from weights.npz import Stored
 
 WEIGHTS_DIR = pathlib.Path(__file__).resolve().parent
-PIXEL_SPREAD = 64  # about the standard deviation of a photo's pixels, 0-255
+FORMATS = "a .npy, .npz or .caffemodel"
+ADVICE = "give another file with --weights"
 PARTS = ("weights", "biases")
+PIXEL_SPREAD = 64  # about the standard deviation of a photo's pixels, 0-255
 MOST_PROBLEMS = 4  # named in one message
 ALIGNMENT = 64  # bytes; TensorFlow takes an array that begins at a multiple of this as it lies, and copies any other
 
+Weights = dict[str, tuple[np.ndarray, np.ndarray]]
+Layers = dict[str, object]  # a layer's arrays as the file holds them, not yet checked
 
-def load(card, source=None, seed=0):
-    """Return `{layer: (kernel, bias)}` for `card`.
 
-    `source` is a path, "random" (see `random_weights`), or None: the card's file in weights/, fetched if absent.
+def load(card: Card, source: str | os.PathLike | None = None, seed: int = 0) -> Weights:
+    """`{layer: (kernel, bias)}` for `card`.
+
+    `source` is a path, "random" (see `random_weights`), or None: the card's file in weights/, downloaded if absent.
     Raises BadInput unless the file holds exactly the card's layers, each of the right shape, and only finite numbers.
     """
     if source == "random":
         return random_weights(card, seed)
     path = default_path(card) if source is None else pathlib.Path(source)
     fetching.check_recorded(path)
-    return checked(read(path, card), card, path)
+    with opened(path, card) as layers:
+        return checked(layers, card, path)
 
 
-def default_path(card):
-    """Return the path of the card's weights in weights/; fetch them if none of the known files is there."""
+def default_path(card: Card) -> pathlib.Path:
+    """The path of the card's weights in weights/; they are downloaded if none of the known files is there."""
     files = [(card.file, card.urls, None)] + [(other.file, other.urls, other.sha1) for other in card.other_files]
     for file, _, _ in files:
         if (WEIGHTS_DIR / file).exists():
@@ -57,45 +69,53 @@ def default_path(card):
     raise BadInput("; ".join(failures) + "; or give --weights random to try the script out")
 
 
-def read(path, card):
-    """Return `{layer: [kernel, bias]}` as `path` holds it, in TensorFlow's order of axes, not yet checked."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror}); give a .npy, .npz or .caffemodel") from None
-    if head.startswith(b"\x93NUMPY"):
-        return _from_npy(path)
-    if head.startswith(b"PK\x03\x04"):
-        return _from_npz(path)
-    if head.startswith(b"\x89HDF"):
-        raise BadInput(f"{path}: is an HDF5 file (Keras's); {card.title} is read from .npy, .npz or .caffemodel")
-    return caffemodel.to_tensorflow(caffemodel.read(path), card.flattened)
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, card: Card) -> Iterator[Layers]:
+    """`{layer: [kernel, bias]}` as the file holds it, in TensorFlow's order of axes, not yet checked.
+
+    The arrays are NumPy's, or `Stored` ones that are read within the block.
+    """
+    kind = kinds.kind_of(path)
+    if kind == kinds.NPZ:
+        with npz.opened(path, FORMATS, ADVICE) as arrays:
+            yield _grouped(arrays)
+    elif kind == kinds.NPY:
+        yield _from_npy(path)
+    elif kind in (kinds.CAFFEMODEL, kinds.UNKNOWN):  # which has no mark of its own
+        yield _from_caffemodel(path, card)
+    else:
+        raise BadInput(f"{path}: is {kind}; {card.title} is read from {FORMATS}; {ADVICE}")
 
 
-def _from_npy(path):
+def _from_npy(path: str | os.PathLike) -> Layers:
     array = safe_pickle.load_npy(path)
     layers = array.item() if array.dtype == object and array.shape == () else None
     if not isinstance(layers, dict):
-        raise BadInput(f"{path}: holds an array {array.shape} of {array.dtype}; expected a dict of layers")
+        found = f"holds an array {array.shape!s:.60} of {array.dtype!s:.60}"
+        raise BadInput(f"{path}: {found}; expected a dict of layers; {ADVICE}")
     return {str(layer): _pair(arrays) for layer, arrays in layers.items()}
 
 
-def _from_npz(path):
+def _grouped(arrays: Mapping[str, Stored]) -> Layers:
+    """{"layer/part": array} -> {layer: [kernel, bias]}."""
     layers = {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in archive.files:
-                layer, _, part = key.rpartition("/")
-                layers.setdefault(layer, {})[part] = archive[key]
-    except Exception as error:  # a damaged archive can raise nearly anything
-        found = f"is a damaged .npz, or holds more than arrays ({' '.join(str(error).split()):.100})"
-        raise BadInput(f"{path}: {found}; delete it and fetch it again") from None
-    return {layer: _pair(arrays) for layer, arrays in layers.items()}
+    for key, array in arrays.items():
+        layer, _, part = key.rpartition("/")
+        layers.setdefault(layer, {})[part] = array
+    return {layer: _pair(parts) for layer, parts in layers.items()}
 
 
-def _pair(arrays):
-    """Return [kernel, bias] of one layer from a list or a dict; anything else as it is, for `checked` to name."""
+def _from_caffemodel(path: str | os.PathLike, card: Card) -> Layers:
+    name, layers = caffemodel.read(path)
+    plain = re.sub(r"[^a-z0-9]|^bvlc", "", name.lower())
+    if card.caffe_name and plain not in ("", card.caffe_name.lower()):
+        found = f"holds the network {name!a:.60}, expected {card.caffe_name!r}"
+        raise BadInput(f"{path}: {found}: equal shapes do not make it {card.title}; {ADVICE}")
+    return caffemodel.to_tensorflow(layers, card.flattened)
+
+
+def _pair(arrays: object) -> object:
+    """[kernel, bias] of one layer from a list or a dict; anything else as it is, for `checked` to name."""
     if isinstance(arrays, dict):
         for names in (("weights", "biases"), ("kernel", "bias")):
             if set(arrays) == set(names):
@@ -103,63 +123,65 @@ def _pair(arrays):
     return arrays
 
 
-def checked(layers, card, path):
-    """Return `{layer: (kernel, bias)}` in the card's order, float32; raise BadInput with all that is wrong."""
-    layers = {layer: arrays for layer, arrays in layers.items() if not layer.startswith(card.ignored)}
+def checked(layers: Layers, card: Card, path: str | os.PathLike) -> Weights:
+    """`{layer: (kernel, bias)}` in the card's order, float32; BadInput with all that is wrong."""
+    names = {name.replace("/", "_"): name for name in card.shapes}
+    ignored = (*card.ignored, *(name.replace("/", "_") for name in card.ignored))
+    layers = {names.get(layer, layer): arrays for layer, arrays in layers.items() if not layer.startswith(ignored)}
     problems = [f"{layer} is missing" for layer in card.shapes if layer not in layers]
     problems += [f"{layer!a:.60} is surplus" for layer in layers if layer not in card.shapes]
+    problems += [
+        f"{layer} {problem}"
+        for layer, shape in card.shapes.items()
+        if layer in layers and (problem := _problem(layers[layer], shape))
+    ]
     weights = {}
-    for layer, shape in card.shapes.items():
-        if layer in layers:
-            arrays = layers.pop(layer)  # let go of the originals one by one: no second copy of the whole
-            problem = _problem(arrays, shape)
-            if problem:
-                problems.append(f"{layer} {problem}")
-            else:
-                with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite
-                    weights[layer] = tuple(_aligned(array) for array in arrays)
-                if not all(_finite(array) for array in weights[layer]):
-                    problems.append(f"{layer} holds NaN or infinite numbers")
+    for layer in card.shapes if not problems else ():
+        arrays = layers.pop(layer)  # let go of the originals one by one: no second copy of the whole
+        with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite
+            weights[layer] = tuple(_aligned(each.read() if isinstance(each, Stored) else each) for each in arrays)
+        if not all(_finite(array) for array in weights[layer]):
+            problems.append(f"{layer} holds NaN or infinite numbers")
     if problems:
         more = f" and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
         named = "; ".join(problems[:MOST_PROBLEMS]) + more
-        raise BadInput(f"{path}: is not {card.title}: {named}; give another file with --weights")
+        raise BadInput(f"{path}: is not {card.title}: {named}; {ADVICE}")
     return weights
 
 
-def _problem(arrays, shape):
-    """Say what is wrong with one layer's arrays, or return None."""
+def _problem(arrays: object, shape: tuple[int, ...]) -> str | None:
+    """Say what is wrong with one layer's arrays before anything of them is read, or return None."""
     if not isinstance(arrays, (list, tuple)) or len(arrays) != 2:
         return "does not hold a kernel and a bias"
     for part, array, expected in zip(("kernel", "bias"), arrays, (shape, shape[-1:])):
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.itemsize > 8:
-            return f"{part} is {getattr(array, 'dtype', type(array).__name__)}, expected float32"
+        if not isinstance(array, (np.ndarray, Stored)) or array.dtype.kind != "f" or array.dtype.itemsize > 8:
+            return f"{part} is {getattr(array, 'dtype', type(array).__name__)!s:.60}, expected float32"
         if array.shape != expected:
-            return f"{part} is {array.shape}, expected {expected}"
+            return f"{part} is {array.shape!s:.60}, expected {expected}"
     return None
 
 
-def _aligned(array):
-    """The same numbers as float32, read-only, at an address that TensorFlow takes: there is no second copy later."""
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """The same numbers as float32, read-only, at an address that TensorFlow takes without another copy."""
     copy = _empty(array.shape)
     copy[...] = array
     copy.flags.writeable = False
     return copy
 
 
-def _empty(shape):
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
     size = 4 * math.prod(shape)
     buffer = np.empty(size + ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % ALIGNMENT
     return buffer[start : start + size].view(np.float32).reshape(shape)
 
 
-def _finite(array):
+def _finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(array.min()) and np.isfinite(array.max()))  # a NaN is passed on by both
 
 
-def random_weights(card, seed=0):
-    """Return weights for trying things out: He-initialised kernels, zero biases.
+def random_weights(card: Card, seed: int = 0) -> Weights:
+    """Weights for trying things out: He-initialised kernels, zero biases.
 
     The first layer is divided by the spread of pixels, the last by 4: activations then stay between 1 and 4 from layer
     to layer, and no class is certain. A layer's numbers depend on `seed` (0 or more) and its name alone.
@@ -194,8 +216,8 @@ def save_arrays(arrays: dict[str, np.ndarray], path: str | os.PathLike) -> None:
         np.savez(file, **arrays)
 
 
-def fingerprint(weights):
-    """Return 16 hexadecimal digits that change with any name, shape or number of `weights`."""
+def fingerprint(weights: Mapping[str, Sequence[object]]) -> str:
+    """16 hexadecimal digits that change with any name, shape or number of `{layer: arrays or variables}`."""
     digest = hashlib.sha256()
     for layer, arrays in weights.items():
         for array in arrays:
