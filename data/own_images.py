@@ -294,7 +294,7 @@ def _kept(
 ) -> tuple[np.ndarray, dict[pathlib.Path, str]] | None:
     """What `_decoded` returns, from the files at `path`; None when they are absent, damaged or outdated.
 
-    All rows are read once, for their hash: 0.6 seconds per GB.
+    All rows are read once, for their hash: about a second per GB.
     """
     try:
         record = json.loads(path.with_suffix(".json").read_text())

@@ -1,9 +1,13 @@
 """A trained classifier as a SavedModel: one folder that any TensorFlow program can use, without these scripts.
 
-model = tf.saved_model.load("DIR")
-answer = model(images)      # uint8 RGB (N, height, width, 3), of any size
-answer["probabilities"]       # float32 (N, classes)
-answer["class_names"]         # (classes,), in the same order
+    model = tf.saved_model.load("DIR")
+    answer = model(images)         # RGB (N, height, width, 3), 0-255, of any size; no images, no answers
+    answer["probabilities"]        # float32 (N, classes)
+    answer["class_names"]          # (classes,), in the same order
+
+Images are uint8, or numbers of another type with the same values. Floats of which none is above 1 are taken to be 0-1,
+as many programs have them. Anything else (negative numbers, as after subtracting a mean, or NaN) is refused with an
+InvalidArgumentError. The signature `serving_default`, for servers and other languages, takes uint8.
 """
 
 import os
@@ -14,32 +18,60 @@ import tempfile
 import tensorflow as tf
 
 from common.files import BadInput, check_writable
-from data.images import Framing, kept_framing
+from data.images import Framing
 from networks.network import pooled
+from weights.heads import Head
 
-PICTURES = tf.TensorSpec((None, None, None, 3), tf.uint8, name="pictures")
+IMAGES = [
+    tf.TensorSpec((None, None, None, 3), kind, name="images")
+    for kind in (tf.uint8, tf.int32, tf.int64, tf.float16, tf.float32, tf.float64)
+]
+TOLERANCE = 0.5  # of 255: resizing may go a little beyond 0 and 255
 
 
 class Served(tf.Module):
     """From raw images to probabilities, in one graph, with the variables that this needs and no others."""
 
-    def __init__(self, network, head):
+    def __init__(self, network: tf.Module, head: Head) -> None:
         super().__init__()
-        layer, framing = head.settings["layer"], kept_framing(head.settings)
+        trained = head.provenance
+        layer, framing = trained.layer, Framing(trained.size, trained.how, trained.resized)
         self.kernel, self.bias = tf.Variable(head.kernel, name="kernel"), tf.Variable(head.bias, name="bias")
         self.class_names = head.class_names
         self.needed = needed_variables(network, layer)
-        # A function, not the network itself, all of whose variables would be saved.
-        self.features = lambda images: pooled(network(network.preprocess(cut(images, framing), True), layer))
+        # Functions, not the network itself, all of whose variables would be saved.
+        self.framed = lambda images: cut(checked(images), framing)
+        self.features = lambda images: pooled(network(network.preprocess(images, True), layer))
 
-    @tf.function(input_signature=[PICTURES], autograph=False)
-    def __call__(self, images):
-        """uint8 RGB (N, height, width, 3) -> {"probabilities": (N, classes), "class_names": (classes,)}."""
-        probabilities = tf.nn.softmax(self.features(images) @ self.kernel + self.bias)
-        return {"probabilities": probabilities, "class_names": tf.constant(list(self.class_names))}
+    @tf.function(autograph=False)
+    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """RGB (N, height, width, 3) -> {"probabilities": (N, classes), "class_names": (classes,)}."""
+        framed = self.framed(images)
+        count = tf.shape(framed)[0]
+        blank = tf.zeros((tf.cast(count == 0, tf.int32), *framed.shape[1:]))  # some convolutions take no empty batch
+        probabilities = self.probabilities(tf.concat([framed, blank], axis=0))[:count]
+        return {"probabilities": probabilities, "class_names": tf.constant(self.class_names)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))], autograph=False)
+    def probabilities(self, images: tf.Tensor) -> tf.Tensor:
+        """Framed images -> (N, classes); one graph for all types of images."""
+        return tf.nn.softmax(self.features(images) @ self.kernel + self.bias)
 
 
-def needed_variables(network, layer):
+def checked(images: tf.Tensor) -> tf.Tensor:
+    """uint8 as they are, other types as float32 0-255; the graph fails on other values. See above."""
+    if images.dtype == tf.uint8:
+        return images
+    fractions, images = images.dtype.is_floating, tf.cast(images, tf.float32)
+    if fractions:
+        images = tf.where(tf.reduce_max(images) <= 1 + TOLERANCE / 255, 255 * images, images)
+    fits = tf.reduce_all((images >= -TOLERANCE) & (images <= 255 + TOLERANCE))  # NaN does not
+    found = ["images from", tf.reduce_min(images), "to", tf.reduce_max(images)]
+    with tf.control_dependencies([tf.debugging.Assert(fits, [*found, "; expected RGB, 0 to 255, or floats 0 to 1"])]):
+        return tf.clip_by_value(images, 0, 255)
+
+
+def needed_variables(network: tf.Module, layer: str) -> list[tf.Variable]:
     """Of networks from Keras all variables, of ours those up to the layer."""
     return list(network.variables) if network.card.application else network.variables_between(None, layer)
 
@@ -47,7 +79,9 @@ def needed_variables(network, layer):
 def cut(images: tf.Tensor, framing: Framing) -> tf.Tensor:
     """What `data.images.frame` does, in a graph: (N, height, width, 3) -> whole numbers (N, size, size, 3).
 
-    Some numbers differ by 1 from `frame`'s, as Pillow rounds between its two passes, along rows and along columns.
+    Pillow resizes along the rows, rounds, and resizes along the columns, and so does this: one number in a hundred
+    differs from `frame`'s, by 1 or rarely 2. Recent Pillow takes the columns of some tall images first: there one in
+    four differs by 1.
     """
     size, resized = framing.size, max(framing.resized, framing.size)
     shape = tf.shape(images)[1:3]
@@ -67,22 +101,36 @@ def cut(images: tf.Tensor, framing: Framing) -> tf.Tensor:
         seen, start = tf.cast(tf.stack([side, side]), tf.float32), tf.cast((shape - side) // 2, tf.float32)
         seen = tf.maximum(seen, 0.001)  # an image 1 pixel wide
     scale = size / seen
-    images = tf.raw_ops.ScaleAndTranslate(
-        images=images, size=(size, size), scale=scale, translation=-start * scale, kernel_type="triangle"
+    shift = -start * scale
+    images = _resized(images, (height, size), (1.0, scale[1]), (0.0, shift[1]))
+    return _resized(images, (size, size), (scale[0], 1.0), (shift[0], 0.0))
+
+
+def _resized(images: tf.Tensor, size: tuple, scale: tuple, translation: tuple) -> tf.Tensor:
+    """Bilinear, with antialiasing; rounded as Pillow does, halves upwards."""
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=images, size=size, scale=scale, translation=translation, kernel_type="triangle"
     )
-    return tf.round(images)
+    return tf.floor(resized + 0.5)
 
 
-def export(network, head, folder):
-    """Write the SavedModel to `folder`, whole or not at all. `BadInput` when something lies there already."""
+def check_folder(folder: str | os.PathLike) -> None:
+    """`BadInput` if nothing can be exported to `folder`: to be asked before minutes of work, not after them."""
     folder = pathlib.Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(f"{folder}: is there already; name another folder with --export, or delete it")
+        raise BadInput(f"{folder}: exists already; name another folder with --export, or delete it")
     check_writable(folder.parent / f"{folder.name}.part")
+
+
+def export(network: tf.Module, head: Head, folder: str | os.PathLike) -> None:
+    """Write the SavedModel to `folder`, whole or not at all. `BadInput` when something lies there already."""
+    folder = pathlib.Path(folder).absolute()
+    check_folder(folder)
     temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         served = Served(network, head)
-        tf.saved_model.save(served, str(temporary), signatures=served.__call__)
+        uint8, *_ = [served.__call__.get_concrete_function(images) for images in IMAGES]
+        tf.saved_model.save(served, str(temporary), signatures=uint8)
         os.chmod(temporary, 0o755)
         if folder.exists():
             folder.rmdir()
