@@ -164,7 +164,9 @@ _Unpickler.dispatch = _dispatch()
 class _Plain(NamedTuple):
     value: Any
     size: int  # bytes when written out: what is shared counts each time
-    height: int  # containers within containers
+    height: int = 0  # containers within containers
+    items: int = 1  # of nested lists
+    longest: int = 0  # characters of a text among them; an array of them takes as many for each item
 
 
 def _plain(value: Any, done: dict, limit: int, depth: int = 0) -> _Plain:
@@ -175,20 +177,22 @@ def _plain(value: Any, done: dict, limit: int, depth: int = 0) -> _Plain:
     if isinstance(value, int) and value.bit_length() > LARGEST_INTEGER:
         raise pickle.UnpicklingError(f"an integer of {value.bit_length():,} bits")
     if value is None or isinstance(value, (bool, int, float, complex)):
-        return _Plain(value, 8, 0)
-    if isinstance(value, (str, bytes, np.generic)):
-        return _Plain(value, 8 + (value.nbytes if isinstance(value, np.generic) else len(value)), 0)
+        return _Plain(value, 8)
+    if isinstance(value, np.generic):
+        return _Plain(value, 8 + value.nbytes, longest=value.nbytes)
+    if isinstance(value, (str, bytes)):
+        return _Plain(value, 8 + len(value), longest=len(value))
     if id(value) in done:
         return done[id(value)]
     if depth > DEEPEST:
         raise pickle.UnpicklingError("it is nested too deeply")
-
-    size, height = 8, 0
+    size, height, items, longest = 8, 0, 0, 0
 
     def part(item: Any) -> Any:
-        nonlocal size, height
+        nonlocal size, height, items, longest
         plain = _plain(item, done, limit, depth + 1)
         size, height = size + plain.size, max(height, plain.height)
+        items, longest = items + plain.items, max(longest, plain.longest)
         return plain.value
 
     if isinstance(value, pickled_arrays.Array):
@@ -204,11 +208,12 @@ def _plain(value: Any, done: dict, limit: int, depth: int = 0) -> _Plain:
         plain = type(value)(map(part, value))
     else:
         raise pickle.UnpicklingError("a function in place of a value")
-    if size > limit:
+    nested = isinstance(value, (list, tuple))
+    if size > limit or (nested and 4 * items * longest > limit):
         raise pickle.UnpicklingError("it is far larger than the file when its shared parts are written out")
     if height >= DEEPEST:
         raise pickle.UnpicklingError("it is nested too deeply")
-    done[id(value)] = _Plain(plain, size, height + 1)
+    done[id(value)] = _Plain(plain, size, height + 1, *((items, longest) if nested else ()))
     return done[id(value)]
 
 

@@ -202,6 +202,7 @@ HOSTILE = {
     "a long text 10,000 times": b"X\x40\x0d\x03\0" + b"x" * 200_000 + b"\x94](" + b"h\x00" * 10_000 + b"e.",
     "an array 10,000 times": array(b"(J\x40\x0d\x03\0t", b"u1", data=b"B\x40\x0d\x03\0" + bytes(200_000))[2:-1]
         + b"\x94](" + b"h\x00" * 10_000 + b"e.",
+    "a long text among 10,000": b"](" + b"K\x01" * 10_000 + b"X\x40\x0d\x03\0" + b"x" * 200_000 + b"e.",
     "a frozenset in a set": b"\x8f((K\x01\x91\x90.",
     "a frozenset as a key": b"}(K\x01\x91K\x01s.",
     "a float as a key": b"}G" + bytes(8) + b"K\x01s.",
