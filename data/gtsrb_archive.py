@@ -128,7 +128,7 @@ def read_pickle_in(path: str | os.PathLike, name: str) -> Any | None:
         if not named:
             return None
         member = min(named, key=lambda member: len(member.filename))
-        if member.file_size > 100_000_000 + 2 * path.stat().st_size:
+        if member.file_size > 80_000_000 + 2 * path.stat().st_size:
             raise BadInput(f"{path}: {member.filename} would unpack to {member.file_size:,} bytes; expected {EXPECTED}")
         with foreign(path, EXPECTED), archive.open(member) as file:
             return safe_pickle.load(file, name=f"{path}: {member.filename}")

@@ -2,7 +2,12 @@
 
 import numpy as np
 import pytest
+from conftest import SHARED
+from PIL import Image
+from sklearn import metrics
 
+from data import datasets
+from data.datasets import Dataset
 from transfer import novelty
 
 RNG = np.random.default_rng(0)
@@ -103,3 +108,45 @@ def test_damaged_arrays_are_not_used(known, change):
     arrays = novelty.to_arrays(known) | {f"known_{name}": array for name, array in change.items()}
     arrays = {name: array for name, array in arrays.items() if array is not None}
     assert novelty.from_arrays(arrays, 40) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer, least", [("pool5", 0.95), ("pool3", 0.98)])
+def test_photos_are_unlike_signs(layer, least):
+    """GoogLeNet at 64 pixels with its real weights: signs of other tracks against photos, all of 32 pixels."""
+    weights, signs = SHARED / "weights/bvlc_googlenet.npz", SHARED / "data/gtsrb_train.npz"
+    if not (weights.exists() and signs.exists() and (SHARED / "data/tinyimagenet_64px").exists()):
+        pytest.skip("the real weights, signs and photos are not here")
+    from googlenet import GoogLeNet
+    from networks.network import pooled
+    from weights import cards, reading
+
+    with np.load(signs) as npz:
+        names = [str(label) for label in range(43)]
+        dataset = Dataset(npz["features"], npz["labels"].astype(int), names, npz["tracks"].astype(int), "signs")
+    parts = datasets.fewer(datasets.split(dataset, "track", 0), 30, 10, 0)
+    network = GoogLeNet(reading.load(cards.GOOGLENET, weights), 64)
+
+    def features_of(images):
+        return np.concatenate([
+            pooled(network.activations(images[first : first + 100], layer=layer)).numpy()
+            for first in range(0, len(images), 100)
+        ])  # fmt: skip
+
+    features = features_of(parts.dataset.images)
+    known = novelty.fit(features, parts.dataset.labels, parts.training, parts.validation)
+    of_signs = novelty.distances(known, features[parts.validation])
+    of_photos = novelty.distances(known, features_of(photos_of_tinyimagenet(300)))
+    truth = np.repeat([0, 1], [len(of_signs), len(of_photos)])
+    assert metrics.roc_auc_score(truth, np.concatenate([of_signs, of_photos])) > least
+
+
+def photos_of_tinyimagenet(count):
+    """uint8 (count, 32, 32, 3), each of another class or place."""
+    sheets = sorted((SHARED / "data/tinyimagenet_64px").glob("*.jpg"))
+    photos = []
+    for number in range(count):
+        with Image.open(sheets[number % len(sheets)]) as sheet:  # tiles of 64 pixels, 25 in a row
+            left = 64 * (number // len(sheets) * 7)
+            photos.append(np.asarray(sheet.convert("RGB").resize((32, 32), box=(left, 0, left + 64, 64))))
+    return np.stack(photos)
