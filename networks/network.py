@@ -163,12 +163,13 @@ class Network(tf.Module):
                 each.assign(array)
 
 
-def preprocess(images, card, image_size=None):
+def preprocess(images: tf.Tensor, card: Card, image_size: int | None = None) -> tf.Tensor:
     """RGB images (N, height, width, 3), 0-255 -> (N, size, size, 3) as the card's weights expect them.
 
-    Resized to the card's input size, or to `image_size`: for AlexNet 227 pixels, since 11x11 windows every 4 fit
-    exactly, (227 - 11) / 4 + 1 = 55. Caffe read images with OpenCV, so the first layer takes blue, green, red, in
-    this order, minus their means over ImageNet's training images: 104, 117, 123.
+    Resized to the card's input size, or to `image_size`: for AlexNet 227 pixels, since 11x11 windows every 4 pixels
+    then fit exactly, (227 - 11) / 4 + 1 = 55. Caffe read images with OpenCV, so the first layer takes blue, green, red,
+    in this order, minus their means over ImageNet's training images: 104, 117, 123. How much of a photo is shown, and
+    that large ones are resized without aliasing, is up to `data.images.frame`; here only small ones are enlarged.
     """
     size = image_size or card.input_size
     images = tf.image.resize(tf.cast(images, tf.float32), (size, size), method="bilinear")

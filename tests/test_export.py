@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from conftest import in_one_line
 
+from alexnet import AlexNet
 from data import images
 from googlenet import GoogLeNet
 from networks import keras_networks
@@ -109,6 +110,18 @@ def test_other_numbers_are_refused(exported, spoil):
         exported[0](spoil(batch.astype(np.float64)))
 
 
+@pytest.mark.parametrize("as_published", [False, True])
+def test_alexnet_as_in_training(alexnet_weights, as_published, tmp_path):
+    """Enlarged signs; what the course subtracts in inference, it does not in training."""
+    network = AlexNet(alexnet_weights, as_published)
+    head = heads.untrained(4096, CLASSES, provenance=provenance(cards.ALEXNET, images.Framing(32)))
+    head = head._replace(kernel=head.kernel * 10)
+    export.export(network, head, tmp_path / "model")
+    batch = RNG.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    served = tf.saved_model.load(str(tmp_path / "model"))(batch)["probabilities"]
+    np.testing.assert_allclose(served, answers(network, head, batch), atol=0.001)
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 def test_no_images_no_answers(exported, kind):
     for side in 32, 64, 300:
@@ -143,7 +156,7 @@ def test_a_pair_that_differs_everywhere_but_in_the_middle(name, network, tmp_pat
     """At 64 pixels the network must see the same share of an image as at 224, in the scripts and exported."""
     card = cards.CARDS[name]
     if name == "vgg":
-        network = keras_networks.load(card, "random", seed=0, top=False, image_size=SIZE)
+        network = keras_networks.KerasNetwork.load(card, "random", image_size=SIZE, features_only=True)
     framing = images.as_trained(card.framing, SIZE, card.input_size)
     batch, labels = pair_of_classes(12)
     framed = np.stack([images.frame(image, framing) for image in batch])

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from common.files import BadInput, check_writable
 from data.images import Framing
-from networks.network import pooled
+from networks.network import Network, pooled
 from weights.heads import Head
 
 IMAGES = [
@@ -32,16 +32,16 @@ TOLERANCE = 0.5  # of 255: resizing may go a little beyond 0 and 255
 class Served(tf.Module):
     """From raw images to probabilities, in one graph, with the variables that this needs and no others."""
 
-    def __init__(self, network: tf.Module, head: Head) -> None:
+    def __init__(self, network: Network, head: Head) -> None:
         super().__init__()
         trained = head.provenance
         layer, framing = trained.layer, Framing(trained.size, trained.how, trained.resized)
         self.kernel, self.bias = tf.Variable(head.kernel, name="kernel"), tf.Variable(head.bias, name="bias")
         self.class_names = head.class_names
-        self.needed = needed_variables(network, layer)
+        self.needed = network.variables_between(None, layer, with_statistics=True)
         # Functions, not the network itself, all of whose variables would be saved.
         self.framed = lambda images: cut(checked(images), framing)
-        self.features = lambda images: pooled(network(network.preprocess(images, True), layer))
+        self.features = lambda images: pooled(network(network.preprocess_features(images), layer))
 
     @tf.function(autograph=False)
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -69,11 +69,6 @@ def checked(images: tf.Tensor) -> tf.Tensor:
     found = ["images from", tf.reduce_min(images), "to", tf.reduce_max(images)]
     with tf.control_dependencies([tf.debugging.Assert(fits, [*found, "; expected RGB, 0 to 255, or floats 0 to 1"])]):
         return tf.clip_by_value(images, 0, 255)
-
-
-def needed_variables(network: tf.Module, layer: str) -> list[tf.Variable]:
-    """Of networks from Keras all variables, of ours those up to the layer."""
-    return list(network.variables) if network.card.application else network.variables_between(None, layer)
 
 
 def cut(images: tf.Tensor, framing: Framing) -> tf.Tensor:
@@ -122,7 +117,7 @@ def check_folder(folder: str | os.PathLike) -> None:
     check_writable(folder.parent / f"{folder.name}.part")
 
 
-def export(network: tf.Module, head: Head, folder: str | os.PathLike) -> None:
+def export(network: Network, head: Head, folder: str | os.PathLike) -> None:
     """Write the SavedModel to `folder`, whole or not at all. `BadInput` when something lies there already."""
     folder = pathlib.Path(folder).absolute()
     check_folder(folder)
