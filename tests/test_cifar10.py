@@ -1,7 +1,6 @@
 """data/cifar10.py: the official batches from a folder or an archive, wherever they lie; ten drawn signs."""
 
 import importlib.util
-import io
 import os
 import pathlib
 import pickle
@@ -10,21 +9,10 @@ import tarfile
 import numpy as np
 import pytest
 from conftest import python2_dumps, refused
+from made_archives import CIFAR_NAMES, cifar_batches, write_tar
 
 from common.files import BadInput
 from data import cifar10, traffic_signs
-
-NAMES = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
-
-
-def official(rows=3):
-    """The files of the official layout in small, {name: content}."""
-    rng = np.random.default_rng(0)
-    files = {"batches.meta": {b"label_names": NAMES, b"num_vis": 3072}}
-    for name in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"]:
-        data = rng.integers(0, 256, (rows, 3072), dtype=np.uint8)
-        files[name] = {b"data": data, b"labels": rng.integers(0, 10, rows).tolist()}
-    return files
 
 
 def written(folder, files, dumps=pickle.dumps):
@@ -44,12 +32,12 @@ def is_as_written(path, files):
     assert train.labels.tolist() == sum((files[f"data_batch_{i}"][b"labels"] for i in range(1, 6)), [])
     assert test.labels.tolist() == files["test_batch"][b"labels"]
     assert train.images.dtype == np.uint8 and train.labels.dtype == np.int64 and train.images.flags.c_contiguous
-    assert train.class_names == [name.decode() for name in NAMES] and train.tracks is None
+    assert train.class_names == [name.decode() for name in CIFAR_NAMES] and train.tracks is None
 
 
 @pytest.mark.parametrize("dumps", [pickle.dumps, python2_dumps], ids=["Python 3", "Python 2"])
 def test_folder(tmp_path, dumps):
-    is_as_written(written(tmp_path / "batches", official(), dumps), official())
+    is_as_written(written(tmp_path / "batches", cifar_batches(), dumps), cifar_batches())
 
 
 @pytest.fixture
@@ -67,36 +55,25 @@ def empty_data(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_tar(path, files, mode="w:gz", folder="cifar-10-batches-py/", extra=()):
-    with tarfile.open(path, mode) as tar:
-        for member, data in extra:
-            tar.addfile(member, io.BytesIO(data))
-        for name, content in files.items():
-            member, data = tarfile.TarInfo(f"{folder}{name}"), pickle.dumps(content)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return path
-
-
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("mode", ["w:gz", "w"])
 @pytest.mark.parametrize("folder", ["cifar-10-batches-py/", "./cifar-10-batches-py/", ""])
 def test_archive_is_read_in_place(empty_data, place, mode, folder):
     """Zipped or not, under either name, and with the names that `tar -c .` writes."""
-    write_tar(cifar10.ARCHIVES[place], official(), mode, folder)
-    is_as_written(cifar10.FOLDER, official())
+    write_tar(cifar10.ARCHIVES[place], cifar_batches(), mode, folder)
+    is_as_written(cifar10.FOLDER, cifar_batches())
     assert [path.name for path in empty_data.iterdir()] == [cifar10.ARCHIVES[place].name]
 
 
 def test_archive_elsewhere(tmp_path):
-    is_as_written(write_tar(tmp_path / "other name", official(), "w"), official())
+    is_as_written(write_tar(tmp_path / "other name", cifar_batches(), "w"), cifar_batches())
 
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_what_keras_has_fetched(empty_data, place):
     cifar10.KERAS_FOLDERS[place].parent.mkdir(parents=True)
-    written(cifar10.KERAS_FOLDERS[place], official())
-    is_as_written(cifar10.FOLDER, official())
+    written(cifar10.KERAS_FOLDERS[place], cifar_batches())
+    is_as_written(cifar10.FOLDER, cifar_batches())
 
 
 def test_it_is_fetched_when_absent(empty_data, monkeypatch):
@@ -104,10 +81,10 @@ def test_it_is_fetched_when_absent(empty_data, monkeypatch):
 
     def fetch(urls, path, sha256):
         asked.append((urls, sha256))
-        return write_tar(path, official())
+        return write_tar(path, cifar_batches())
 
     monkeypatch.setattr(cifar10, "fetch", fetch)
-    is_as_written(cifar10.FOLDER, official())
+    is_as_written(cifar10.FOLDER, cifar_batches())
     assert asked == [([cifar10.URL], cifar10.SHA256)]
 
 
@@ -124,14 +101,14 @@ def test_without_a_network_the_address_is_told(empty_data):
 
 
 def test_damaged_archives(empty_data):
-    files = official()
+    files = cifar_batches()
     del files["data_batch_4"]
     path = write_tar(cifar10.ARCHIVES[0], files)
     assert "data_batch_4 is missing" in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
-    write_tar(path, official())
+    write_tar(path, cifar_batches())
     path.write_bytes(path.read_bytes()[:20_000])
     assert path.name in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
-    os.truncate(write_tar(path, official(), "w"), 20_000)
+    os.truncate(write_tar(path, cifar_batches(), "w"), 20_000)
     assert path.name in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
     for content, kind in (
         (b"text", "a text file"),
@@ -158,7 +135,7 @@ BATCH = "cifar-10-batches-py/data_batch_1"
     ([(member(BATCH, size=3), b"abc")], "data_batch_1"),
 ], ids=["members", "zeros", "header", "no pickle"])  # fmt: skip
 def test_hostile_archives(empty_data, extra, said):
-    write_tar(cifar10.ARCHIVES[0], official(), extra=extra)
+    write_tar(cifar10.ARCHIVES[0], cifar_batches(), extra=extra)
     assert said in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
 
 
@@ -168,12 +145,12 @@ def test_hostile_archives(empty_data, extra, said):
     (member("/cifar-10-batches-py/data_batch_1", size=3), b"abc"), (member(BATCH, tarfile.DIRTYPE), b""),
 ], ids=lambda extra: str(extra[0].type))  # fmt: skip
 def test_members_that_are_no_batches_are_passed_over(empty_data, extra):
-    write_tar(cifar10.ARCHIVES[0], official(), extra=[extra])
-    is_as_written(cifar10.FOLDER, official())
+    write_tar(cifar10.ARCHIVES[0], cifar_batches(), extra=[extra])
+    is_as_written(cifar10.FOLDER, cifar_batches())
 
 
 def test_a_pipe_in_the_folder(tmp_path):
-    folder = written(tmp_path / "batches", official())
+    folder = written(tmp_path / "batches", cifar_batches())
     (folder / "data_batch_2").unlink()
     os.mkfifo(folder / "data_batch_2")
     assert "data_batch_2: cannot be read (is a pipe)" in refused("CIFAR-10", cifar10.load, folder)
@@ -190,7 +167,7 @@ def test_a_pipe_in_the_folder(tmp_path):
     ("data_batch_2", None, "data_batch_2: missing; unpack cifar-10-python.tar.gz"),
 ])  # fmt: skip
 def test_wrong_batches(tmp_path, name, content, said):
-    folder = written(tmp_path / "batches", official() | {name: content})
+    folder = written(tmp_path / "batches", cifar_batches() | {name: content})
     if content is None:
         (folder / name).unlink()
     message = refused("CIFAR-10", cifar10.load, folder)
