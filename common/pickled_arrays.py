@@ -7,6 +7,7 @@ reach into numpy. Whatever does not fit raises pickle.UnpicklingError.
 import math
 import pickle
 import re
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -124,7 +125,17 @@ def _array(data: bytes, dtype: np.dtype, shape: tuple, order: str = "C") -> np.n
         raise pickle.UnpicklingError("an array's data are not bytes")
     if len(data) != _count(shape) * dtype.itemsize:
         raise pickle.UnpicklingError(f"{len(data)} bytes for an array {short(shape)} of {dtype}")
-    return np.ndarray(shape, dtype, buffer=data, order=order)  # no copy
+    array = np.ndarray(shape, dtype, buffer=data, order=order)  # no copy
+    check_text(array)
+    return array
+
+
+def check_text(array: np.ndarray) -> None:
+    """Refuse an array of text with numbers that are no characters: Python raises a SystemError where one is used."""
+    if array.dtype.kind == "U" and array.size:
+        codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise pickle.UnpicklingError("a text with numbers that are no characters")
 
 
 def _count(shape: tuple) -> int:

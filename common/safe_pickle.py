@@ -22,7 +22,7 @@ DEEPEST = 100  # containers within containers
 LARGEST_INTEGER = 128  # bits; Python refuses to print numbers of more than 4,300 digits
 # A file of a few bytes can stand for much: an operation of one byte makes an empty set of 216 bytes, a list that holds
 # another twice, which holds another twice ... has 2^28 items when it is written out. Both are counted, in bytes.
-FREE = 150_000_000  # that any file may take while it is read, plus
+FREE = 100_000_000  # that any file may take while it is read, plus
 PER_BYTE = 2  # for each byte of the file
 EXPANDED_FREE = 32_000_000  # that any file may take when shared parts are written out, plus
 EXPANDED_PER_BYTE = 8  # for each byte of the file: None, in one byte, becomes a pointer of 8
@@ -62,7 +62,9 @@ def load_npy(path: str | os.PathLike) -> np.ndarray:
         if missing > 0:  # asked before numpy reserves memory for all
             raise BadInput(f"{path}: is cut off, {missing:,} bytes are missing; {ADVICE}")
         file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        pickled_arrays.check_text(array)
+        return array
 
 
 def _unpickled(file: BinaryIO, name: object) -> Any:

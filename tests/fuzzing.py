@@ -52,8 +52,9 @@ PIXELS = RNG.integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
 
 TOKENS = [
     b"", b"\0" * 8, b"\xff" * 8, b"\n", b"\\", b"'", b'"', b"(", b"((((((((", b"[" * 200, b"{", b"0", b"-1", b"1e999",
-    b"NaN", b"null", b"true", b"9" * 20, b"9" * 5000, b"\x1b[2J", b"\xe2\x80\xae", b"../", b"/etc/passwd", b"\x80", b"2\x86",
-    b"\x94", b"h\x00", b"(", b"e.", b"cos\nsystem\n", b"O", b"<f8", b"|O", b"U0", b"(1000000000,)", b",", b";", b"\r\n",
+    b"NaN", b"null", b"true", b"9" * 20, b"9" * 5000, b"\x1b[2J", b"\xe2\x80\xae", b"../", b"/etc/passwd", b"\x80",
+    b"2\x86", b"\x94", b"h\x00", b"e.", b"cos\nsystem\n", b"O", b"<f8", b"|O", b"U0", b"(1000000000,)", b",", b";",
+    b"\r\n",
 ]  # fmt: skip
 NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]
 
@@ -103,7 +104,9 @@ def pickles(value):
 
 def encoded(mode, kind, **settings):
     file = io.BytesIO()
-    Image.fromarray(PIXELS.reshape(24, 4, 3)).convert("L" if mode == "I;16" else mode).convert(mode).save(file, kind, **settings)
+    Image.fromarray(PIXELS.reshape(24, 4, 3)).convert("L" if mode == "I;16" else mode).convert(mode).save(
+        file, kind, **settings
+    )
     return file.getvalue()
 
 
@@ -177,11 +180,14 @@ PROVENANCE = {
     "how": "whole", "resized": 0,
 }  # fmt: skip
 HEAD = {"kernel": FEATURES, "bias": FEATURES[0], "class_names": ["a", "b", "停"], "provenance": json.dumps(PROVENANCE)}
+PARTS = ("weights", "biases")
 NETWORK = {"conv1": [np.ones((3, 3, 3, 4), "f4"), np.ones(4, "f4")], "fc8": [np.ones((16, 5), "f4"), np.ones(5, "f4")]}
+ARRAYS = {f"{layer}/{part}": pair[index] for layer, pair in NETWORK.items() for index, part in enumerate(PARTS)}
 VALUES = {
     "features": PIXELS, "labels": np.arange(6) % 43, "sizes": [(32, 32)] * 6, b"names": ["a", {1, 2}, None, 2**40, 1.5],
     "objects": np.array([1, "a"], dtype=object),
 }  # fmt: skip
+BOTTLENECK = {"features": FEATURES, "labels": [0, 1, 2] * 2}
 SIGNS = {"features": np.zeros((4, 32, 32, 3), np.uint8), "labels": np.arange(4), "sizes": np.full((4, 2), 32)}
 SETTINGS = {"script": "train_feature_extraction", "flags": {"network": "alexnet", "epochs": 10, "layer": None}}
 
@@ -232,20 +238,23 @@ class Reader:
 
 READERS = {
     "pickle": Reader(pickles(VALUES), safe_pickle.load),
-    "npy": Reader([npy(FEATURES), npy(PIXELS), npy(np.array(VALUES, object)), npy(np.array(["a"]))], safe_pickle.load_npy),
+    "npy": Reader(
+        [npy(array) for array in (FEATURES, PIXELS, np.array(VALUES, object), np.array(["a"]))], safe_pickle.load_npy
+    ),
     "weights": Reader(
-        [npy(np.array(NETWORK, object)), caffemodel(),
-         npz({f"{layer}/{part}": array for layer, pair in NETWORK.items() for part, array in zip(("weights", "biases"), pair)})],
+        [npy(np.array(NETWORK, object)), npz(ARRAYS), caffemodel()],
         lambda path: reading.load(CARD, path),
     ),
     "caffemodel": Reader([caffemodel()], lambda path: reading.load(CARD, path), ".caffemodel"),
     "head": Reader([npz(HEAD)], heads.load, ".npz"),
-    "bottleneck": Reader(pickles({"features": FEATURES, "labels": [0, 1, 2] * 2}), bottleneck_files.read_features, ".p"),
+    "bottleneck": Reader(pickles(BOTTLENECK), bottleneck_files.read_features, ".p"),
     "signs": Reader(pickles(SIGNS), traffic_signs.load, ".p"),
     "signs archive": Reader([signs_archive()], gtsrb_archive.read_archive, ".zip", 20),
     "cifar": Reader(cifar_archive(), cifar10.load, ".tar.gz", 4),
     "image": Reader(list(image_files()), decoding.read),
-    "kind": Reader([*image_files(), caffemodel(), hdf5(), *pickles(VALUES), b"<html>", zipped({"a": b""})], kinds.kind_of),
+    "kind": Reader(
+        [*image_files(), caffemodel(), hdf5(), *pickles(VALUES), b"<html>", zipped({"a": b""})], kinds.kind_of
+    ),
     "settings": Reader([json.dumps(SETTINGS).encode()], read_settings, ".json"),
     "stored features": Reader([npy(FEATURES)], read_features(".npy"), slow=4),
     "stored key": Reader([b'{"key": {}}'], read_features(".json"), slow=4),

@@ -1,0 +1,31 @@
+"""Every reader of foreign files, on damaged ones by the thousand: `python -m pytest -m fuzz` (half an hour)."""
+
+import os
+import re
+import subprocess
+import sys
+
+import fuzzing
+import pytest
+from conftest import REFUSED, ROOT
+
+INPUTS = os.environ.get("FUZZ", "10000")  # for each reader; those marked as slow take fewer; 120,000 in all
+
+
+@pytest.mark.parametrize("name", fuzzing.READERS)
+def test_what_is_damaged_is_sound_before(name, tmp_path):
+    reader = fuzzing.READERS[name]
+    for sample in reader.corpus:
+        path = tmp_path / f"input{reader.suffix}"
+        path.write_bytes(sample.pack(sample.members) if isinstance(sample, fuzzing.Packed) else sample)
+        reader.read(path)
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", fuzzing.READERS)
+def test_damaged_files_end_in_one_line_in_bounded_time_and_memory(name, tmp_path):
+    command = [sys.executable, "tests/fuzzing.py", name, "--inputs", INPUTS, "--keep", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr[-2000:]}\nits input is in {tmp_path}"
+    REFUSED[f"fuzzed {name}"] += int(re.search(r"'refused': (\d+)|$", done.stdout)[1] or 0)
