@@ -1,6 +1,5 @@
-"""VGG16 and ResNet50: against plain NumPy and Keras itself, fine-tuned; every file format, and what is no such file."""
+"""VGG16 and ResNet50: against plain NumPy and Keras itself, cut at any layer, fine-tuned, kept and read again."""
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -10,11 +9,10 @@ from conftest import SHARED
 from common.files import BadInput
 from networks import keras_networks
 from networks.keras_networks import KerasNetwork
-from weights import cards, keras_files
+from weights import cards
 
 VGG_WEIGHTS = SHARED / "weights" / "vgg16_notop_fp16.npz"
 needs_vgg = pytest.mark.skipif(not VGG_WEIGHTS.exists(), reason="VGG16's real weights are not here")
-SHAPES = {"one/kernel": (3, 3, 3, 4), "one/bias": (4,), "predictions/kernel": (4, 2), "predictions/bias": (2,)}
 
 
 @pytest.fixture(scope="module")
@@ -22,28 +20,9 @@ def resnet():
     return KerasNetwork.load(cards.RESNET, "random", seed=1)
 
 
-@pytest.fixture
-def arrays():
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
-
-
 def named(network):
     """{"layer/part": array} of a network, in Keras's order."""
     return {f"{layer.name}/{part.name}": part.numpy() for layer in network.model.layers for part in layer.weights}
-
-
-def write_legacy_h5(path, arrays, rename=lambda name: name):
-    """The layout of the files that `keras.applications` publishes: names in attributes, a group a layer."""
-    layers = list(dict.fromkeys(name.split("/")[0] for name in arrays))
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [rename(layer).encode() for layer in layers]
-        for layer in layers:
-            group = file.create_group(rename(layer))
-            mine = [name for name in arrays if name.split("/")[0] == layer]
-            group.attrs["weight_names"] = [f"{rename(name)}:0".encode() for name in mine]
-            for name in mine:
-                group[f"{rename(name)}:0"] = arrays[name]
 
 
 def vgg_in_numpy(pixels, weights):
@@ -74,7 +53,7 @@ def test_vgg_with_real_weights_equals_numpy(photos):
     assert keras.mixed_precision.global_policy().name == "float32"  # left as it was
     with pytest.raises(BadInput, match="^VGG16 was loaded without its classifier.*$"):
         network.activations(image)
-    with pytest.raises(BadInput, match="has no classifier .predictions/bias is missing.: features can be computed"):
+    with pytest.raises(BadInput, match="has no classifier of ImageNet .predictions/bias is missing.: features can be"):
         KerasNetwork.load(cards.VGG, VGG_WEIGHTS)
 
 
@@ -117,17 +96,17 @@ def test_every_layer_is_kerass_own(card):
     keras.utils.set_random_seed(3)
     theirs = keras_networks.application(card)[1](weights=None, include_top=False, input_shape=(32, 32, 3))
     x = np.random.default_rng(0).normal(0, 60, (2, 32, 32, 3)).astype(np.float32)
-    last = x, None
-    for name in network.layer_names:
-        if name == "avg_pool":
-            expected = theirs(x, training=False).numpy().mean((1, 2))
-        else:
-            expected = keras.Model(theirs.input, theirs.get_layer(name).output)(x, training=False).numpy()
-        np.testing.assert_allclose(network(x, name), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
-        np.testing.assert_allclose(network(last[0], name, after=last[1]), network(x, name), rtol=1e-6)
-        assert network.output_shape(name) == expected.shape[1:] and network.before(name) == last[1]
-        assert network.names_between(last[1], name) == [name]
-        last = network(x, name), name
+    blocks = keras.Model(theirs.input, [theirs.get_layer(name).output for name in card.blocks])(x, training=False)
+    expected = dict(zip(card.blocks, blocks)) | {"avg_pool": blocks[-1].numpy().mean((1, 2))}
+    assert network.layer_names == list(expected)
+    last, before = x, None
+    for name in expected:
+        last = network(last, name, after=before)
+        np.testing.assert_allclose(last, expected[name], rtol=1e-5, atol=1e-6 * np.abs(expected[name]).max())
+        assert network.output_shape(name) == last.shape[1:]
+        assert network.before(name) == before and network.names_between(before, name) == [name]
+        before = name
+    np.testing.assert_array_equal(network(x, name), last)
     everything = network.variables_between(None, name, with_statistics=True)
     assert sum(int(tf.size(each)) for each in everything) == theirs.count_params()
     trained = network.variables_between(None, name)
@@ -178,9 +157,9 @@ def test_what_is_kept_is_read_again(card, tmp_path):
     other = KerasNetwork.load(card, "random", 2, image_size=32, features_only=True)
     other.restore(tmp_path / "network-1.npz")
     loaded = KerasNetwork.load(card, tmp_path / "network-1.npz", image_size=48, features_only=True)
-    for name, array in named(network).items():
-        np.testing.assert_array_equal(named(other)[name], array)
-        np.testing.assert_array_equal(named(loaded)[name], array)
+    for again in (named(other), named(loaded)):
+        for name, array in named(network).items():
+            np.testing.assert_array_equal(again[name], array)
 
 
 @BOTH
@@ -196,97 +175,17 @@ def test_preprocessing_is_kerass_own(card):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, when it saves
-def test_every_format_is_read_alike(resnet, tmp_path):
-    arrays = named(resnet)
-    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-    paths = [tmp_path / name for name in ("published.h5", "own.weights.h5", "own.npz")]
-    write_legacy_h5(paths[0], arrays, lambda name: name.replace("predictions", "probs"))
-    resnet.model.save_weights(paths[1])
-    np.savez(paths[2], **arrays)
-    for path in paths:
-        read = keras_files.read(path, shapes, "ResNet50")
-        assert list(read) == list(arrays)
-        for name, array in arrays.items():
-            np.testing.assert_array_equal(read[name], array)
-    other = KerasNetwork.load(cards.RESNET, "random", seed=2)
-    other.model.load_weights(paths[0])  # Keras finds the same in the file that this test wrote
-    np.testing.assert_array_equal(named(other)["predictions/kernel"], arrays["predictions/kernel"])
-    features = KerasNetwork.load(
-        cards.RESNET, paths[0], features_only=True, image_size=64
-    )  # the classifier is left out
-    np.testing.assert_array_equal(named(features)["conv5_block3_3_bn/gamma"], arrays["conv5_block3_3_bn/gamma"])
-
-
-def test_published_names_of_vgg_arrays(arrays, tmp_path):
-    """VGG16's published file calls them block1_conv1_W_1:0 and _b_1:0; their order tells."""
-    path = tmp_path / "published.h5"
-    write_legacy_h5(path, arrays, lambda name: name.replace("/kernel", "_W_1").replace("/bias", "_b_1"))
-    read = keras_files.read(path, SHAPES, "VGG16")
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(read[name], array)
-
-
-WRONG = {
-    "one/bias is missing": lambda arrays: arrays.pop("one/bias"),
-    "'two/kernel' is surplus|'two/0' is surplus": lambda arrays: arrays.update({"two/kernel": np.zeros(1, np.float32)}),
-    r"one/kernel is \(3, 3, 4, 3\), expected \(3, 3, 3, 4\)": lambda arrays: arrays.update(
-        {"one/kernel": np.zeros((3, 3, 4, 3), np.float32)}
-    ),
-    "one/kernel is int64, expected float32": lambda arrays: arrays.update({"one/kernel": np.zeros((3, 3, 3, 4), int)}),
-    "one/bias holds NaN": lambda arrays: arrays.update({"one/bias": np.float32([0, np.nan, 0, 0])}),
-    "has no classifier": lambda arrays: (arrays.pop("predictions/kernel"), arrays.pop("predictions/bias")),
-}
-
-
-@pytest.mark.parametrize("message", WRONG)
-@pytest.mark.parametrize("suffix", ["h5", "npz"])
-def test_wrong_arrays_are_named(arrays, tmp_path, message, suffix):
-    WRONG[message](arrays)
-    path = tmp_path / f"wrong.{suffix}"
-    np.savez(path, **arrays) if suffix == "npz" else write_legacy_h5(path, arrays)
-    with pytest.raises(BadInput, match=message) as error:
-        keras_files.read(path, SHAPES, "VGG16", keras_networks.CLASSIFIER)
-    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
-
-
-def damaged(path, arrays, how):
-    if how == "cut .npz":
-        np.savez(path, **arrays)
-    elif how == "pickle in .npz":
-        np.savez(path, **arrays, more=np.array([{}], dtype=object))
-    else:
-        write_legacy_h5(path, arrays)
-    if how.startswith("cut"):
-        path.write_bytes(path.read_bytes()[:-700])
-    if how == "another .h5":
-        with h5py.File(path, "w") as file:
-            file["numbers"] = [1, 2]
-    if how == "link to another file":
-        path.rename(path.with_name("target.h5"))
-        with h5py.File(path, "w") as file:
-            file.attrs["layer_names"] = [b"one"]
-            file["one"] = h5py.ExternalLink("target.h5", "one")
-
-
-@pytest.mark.parametrize("how", ["cut .npz", "pickle in .npz", "cut .h5", "another .h5", "link to another file"])
-def test_damaged_files(arrays, tmp_path, how):
-    path = tmp_path / "damaged.npz"
-    damaged(path, arrays, how)
-    with pytest.raises(BadInput, match="is damaged, or was not written by Keras") as error:
-        keras_files.read(path, SHAPES, "VGG16")
-    assert "\n" not in str(error.value)
-
-
-def test_no_file_a_folder_a_text(tmp_path):
-    text = tmp_path / "text.h5"
-    text.write_text("not found")
-    for path, message in (
-        (tmp_path / "absent.h5", "cannot be read .No such file"),
-        (tmp_path, "cannot be read .Is a directory"),
-        (text, "is neither HDF5"),
-    ):
-        with pytest.raises(BadInput, match=message):
-            KerasNetwork.load(cards.VGG, path, features_only=True, image_size=32)
+def test_a_whole_model_by_keras_is_read(resnet, tmp_path):
+    """With its classifier or, for features, without it."""
+    resnet.model.save(tmp_path / "resnet.keras")
+    whole = KerasNetwork.load(cards.RESNET, tmp_path / "resnet.keras")
+    features = KerasNetwork.load(cards.RESNET, tmp_path / "resnet.keras", image_size=64, features_only=True)
+    expected = named(resnet)
+    for network, count in ((whole, len(expected)), (features, len(expected) - 2)):
+        found = named(network)
+        assert len(found) == count
+        for name, array in found.items():
+            np.testing.assert_array_equal(array, expected[name])
 
 
 def test_failed_download_and_wrong_size(monkeypatch):
