@@ -51,6 +51,11 @@ def as_trained(how: str, size: int, input_size: int) -> Framing:
     return Framing(size, how, round(size * RESIZED / input_size))
 
 
+def framing_of(trained: Any) -> Framing:
+    """The framing that a head's provenance keeps."""
+    return Framing(trained.size, trained.how, trained.resized)
+
+
 def kept_framing(settings: dict) -> Framing:
     """The framing in a trained head's settings: `framing`, its three fields; `crop` and `picture_size` in old heads."""
     if "framing" in settings:

@@ -24,9 +24,9 @@ RNG = np.random.default_rng(0)
 def add(path, shape=(12, 9, 3)):
     """Write an image of noise; return it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = RNG.integers(0, 256, shape, dtype=np.uint8)
-    Image.fromarray(picture).save(path)
-    return picture
+    image = RNG.integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(image).save(path)
+    return image
 
 
 @pytest.fixture
@@ -72,13 +72,13 @@ def test_classes_files_and_labels(flowers, load):
         assert dataset.name == "images of flowers"
 
 
-def test_pictures_are_mapped_and_read_only(flowers, load):
-    pictures = load(flowers).images
-    assert isinstance(pictures, np.memmap) and not pictures.flags.writeable
-    assert pictures.dtype == np.uint8 and pictures.shape == (3, SIZE, SIZE, 3)
+def test_images_are_mapped_and_read_only(flowers, load):
+    images = load(flowers).images
+    assert isinstance(images, np.memmap) and not images.flags.writeable
+    assert images.dtype == np.uint8 and images.shape == (3, SIZE, SIZE, 3)
 
 
-def test_many_pictures_stay_in_order(tmp_path, load):
+def test_many_images_stay_in_order(tmp_path, load):
     expected = [add(tmp_path / "many" / "ab"[number % 2] / f"{number:03}.png") for number in range(150)]
     dataset = load(tmp_path / "many", framing=WHOLE)
     order = [*range(0, 150, 2), *range(1, 150, 2)]
@@ -101,7 +101,7 @@ def test_second_run_decodes_nothing(flowers, load, decoded, tmp_path, monkeypatc
     assert load(flowers, framing=WHOLE).images.tolist() != first.images.tolist() and len(decoded) == 6
 
 
-def test_changed_added_and_lost_pictures_are_noticed(flowers, load):
+def test_changed_added_and_lost_images_are_noticed(flowers, load):
     first = load(flowers).images
     path = flowers / "rose/a.png"
     status = path.stat()
@@ -119,13 +119,13 @@ def test_changed_added_and_lost_pictures_are_noticed(flowers, load):
     np.testing.assert_array_equal(load(flowers).images, changed)
 
 
-def test_two_folders_alike_in_all_but_the_pictures(tmp_path, load):
+def test_two_folders_alike_in_all_but_the_images(tmp_path, load):
     """Training and validation files of the same names, sizes and times, as some archives unpack to."""
     for part in ("training", "validation"):
         for name in ("a/0.bmp", "b/0.bmp"):
-            add(tmp_path / part / "pictures" / name)
-            os.utime(tmp_path / part / "pictures" / name, ns=(10**18, 10**18))
-    training, validation = (load(tmp_path / part / "pictures").images for part in ("training", "validation"))
+            add(tmp_path / part / "images" / name)
+            os.utime(tmp_path / part / "images" / name, ns=(10**18, 10**18))
+    training, validation = (load(tmp_path / part / "images").images for part in ("training", "validation"))
     assert (training != validation).any()
 
 
@@ -195,7 +195,7 @@ def test_a_file_that_can_be_read_by_now_is_taken(flowers, load, monkeypatch):
     assert load(flowers).labels.tolist() == [0, 1, 1]
 
 
-def test_a_class_without_a_readable_picture(flowers, load):
+def test_a_class_without_a_readable_image(flowers, load):
     for path in flowers.glob("rose/*.png"):
         path.write_text("not an image")
     message = in_one_line(load, flowers, skip_unreadable=True)

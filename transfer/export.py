@@ -18,7 +18,7 @@ import tempfile
 import tensorflow as tf
 
 from common.files import BadInput, check_writable
-from data.images import Framing
+from data.images import Framing, framing_of
 from networks.network import Network, pooled
 from weights.heads import Head
 
@@ -35,7 +35,7 @@ class Served(tf.Module):
     def __init__(self, network: Network, head: Head) -> None:
         super().__init__()
         trained = head.provenance
-        layer, framing = trained.layer, Framing(trained.size, trained.how, trained.resized)
+        layer, framing = trained.layer, framing_of(trained)
         self.kernel, self.bias = tf.Variable(head.kernel, name="kernel"), tf.Variable(head.bias, name="bias")
         self.class_names = head.class_names
         self.needed = network.variables_between(None, layer, with_statistics=True)
