@@ -78,14 +78,14 @@ TEXT_PICKLE = re.compile(rb"(\(?[dl]p\d+\n|\(i|c[\w.]+\n\w+\n|[)\]}(]+(q[\0-\xff
 PYTORCH_MEMBER = re.compile(rb"[^/]+/(data\.pkl|version|byteorder|\.format_version|constants\.pkl|code/)")
 
 
-def kind_of(source: str | os.PathLike | bytes) -> str:
+def kind_of(source: str | os.PathLike | bytes, expected: str = "a file") -> str:
     """The kind of a file, or of the bytes given (all or the first 4,096), as it goes into a message: "a gzip file".
 
-    Raises BadInput when the path does not lead to a regular file that can be read.
+    Raises BadInput when the path does not lead to a regular file that can be read; it names what was `expected`.
     """
     if isinstance(source, bytes):
         return _kind(source[:HEAD], source[-TAIL:])
-    with open_regular(source) as file:
+    with open_regular(source, expected) as file:
         head = file.read(HEAD)
         file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
         tail = file.read(TAIL)

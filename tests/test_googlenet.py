@@ -119,7 +119,7 @@ def test_shapes_and_parameters(network):
         network(image, layer="pool6")
 
 
-def test_smaller_pictures_and_preprocessing(weights):
+def test_smaller_images_and_preprocessing(weights):
     small = googlenet.GoogLeNet(weights, image_size=64)
     red = np.zeros((1, 8, 9, 3), np.uint8)
     red[..., 0] = 255
@@ -143,11 +143,11 @@ def read_photo(path):
 def test_real_weights_on_real_photos():
     network = googlenet.GoogLeNet(reading.load(cards.GOOGLENET, REAL_WEIGHTS))
     poodle, weasel = (read_photo(SHARED / "images" / f"{name}.png")[1:225, 1:225] for name in ("poodle", "weasel"))
-    for picture, expected in (
+    for photo, expected in (
         (poodle, {"miniature poodle": 0.498, "toy poodle": 0.410}),
         (weasel, {"weasel": 0.863, "polecat": 0.086}),
     ):
-        probabilities = network.activations(picture[None]).numpy()[0]
+        probabilities = network.activations(photo[None]).numpy()[0]
         for index, (name, probability) in zip(np.argsort(-probabilities), expected.items()):
             assert class_names[index].startswith(name)
             assert abs(probabilities[index] - probability) < 0.001

@@ -48,7 +48,7 @@ def read(
     one line, unless the file holds all the others, each of the right shape, and only finite numbers; or where it holds
     more layers of their kind: it is then a larger network.
     """
-    kind = kinds.kind_of(path)
+    kind = kinds.kind_of(path, FORMATS)
     if kind in (kinds.HDF5, kinds.KERAS):
         with _opened(path, kind, title) as layers:
             return _checked(_named(layers, shapes), shapes, path, title, classifier)

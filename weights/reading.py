@@ -59,14 +59,16 @@ def default_path(card: Card) -> pathlib.Path:
     for file, _, _ in files:
         if (WEIGHTS_DIR / file).exists():
             return WEIGHTS_DIR / file
-    failures = []
+    failure, elsewhere = "", []
     for file, urls, sha1 in files:
         if urls:
             try:
                 return fetching.fetch(urls, WEIGHTS_DIR / file, sha1=sha1)
             except BadInput as error:
-                failures.append(f"nor could {file}" if failures else str(error))
-    raise BadInput("; ".join(failures) + "; or give --weights random to try the script out")
+                if failure:
+                    elsewhere.append(f"or {file} from {urls[-1]}")
+                failure = failure or str(error)
+    raise BadInput("; ".join([failure, *elsewhere, "or give --weights random to try the script out"]))
 
 
 @contextlib.contextmanager
@@ -75,7 +77,7 @@ def opened(path: str | os.PathLike, card: Card) -> Iterator[Layers]:
 
     The arrays are NumPy's, or `Stored` ones that are read within the block.
     """
-    kind = kinds.kind_of(path)
+    kind = kinds.kind_of(path, FORMATS)
     if kind == kinds.NPZ:
         with npz.opened(path, FORMATS, ADVICE) as arrays:
             yield _grouped(arrays)
