@@ -225,7 +225,8 @@ SENT = {  # what a server sends before it closes the connection
 } | {
     f"redirected to {place[:30]}": b"HTTP/1.1 302 Found\r\nLocation: " + place.encode("latin-1") + b"\r\n\r\n"
     for place in ("/itself", "file:///etc/passwd", "http://[::1", "http://", "//", "http://127.0.0.1:99999/", "ftp://x/",
-                  "http://127.0.0.1:abc/", "http://\xff\xfe/", "http://a..b/", "http://" + "a" * 300 + "/", "ht!tp:", "\t")
+                  "http://127.0.0.1:abc/", "http://\xff\xfe/", "http://a..b/", "http://" + "a" * 300 + "/", "ht!tp:",
+                  "\t")
 }  # fmt: skip
 WHOLE = {  # odd, but all bytes are there
     "length a word": OK + b"Content-Length: many\r\n\r\n" + BODY,

@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from common.files import foreign, open_regular
+from common.pickled_arrays import check_text
 
 MOST_LISTED = 4 << 20  # bytes of the archive's list of members
 MOST_ARRAYS = 10_000
@@ -69,7 +70,7 @@ def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: _Limited) -> 
     with archive.open(info) as member:
         shape, dtype, start = _header(member)
     size = math.prod(shape) * dtype.itemsize
-    if dtype.kind not in PLAIN:
+    if dtype.kind not in PLAIN or not dtype.itemsize:
         raise ValueError(f"{info.filename!a:.60} holds {dtype}, not plain numbers or text")
     if size != info.file_size - start:
         raise ValueError(f"{info.filename!a:.60} has {info.file_size - start:,} bytes, {size:,} are expected")
@@ -78,7 +79,9 @@ def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: _Limited) -> 
         if size > 3 * file.size + SPARE:
             raise ValueError(f"{info.filename!a:.60} unpacks to {size:,} bytes")
         with archive.open(info) as member:
-            return np.lib.format.read_array(member, allow_pickle=False)
+            array = np.lib.format.read_array(member, allow_pickle=False)
+        check_text(array)
+        return array
 
     return Stored(shape, dtype, read)
 
