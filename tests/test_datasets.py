@@ -51,8 +51,10 @@ def test_a_random_split_keeps_a_third_of_every_class(counts):
     assert sum(counts) < 9 or list(parts.validation) != list(other.validation)
 
 
-def test_a_fifth_is_held_out_when_asked_for():
-    assert len(datasets.split(made_up(np.arange(500) % 10), "random", 0, held_out=0.2).validation) == 100
+@pytest.mark.parametrize("share, held", [(0.01, [1, 1]), (0.2, [1, 20]), (0.9, [1, 90]), (0.999, [1, 99])])
+def test_another_share_is_held_out_when_asked_for(share, held):
+    parts = datasets.split(made_up(np.repeat([0, 1], [2, 100])), "random", 0, share)
+    assert np.bincount(parts.dataset.labels[parts.validation]).tolist() == held
 
 
 def test_a_split_by_track_keeps_each_sign_on_one_side():

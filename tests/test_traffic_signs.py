@@ -284,6 +284,14 @@ def test_hostile_csv_files(tmp_path, content, said):
     assert said in refused("signs", traffic_signs.load_test, zipped(tmp_path / "signs.zip", files))
 
 
+def test_kaggle_s_folder_and_class_must_agree(tmp_path):
+    kaggle, _ = kaggle_files()
+    kaggle["Train.csv"] = kaggle["Train.csv"].replace(b",42,Train/42/", b",41,Train/42/")
+    assert "Train.csv: line 2 is damaged" in refused(
+        "signs", traffic_signs.load, zipped(tmp_path / "signs.zip", kaggle)
+    )
+
+
 def test_an_image_that_is_larger_than_its_csv_says_is_not_decoded(tmp_path):
     """A PNG of a few kB may stand for gigabytes."""
     kaggle, _ = kaggle_files()
