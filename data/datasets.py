@@ -122,8 +122,12 @@ def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) ->
 def joined(training: Dataset, validation: Dataset) -> Split:
     """One data set of two, under the first one's name and class names: train on the first, validate on the second.
 
-    The tracks of the two are different ones, whatever their numbers; where either's are unknown, all are.
+    The tracks of the two are different ones, whatever their numbers; where either's are unknown, all are. Raises
+    `BadInput` for images of two sizes.
     """
+    if training.images.shape[1:] != validation.images.shape[1:]:
+        sizes = [f"{part.images.shape[2]}x{part.images.shape[1]} pixels" for part in (training, validation)]
+        raise BadInput(f"{validation.name}: images of {sizes[1]}; expected {sizes[0]}, as in {training.name}")
     images = np.concatenate([training.images, validation.images])
     labels = np.concatenate([training.labels, validation.labels])
     tracks = None
@@ -156,11 +160,14 @@ def notes(parts: Split) -> list[str]:
     if absent := _names(dataset, np.flatnonzero(counts == 0)):
         told.append(f"No training images, so never predicted: {absent}.")
     if absent := _names(dataset, np.flatnonzero((counts > 0) & ~validated)):
-        told.append(f"No validation images, so it is unknown how well they are recognized: {absent}.")
+        told.append(f"No validation images, so it is unknown how well they are recognised: {absent}.")
     if len(small):
         told.append(f"Fewer than {SMALL} training images: {_names(dataset, small[np.argsort(counts[small])], counts)}.")
     if share_seen(parts) > 0.5:
         told.append("Most validation images show an object that training images show as well: the accuracy flatters.")
+    if dataset.tracks is None and dataset.images_per_track > 1 and len(training):
+        each = f"Each object is in {dataset.images_per_track} images, and it is unknown in which"
+        told.append(f"{each}: if some of them are in training and some in validation, the accuracy flatters.")
     return told
 
 

@@ -41,7 +41,12 @@ INSIDE = tuple(
     posixpath.join(top, part) for part in ("Final_Training/Images", "Training", "Images", "") for top in TOPS
 )
 INSIDE_TEST = tuple(posixpath.join(top, part) for part in ("Final_Test/Images", "Images", "") for top in TOPS)
-LABELS_INSIDE = (*INSIDE_TEST, "GTSRB/Final_Test", "GTSRB", "Final_Test")  # the test images' classes: there, or above
+LABELS_INSIDE = (
+    *INSIDE_TEST,
+    *TOPS,
+    "gtsrb",
+    *(posixpath.join(top, "Final_Test") for top in TOPS),
+)  # the classes of the test images: beside them, or above
 FIRST_CSV = "00000/GT-00000.csv"
 TEST_CSV = "GT-final_test.csv"  # with classes; GT-final_test.test.csv beside the images has none
 TEST_LABELS = "GTSRB_Final_Test_GT.zip"  # holds it

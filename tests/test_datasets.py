@@ -144,6 +144,12 @@ def test_joined_data_sets():
     assert datasets.joined(first, second._replace(tracks=None)).dataset.tracks is None
 
 
+def test_images_of_two_sizes_are_not_joined():
+    first = made_up([0, 1])
+    second = first._replace(images=np.zeros((2, 48, 32, 3), np.uint8), name="other")
+    assert "other: images of 32x48 pixels; expected 2x1" in in_one_line(datasets.joined, first, second)
+
+
 def test_a_test_set_is_judged_as_a_whole():
     parts = datasets.for_test(made_up([0, 1, 1]))
     assert parts.training.tolist() == [] and parts.validation.tolist() == [0, 1, 2]
@@ -157,7 +163,7 @@ def test_notes():
     validation = rows[np.isin(labels, [0, 2, 3]) & (rows % 2 == 1)]
     assert datasets.notes(Split(dataset, training, validation)) == [
         "No training images, so never predicted: d, f.",
-        "No validation images, so it is unknown how well they are recognized: b, e.",
+        "No validation images, so it is unknown how well they are recognised: b, e.",
         "Fewer than 10 training images: e (1), c (2).",
     ]
 
@@ -165,7 +171,11 @@ def test_notes():
 def test_notes_of_a_good_split_and_of_one_that_flatters():
     assert datasets.notes(datasets.split(tracked(), "track", 0)) == []
     (told,) = datasets.notes(datasets.split(tracked(), "random", 0))
-    assert "flatters" in told
+    assert "Most validation images show an object that training images show" in told
+    unknown = tracked()._replace(tracks=None, images_per_track=30)
+    (told,) = datasets.notes(datasets.split(unknown, "random", 0))
+    assert "Each object is in 30 images, and it is unknown in which" in told
+    assert datasets.notes(datasets.for_test(unknown))[1:] == []  # but that nothing was trained
 
 
 @pytest.mark.parametrize("name", datasets.TABLE)

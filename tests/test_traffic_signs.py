@@ -189,6 +189,13 @@ def test_torchvision_s_archive(tmp_path):
 UDACITY = {"train.p": 172, "valid.p": 43, "test.p": 86}
 
 
+@pytest.mark.parametrize("given", ["", "gtsrb", "gtsrb/GTSRB"])
+def test_torchvision_s_folder_of_test_images(tmp_path, given):
+    files, labels, images = official_test_set()
+    unpacked(tmp_path / "gtsrb", files | labels)
+    assert as_written(traffic_signs.load_test(tmp_path / given), images)
+
+
 @pytest.mark.parametrize("inside", ["", "traffic-signs-data/"])
 @pytest.mark.parametrize("make", [zipped, unpacked])
 def test_udacity_s_archive(tmp_path, make, inside):
