@@ -107,6 +107,7 @@ WRONG_ARRAYS = {
     "integers": {"kernel": KERNEL.astype(int)}, "text": {"kernel": KERNEL.astype(str)},
     "numbered names": {"class_names": np.arange(2)}, "bytes": {"class_names": np.array([b"a", b"b"])},
     "objects": {"class_names": np.array(["a", {}], object)}, "a table": {"class_names": np.array([["a", "b"]])},
+    "no characters": {"class_names": np.frombuffer(np.uint32([1 << 30, 65]).tobytes(), "<U1")},
     "no JSON": {"provenance": "{"}, "a list": {"provenance": "[1]"}, "deep": {"provenance": "[" * 100_000},
     "a huge integer": {"provenance": '{"network": "vgg", "seed": ' + "9" * 5000 + "}"},
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import pickle
 import struct
 import subprocess
 import sys
@@ -254,6 +255,11 @@ def broken(tmp_path, case):
     if case == "array":
         np.save(path, layers["fc8"][0])
         return path
+    if case == "a pickled text":
+        save_npy(path, layers)
+        header = path.read_bytes()[:128]
+        path.write_bytes(header + pickle.dumps("text"))
+        return path
     if case == "NaN":
         layers["fc6"][0][3, 4] = np.nan
     elif case == "infinite":
@@ -293,6 +299,7 @@ CASES = {
     "caffemodel, negative": "for the shape", "caffemodel, other shape": "for the shape",
     "caffemodel, a layer twice": "two layers",
     "caffemodel without layers": "whole .caffemodel", "array": "expected a dict of layers",
+    "a pickled text": "holds a str; expected a dict",
     "NaN": "fc6 holds NaN or infinite", "infinite": "fc8 holds NaN or infinite", "infinity": "fc8 holds",
     "missing": "conv2 is missing",
     "surplus": r"'fc9\\n' is surplus", "shape": r"fc6 kernel is \(7, 36\), expected \(36, 7\)",

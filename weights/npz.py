@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from common import pickled_arrays
 from common.files import foreign, open_regular
 from common.pickled_arrays import check_text
 
@@ -89,6 +90,8 @@ def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: _Limited) -> 
 def _header(member: BinaryIO) -> tuple[tuple[int, ...], np.dtype, int]:
     """Shape, type and length of the header of a .npy file."""
     version = np.lib.format.read_magic(member)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"a .npy file of version {version}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(member)
     if any(side < 0 for side in shape):

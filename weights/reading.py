@@ -91,10 +91,10 @@ def opened(path: str | os.PathLike, card: Card) -> Iterator[Layers]:
 
 def _from_npy(path: str | os.PathLike) -> Layers:
     array = safe_pickle.load_npy(path)
-    layers = array.item() if array.dtype == object and array.shape == () else None
+    layers = array.item() if isinstance(array, np.ndarray) and array.size == 1 else array
     if not isinstance(layers, dict):
-        found = f"holds an array {array.shape!s:.60} of {array.dtype!s:.60}"
-        raise BadInput(f"{path}: {found}; expected a dict of layers; {ADVICE}")
+        found = f"an array {array.shape!s:.60}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+        raise BadInput(f"{path}: holds {found}; expected a dict of layers; {ADVICE}")
     return {str(layer): _pair(arrays) for layer, arrays in layers.items()}
 
 
