@@ -48,6 +48,7 @@ class Card:
     early_layer: str  # where edges and textures end and parts of objects begin: for images unlike ImageNet's
     lower_share: tuple[float, float]  # learning rate of the layers below a head, as a share of the head's: when they
     #   begin with published weights, and from scratch
+    course_version: bool = False  # whether the course of 2017 computed it in a way of its own, --as_published
     flattened: dict[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     #   dense layer -> (channels, height, width) of the feature map it reads
     caffe_name: str = ""  # what a .caffemodel calls the network; other networks have arrays of the same shapes
@@ -115,6 +116,7 @@ ALEXNET = Card(
     bottleneck_size=4096,
     early_layer="pool2",
     lower_share=(0.01, 0.1),  # fc6 adds up 9,216 inputs, so small steps make large changes
+    course_version=True,
     flattened={"fc6": (256, 6, 6)},
     caffe_name="AlexNet",  # CaffeNet's arrays have the same shapes, but its normalisation follows the pooling
     dropout={"fc6": 0.5, "fc7": 0.5},  # as in the paper, section 4.2

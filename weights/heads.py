@@ -155,7 +155,8 @@ def _provenance(values: Any) -> Provenance:
         "network": True,
         "layer": _is_text(values.get("layer"), r"\w{1,60}"),
         "image_size": _is_whole(values.get("image_size"), card.smallest_size, cards.LARGEST_SIZE),
-        "as_published": isinstance(values.get("as_published"), bool),
+        "as_published": values.get("as_published") is False
+        or (values.get("as_published") is True and card.course_version),
         "precision": values.get("precision") in ("float32", "bfloat16"),
         "weights": values.get("weights", 0) is None or _is_text(values.get("weights"), r"[^\0]+"),
         "seed": _is_whole(values.get("seed"), 0, 2**32 - 1),

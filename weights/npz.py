@@ -13,7 +13,6 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from common import pickled_arrays
 from common.files import foreign, open_regular
 from common.pickled_arrays import check_text
 
