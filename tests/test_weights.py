@@ -390,10 +390,12 @@ def test_memory_is_bounded(tmp_path, kind):
 
 
 def test_numbers_in_fields_of_their_own(tmp_path):
-    """A field for each number, packs of several, and both mixed, are one array."""
-    numbers = np.arange(14, dtype="<f4")
-    single = b"".join(struct.pack("<Bf", 5 * 8 + 5, number) for number in numbers[:5])
-    blob = single + field(5, numbers[5:9].tobytes()) + field(7, field(1, 14)) + field(5, numbers[9:].tobytes())
+    """A field for each number (as many as there may be), packs of several, and both mixed, are one array."""
+    numbers = np.arange(150_000, dtype="<f4")
+    records = np.zeros(149_000, np.dtype([("key", "u1"), ("number", "<f4")]))
+    records["key"], records["number"] = 5 * 8 + 5, numbers[:149_000]
+    blob = records.tobytes() + field(5, numbers[149_000:149_900].tobytes()) + field(7, field(1, len(numbers)))
+    blob += field(5, numbers[149_900:].tobytes())
     path = tmp_path / "w.caffemodel"
     path.write_bytes(field(100, field(1, b"ip") + field(7, blob)))
     np.testing.assert_array_equal(caffemodel.read(path)[1]["ip"][0], numbers)
