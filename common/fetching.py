@@ -212,7 +212,7 @@ def _version(response: requests.Response) -> str:
     """Return what tells this version of the file from others (a strong ETag, or the date), or an empty text."""
     tag = response.headers.get("ETag", "")
     version = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
-    return version if TOKEN.fullmatch(version) and "Content-Encoding" not in response.headers else ""
+    return version if "Content-Encoding" not in response.headers else ""
 
 
 def _inspected(response: requests.Response, start: int) -> tuple[int, int | None] | None:

@@ -3,11 +3,13 @@
 A script imports this module before the slow ones (NumPy, SciPy ...): from then on Ctrl-C shows no traceback.
 """
 
+import atexit
 import contextlib
 import io
 import os
 import pathlib
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -43,10 +45,7 @@ def run(main: Callable[[], None]) -> None:
         _give_up(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             status = _told(_refusal(error))
-    if status == INTERRUPTED:
-        # Where Ctrl-C has ended an exec() of a text (modules have some), Python would end by the signal itself, which
-        # not every caller takes for 130. Another one clears its flag.
-        exec("")
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # all is done; TensorFlow takes a second to close
     if status:
         sys.exit(status)
 

@@ -108,10 +108,15 @@ def test_names_that_the_terminal_cannot_show(encoding):
 
 @pytest.mark.parametrize(("body", "before"), [
     (INTERRUPT, ""), ("pass", INTERRUPT),
-    ("pass", f"exec({INTERRUPT!r})"), (f"exec({INTERRUPT!r})", ""),  # as namedtuple does
     (f"try: {INTERRUPT}\n    except KeyboardInterrupt: raise ImportError('half imported')", ""),
     ("pass", f"try: {INTERRUPT}\nexcept KeyboardInterrupt: raise ImportError('half imported')"),
 ])  # fmt: skip
 def test_ctrl_c(body, before):
     done = script(body, before)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_ctrl_c_after_the_work():
+    """While Python closes, nothing handles it: the process would end by the signal, though all is done."""
+    done = script(f"import atexit; atexit.register(lambda: {INTERRUPT}); print('done')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
