@@ -181,6 +181,21 @@ def test_vgg_of_toronto(tmp_path, order):
     equal(keras_files.read(tmp_path / "vgg16_weights.npz", shapes, "VGG16"), arrays)
 
 
+@pytest.mark.parametrize("dicts", [False, True])
+def test_vgg_as_npy(tmp_path, dicts):
+    """A pickled {layer: [kernel, bias]}, or {layer: {"weights": kernel, "biases": bias}}; blue comes first."""
+    names = {"block1_conv1": "conv1_1", "block4_conv2": "conv4_2", "fc1": "fc6", "predictions": "fc8"}
+    rng, stored = np.random.default_rng(0), {}
+    arrays = {f"{layer}/{part}": rng.normal(size=(3, 3, 3, 2)).astype(np.float32)
+              for layer in names for part in ("kernel", "bias")}  # fmt: skip
+    for layer, name in names.items():
+        pair = [arrays[f"{layer}/kernel"], arrays[f"{layer}/bias"]]
+        stored[name] = dict(zip(("weights", "biases"), pair)) if dicts else pair
+    np.save(tmp_path / "vgg16.npy", np.array(stored, dtype=object), allow_pickle=True)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    equal(keras_files.read(tmp_path / "vgg16.npy", shapes, "VGG16"), arrays)
+
+
 # --- what is refused
 
 WRONG = {
@@ -264,8 +279,9 @@ def damaged(path, arrays, how):
 
 DAMAGED = {how: how for how in (
     "an HTML page", "a text file", "a Git LFS pointer", "an empty file", "a pickle", "a gzip file", "a zip archive",
-    "a PyTorch file", "a .caffemodel", "a .npy file",
+    "a PyTorch file", "a .caffemodel",
 )} | {
+    "a .npy file": "expected a dict of layers",
     "cut .npz": "is damaged, or not", "pickle in .npz": "is damaged, or not", "cut .h5": "is damaged, or not",
     "another .h5": "block1_conv1/kernel is missing", "link": "points elsewhere", "soft link": "points elsewhere",
     "bytes in another file": "points to another file",

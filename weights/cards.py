@@ -209,7 +209,7 @@ VGG = Card(
     bottleneck="avg_pool",  # the last feature map, averaged over its positions
     bottleneck_size=512,
     early_layer="block3_pool",
-    lower_share=(0.03, 0.1),  # 13 layers deep and nothing normalises in between: larger steps make its ReLUs die
+    lower_share=(0.03, 0.1),  # 13 layers without normalisation: larger steps add up
     dropout={"fc1": 0.5, "fc2": 0.5},  # section 3.1 of the paper
     blocks=("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool"),
 )
@@ -231,7 +231,10 @@ RESNET = Card(
     bottleneck="avg_pool",
     bottleneck_size=2048,
     early_layer="conv3_block4_out",
-    lower_share=(0.1, 0.3),  # its shortcuts carry the gradient to every layer undiminished: less than GoogLeNet
+    lower_share=(
+        0.1,
+        0.1,
+    ),  # its fixed normalisation holds nothing back: at 0.3 the loss first rises to twice its start
     blocks=(
         "pool1_pool",
         *(f"conv{stage}_block{block + 1}_out" for stage, count in enumerate((3, 4, 6, 3), 2) for block in range(count)),

@@ -5,7 +5,8 @@ The format is recognised by the file's content, the layers are found by name:
 * `.h5`: weights as `keras.applications` publishes them, or a whole model by `model.save`
 * `.weights.h5` and `.keras`, as Keras 3 saves them
 * `.npz` with `layer/kernel` and `layer/bias`; batch normalisation has `gamma`, `beta`, `moving_mean`, `moving_variance`
-* `.npz` with `conv1_1_W` and `conv1_1_b`, VGG16 as the University of Toronto passed it around
+* VGG16 as others converted it from Caffe: `.npz` with `conv1_1_W` and `conv1_1_b` (University of Toronto), `.npy` with
+  a pickled `{"conv1_1": [kernel, bias], ...}`
 
 Of a whole model, other layers (a head of its own) are passed over, and a backbone that is nested in it is found. Names
 of ResNet50's layers in Keras before 2.2 (`res2a_branch2a`) are known.
@@ -17,24 +18,23 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from common import kinds
 from common.files import BadInput, foreign, open_regular
-from weights import hdf5, npz
+from weights import hdf5, npz, reading
 from weights.npz import Stored
-from weights.reading import MOST_PROBLEMS
 
-FORMATS = "a .h5, .keras or .npz of Keras's arrays"
+FORMATS = "a .h5, .keras, .npz or .npy"
 ADVICE = "give another file with --weights"
 MODEL_WEIGHTS = "model.weights.h5"  # the member of a .keras
 OTHER_NAMES = {"conv1": "conv1_conv", "bn_conv1": "conv1_bn", "fc1000": "predictions", "probs": "predictions"}
 OLD_RESNET = re.compile(r"(res|bn)(\d)([a-f])_branch(1|2a|2b|2c)")
 OLD_BRANCHES = {"1": 0, "2a": 1, "2b": 2, "2c": 3}
-TORONTO_VGG = re.compile(r"(?:conv(\d)_(\d)|fc([678]))_([Wb])")
-TORONTO_DENSE = {"6": "fc1", "7": "fc2", "8": "predictions"}
+CAFFE_VGG = re.compile(r"(?:conv(\d)_(\d)|fc([678]))_([Wb])")
+CAFFE_DENSE = {"6": "fc1", "7": "fc2", "8": "predictions"}
 # kernel[0, 0, :, 0] of VGG16's first layer for blue, green, red, as its authors trained it
 FIRST_KERNEL_BGR = np.array([0.42947057, 0.55037946, 0.48001540])
 
@@ -54,7 +54,9 @@ def read(
             return _checked(_named(layers, shapes), shapes, path, title, classifier)
     if kind == kinds.NPZ:
         with npz.opened(path, FORMATS, ADVICE) as arrays:
-            return _checked(_toronto(arrays), shapes, path, title, classifier)
+            return _checked(_of_vgg(arrays, _in_bgr), shapes, path, title, classifier)
+    if kind == kinds.NPY:
+        return _checked(_of_vgg(_from_npy(path)), shapes, path, title, classifier)
     raise BadInput(f"{path}: is {kind}; {title} is read from {FORMATS}; {ADVICE}")
 
 
@@ -117,26 +119,41 @@ def _numbered(layers: dict[str, list[Stored]], parts: dict[str, list[str]]) -> d
     return {renamed.get(layer, layer): arrays for layer, arrays in layers.items()}
 
 
-def _toronto(arrays: dict[str, Stored]) -> dict[str, Stored]:
-    """The same arrays under Keras's names, if they have those of `vgg16_weights.npz`."""
+def _from_npy(path: str | os.PathLike) -> dict[str, Stored]:
+    """The arrays of a pickled {"conv1_1": [kernel, bias], ...} under the names that they would have in a .npz."""
+    arrays = {}
+    for layer, pair in reading.from_npy(path).items():
+        known = (
+            isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(each, np.ndarray) for each in pair)
+        )
+        for part, array in zip("Wb", pair if known else ()):
+            arrays[f"{layer}_{part}"] = Stored(array.shape, array.dtype, lambda array=array: array)
+    return arrays
+
+
+def _of_vgg(arrays: dict[str, Stored], turned: Callable[[np.ndarray], np.ndarray] | None = None) -> dict[str, Stored]:
+    """The same arrays under Keras's names, if they are called as VGG16's in Caffe. turned: for the first kernel."""
     if "conv1_1_W" not in arrays:
         return arrays
     renamed = {}
     for name, array in arrays.items():
-        known = TORONTO_VGG.fullmatch(name)
+        known = CAFFE_VGG.fullmatch(name)
         if known:
             block, index, dense, part = known.groups()
-            layer = f"block{block}_conv{index}" if block else TORONTO_DENSE[dense]
+            layer = f"block{block}_conv{index}" if block else CAFFE_DENSE[dense]
             name = f"{layer}/{'kernel' if part == 'W' else 'bias'}"
         renamed[name] = array
     first = renamed["block1_conv1/kernel"]
-    return renamed | {"block1_conv1/kernel": first._replace(read=lambda: _in_bgr(first.read()))}
+    if turned:
+        renamed["block1_conv1/kernel"] = first._replace(read=lambda: turned(first.read()))
+    return renamed
 
 
 def _in_bgr(kernel: np.ndarray) -> np.ndarray:
-    """VGG16's first kernel for blue, green, red.
+    """Toronto's first kernel for blue, green, red.
 
-    That file's script feeds red, green, blue; but some conversions left the published numbers in their order.
+    The script beside that file feeds red, green, blue. Should the numbers stand as VGG16's authors published them, for
+    blue, green, red, they stay so.
     """
     published = kernel.shape[2] == 3 and np.allclose(kernel[0, 0, :, 0], FIRST_KERNEL_BGR, atol=1e-3)
     return kernel if published else kernel[:, :, ::-1]
@@ -168,8 +185,8 @@ def _checked(
                 if not np.isfinite(checked[name]).all():
                     problems.append(f"{name} holds NaN or infinite numbers")
     if problems:
-        more = f" and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
-        raise BadInput(f"{path}: is not {title}: {'; '.join(problems[:MOST_PROBLEMS])}{more}; {ADVICE}")
+        more = f" and {len(problems) - reading.MOST_PROBLEMS} more" if len(problems) > reading.MOST_PROBLEMS else ""
+        raise BadInput(f"{path}: is not {title}: {'; '.join(problems[: reading.MOST_PROBLEMS])}{more}; {ADVICE}")
     return checked
 
 

@@ -82,20 +82,21 @@ def opened(path: str | os.PathLike, card: Card) -> Iterator[Layers]:
         with npz.opened(path, FORMATS, ADVICE) as arrays:
             yield _grouped(arrays)
     elif kind == kinds.NPY:
-        yield _from_npy(path)
+        yield from_npy(path)
     elif kind in (kinds.CAFFEMODEL, kinds.UNKNOWN):  # which has no mark of its own
         yield _from_caffemodel(path, card)
     else:
         raise BadInput(f"{path}: is {kind}; {card.title} is read from {FORMATS}; {ADVICE}")
 
 
-def _from_npy(path: str | os.PathLike) -> Layers:
+def from_npy(path: str | os.PathLike) -> Layers:
+    """{layer: [kernel, bias]} of a .npy file with a pickled dict."""
     array = safe_pickle.load_npy(path)
     layers = array.item() if isinstance(array, np.ndarray) and array.size == 1 else array
     if not isinstance(layers, dict):
         found = f"an array {array.shape!s:.60}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
         raise BadInput(f"{path}: holds {found}; expected a dict of layers; {ADVICE}")
-    return {str(layer): _pair(arrays) for layer, arrays in layers.items()}
+    return {str(layer): pair(arrays) for layer, arrays in layers.items()}
 
 
 def _grouped(arrays: Mapping[str, Stored]) -> Layers:
@@ -104,7 +105,7 @@ def _grouped(arrays: Mapping[str, Stored]) -> Layers:
     for key, array in arrays.items():
         layer, _, part = key.rpartition("/")
         layers.setdefault(layer, {})[part] = array
-    return {layer: _pair(parts) for layer, parts in layers.items()}
+    return {layer: pair(parts) for layer, parts in layers.items()}
 
 
 def _from_caffemodel(path: str | os.PathLike, card: Card) -> Layers:
@@ -116,7 +117,7 @@ def _from_caffemodel(path: str | os.PathLike, card: Card) -> Layers:
     return caffemodel.to_tensorflow(layers, card.flattened)
 
 
-def _pair(arrays: object) -> object:
+def pair(arrays: object) -> object:
     """[kernel, bias] of one layer from a list or a dict; anything else as it is, for `checked` to name."""
     if isinstance(arrays, dict):
         for names in (("weights", "biases"), ("kernel", "bias")):
