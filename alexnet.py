@@ -59,7 +59,7 @@ class AlexNet(Network):
             ("prob", softmax),                                                     # 1000
         ]  # fmt: skip
 
-    def preprocess(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def preprocess(self, images: tf.Tensor) -> tf.Tensor:
         """RGB images (N, height, width, 3), 0-255 -> the network's input (N, 227, 227, 3).
 
         As published: red, green, blue, minus the image's own mean, one number. The weights were not trained for this.
@@ -67,9 +67,7 @@ class AlexNet(Network):
         if not self.as_published:
             return super().preprocess(images)
         images = tf.cast(images, tf.float32)
-        return self.preprocess_features(
-            images if training else images - tf.reduce_mean(images, (1, 2, 3), keepdims=True)
-        )
+        return self.preprocess_features(images - tf.reduce_mean(images, (1, 2, 3), keepdims=True))
 
     def preprocess_features(self, images: tf.Tensor) -> tf.Tensor:
         """The same for a head of one's own. As published: nothing is subtracted where a head was trained."""

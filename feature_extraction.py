@@ -8,105 +8,95 @@
 
 The new layer, the head, sits on fc7: 4,096 features in, 43 classes out. `train_feature_extraction.py` trains it (and,
 if you like, the layers below) and keeps it in a folder in runs/; this script uses the newest it finds there. Before
-that the head is a random one and says so: run this script first, train, run it again.
+that the head is random, and says so: run this script first, train, run it again.
 """
 
 import argparse
 import pathlib
 import time
 
+import numpy as np
 from scipy.special import softmax
 
 from common.files import BadInput
-from common.program import run
+from common.flags import add_as_published_flag, add_image_flags, add_network_flags
+from common.program import print_top, run, shown
 from data import images, traffic_signs
-from imagenet_inference import load_network, print_top, shown
-from traffic_sign_inference import add_sign_flags
-from transfer import runs
-from weights import cards, heads, reading
+from transfer import flags, loading, trained
+from weights import cards, heads
 
-LAYER = cards.ALEXNET.bottleneck  # fc7, the last layer before ImageNet's classes
+ALEXNET = cards.ALEXNET  # before a training; afterwards the network that was trained on
 
 
-def find_head(args):
-    """(head, its file): what `--head` names, else that of the newest run; else an untrained one, which is announced."""
-    path = pathlib.Path(args.head) if args.head else runs.newest(heads.FILE, args.demo)
-    if path:
-        head = heads.load(path)
-        trained_on, accuracy = head.settings["trained_on"], head.settings["validation_accuracy"]
-        print(
-            f"Head: {shown(path)}, {len(head.class_names)} classes, trained on {trained_on}, accuracy {accuracy:.3f}\n"
-        )
-        return head, path / heads.FILE if path.is_dir() else path
+def answer_untrained(args: argparse.Namespace) -> None:
+    """A head as it is before training: its input is right, its answers are random."""
     demo = " --demo" * args.demo
-    print(f"The head is not trained yet, its answers mean nothing: run train_feature_extraction.py{demo} first.\n")
-    return heads.untrained(cards.ALEXNET.bottleneck_size, traffic_signs.sign_names(), args.seed), None
-
-
-def load_network_of(head, path, args):
-    """The network a head was trained on; `BadInput` when these are other weights: its answers would be noise."""
-    trained = head.settings
-    if not trained:
-        return load_network(args)
-    if args.as_published and not trained["as_published"]:
-        raise BadInput("--as_published: the head was trained without it; train one with it, or leave the flag out")
-    args.network, args.seed, args.precision = trained["network"], trained["seed"], trained["precision"]
-    args.as_published = trained["as_published"]
-    if not args.weights and trained["weights"]:
-        args.weights = trained["weights"]
-        if args.weights != "random":
-            args.weights = str(path.parent / args.weights)  # a network that was trained lies beside its head
-    network = load_network(args, features_only=True, image_size=trained["image_size"])
-    if reading.fingerprint(network.weights) != trained["fingerprint"]:
-        raise BadInput(
-            f"{args.weights or ('random weights' if args.demo else 'the published weights')}: not the weights this head "
-            f"was trained on, which were {trained['weights'] or 'the published ones'}; name those with --weights, or "
-            "train a new head"
-        )
-    return network
-
-
-def find_pictures(head, args):
-    """(names, images) as the head was trained to see them."""
-    if args.images and head.settings:
-        return args.images, images.read_all(args.images, images.kept_framing(head.settings))
-    return traffic_signs.find_signs(args.images, args.demo, args.seed)
-
-
-def features_of(network, pictures, layer):
-    """Images -> what a head on this layer sees, (N, features)."""
-    from networks.network import pooled
-
-    return pooled(network.activations(pictures, layer=layer, training=True)).numpy()
-
-
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_sign_flags(parser)
-    parser.add_argument("--head", help="a run's folder, or its head.npz, when you want another than the newest")
-    parser.add_argument("--export", metavar="DIR", help="write the classifier as a SavedModel, to use it without these "
-                        "scripts: raw RGB images in, probabilities and names out")  # fmt: skip
-    return parser.parse_args()
-
-
-def main():
-    args = parse_arguments()
-    head, path = find_head(args)
-    if args.export and not head.settings:
-        raise BadInput("--export: there is no trained head; train one first, or name one with --head")
-    names, pictures = find_pictures(head, args)
-    network = load_network_of(head, path, args)
+    print(f"The head is not trained yet, it guesses: run train_feature_extraction.py{demo} first.\n")
+    head = heads.untrained(ALEXNET.bottleneck_size, traffic_signs.sign_names(), args.seed)
+    names, signs, problems = traffic_signs.find_signs(args.images, args.demo, args.seed)
+    source = flags.source_of(args)
+    network = loading.load_network(ALEXNET, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
-    features = features_of(network, pictures, head.settings.get("layer", LAYER))  # fc7: (N, 4096)
-    probabilities = softmax(head.logits(features), axis=1)  # (N, classes)
-    for number, row in enumerate(probabilities):
-        print_top(number, names[number], row, head.class_names, args.top)
-    print(f"Time: {time.perf_counter() - start:.3f} seconds")
+    features = network.activations(signs, layer=ALEXNET.bottleneck).numpy()  # fc7: (N, 4096)
+    answer(names, softmax(head.logits(features), axis=1), head.class_names, args.top, start)
+    images.raise_for(problems)
+
+
+def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
+    """The classifier that a training kept."""
+    head = heads.load(path)
+    print(f"{trained.description(head, path)}\n")
+    if args.images or head.class_names != traffic_signs.sign_names():
+        names, found, problems = images.read_readable(images.expand(args.images), images.framing_of(head.provenance))
+    else:
+        names, found, problems = traffic_signs.find_signs([], args.demo, args.seed)
+    weights = args.weights or ("random" if args.demo and head.provenance.weights is None else None)
+    classifier = trained.load(path, weights, args.as_published, head)
+    if len(found):
+        start = time.perf_counter()
+        features = classifier.features(found)  # e.g. fc7: (N, 4096)
+        answer(names, softmax(head.logits(features), axis=1), head.class_names, args.top, start)
+    elif not (args.export or problems):
+        print("Name images to classify: python feature_extraction.py YOUR_IMAGE.jpg")
     if args.export:
         from transfer.export import export
 
-        export(network, head, args.export)
+        export(classifier.network, head, args.export)
         print(f"Exported to {shown(args.export)}: tf.saved_model.load({str(args.export)!r})(images)")
+    images.raise_for(problems)
+
+
+def answer(names: list, probabilities: np.ndarray, class_names: list[str], top: int, start: float) -> None:
+    """Print the likeliest classes of each image."""
+    for number, row in enumerate(probabilities):  # (N, classes)
+        print_top(number, names[number], row, class_names, top)
+    print(f"Time: {time.perf_counter() - start:.3f} seconds")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_image_flags(parser, "your own images: signs cut out closely, or whatever the classifier was trained on")
+    add_network_flags(parser)
+    add_as_published_flag(parser)
+    parser.add_argument("--head", help="a run's folder, or its head.npz, if you want another than the newest")
+    parser.add_argument("--export", metavar="DIR", type=pathlib.Path, help="write the classifier as a SavedModel, to use "
+                        "it without these scripts: raw RGB images in, probabilities and names out")  # fmt: skip
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    path = trained.find(args.head, args.demo)
+    if args.export:
+        from transfer.export import check_folder
+
+        check_folder(args.export)
+        if path is None:
+            raise BadInput("--export: there is no trained head; train one first, or name one with --head")
+    if path is None:
+        answer_untrained(args)
+    else:
+        answer_trained(args, path)
 
 
 if __name__ == "__main__":

@@ -9,46 +9,110 @@
 The bottleneck is the last layer before the classifier. Its features are made once, in two files in data/ as the course
 handed them out: pickles of {"features": float32 (N, D), "labels": int64 (N,)}, 100 training images per class in one,
 the validation images in the other. Files that are there are used. Output: the shapes, then loss and accuracy per
-epoch, at the end the best and the last accuracy.
+epoch, at the end the best and the last accuracy and a report on the result.
 """
 
 import argparse
-import functools
-import json
+import contextlib
 import pathlib
+from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn import model_selection
 
 from common.files import BadInput
-from common.program import run
+from common.flags import at_least
+from common.program import run, start_tensorflow
 from data import DATA_DIR, bottleneck_files, cifar10, datasets, traffic_signs
-from imagenet_inference import at_least, load_network, shown
-from train_feature_extraction import train_head
-from transfer import devices, flags, pictures, runs
-from transfer.features import frozen_features
-from weights import cards, heads
+from data.datasets import Dataset, Split
+from transfer import devices, flags, runs
+from transfer.recipe import Case
+from weights import cards
+from weights.heads import Provenance
 
 SCRIPT = pathlib.Path(__file__).stem
 FORWARD_BATCH = 32  # images of 224 pixels at a time: VGG16's first layers alone take 800 MB of activations
 DEMO_SIZE = 64  # pixels; a twelfth of the work
 
 
-def load_pictures(args):
-    """(dataset, rows to train on, rows to validate on), split as the course did it; or one's own images."""
-    if args.training_dir:
-        dataset, rows, validation_rows = pictures.own(args)
-    elif args.dataset == "traffic":
-        dataset = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load()
-        dataset, rows, validation_rows = datasets.split(dataset, args.split, args.seed)
-    else:
-        dataset = cifar10.load()  # the 50,000 training images; a fifth of them for validation
-        rows = np.arange(len(dataset.labels))
-        rows, validation_rows = model_selection.train_test_split(rows, test_size=0.2, random_state=args.seed)
-    return datasets.fewer(datasets.Split(dataset, rows, validation_rows), args.per_class, 0, args.seed)
+class Bottleneck(NamedTuple):
+    """Features and what they are of."""
+
+    features: Any  # float32 (N, D)
+    split: Split  # of the N images; without pixels where the features come from elsewhere
+    origin: Provenance | None  # what a head on them has to remember; None: it is unknown which network they are of
 
 
-def default_files(args):
+def load_images(args: argparse.Namespace) -> Split:
+    """Labelled images, split as the course did it: signs by track, a fifth of CIFAR-10's 50,000 for validation."""
+    if args.dataset == "traffic":
+        signs = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load()
+        return datasets.split(signs, args.split or "track", args.seed)
+    return datasets.split(cifar10.load(), "random", args.seed, held_out=0.2)
+
+
+def from_files(training_file: pathlib.Path, validation_file: pathlib.Path) -> Bottleneck:
+    """The features of two files, whoever made them."""
+    features, labels, count = bottleneck_files.read_both(training_file, validation_file)
+    names = [str(label) for label in np.unique(labels)]
+    return Bottleneck(features, without_pixels(labels, count, names, validation_file.name), None)
+
+
+def from_images(args: argparse.Namespace) -> Bottleneck:
+    """The features of images: each goes through the network once, and is kept."""
+    from transfer import features, loading, trained
+
+    card = cards.CARDS[args.network]
+    split, framing = flags.split_of(args, card, lambda: load_images(args))
+    source = flags.source_of(args)
+    network = loading.load_network(
+        card, source, seed=args.seed, image_size=args.image_size, precision=args.precision, classifier=False
+    )
+    origin = trained.provenance_of(network, card.bottleneck, source, args.seed, split.dataset.name, framing)
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        cache = flags.cache_of(args)
+        return features.frozen_features(network, images, card.bottleneck, origin, cache, FORWARD_BATCH)[:]
+
+    if args.training_dir:  # the feature store knows when an image has changed
+        return Bottleneck(compute(split.dataset.images), split, origin)
+    split = datasets.in_order(split)  # training images first, as the two files hold them
+    files, ours = default_files(args), True
+    for path, rows, per_class in zip(files, (split.training, split.validation), (args.per_class, 0)):
+        how = features.key(origin, card.bottleneck, pool=True) | {
+            "trained_on": split.dataset.name, "seed": args.seed, "split": args.split, "per_class": per_class,
+            "images": datasets.fingerprint(split),
+        }  # fmt: skip
+        if not bottleneck_files.is_made_from(path, how):
+            bottleneck_files.write(path, compute(split.dataset.images[rows]), split.dataset.labels[rows], how)
+        ours = ours and "images" in bottleneck_files.made_from(path)  # earlier versions split in another way
+    vectors, labels, count = bottleneck_files.read_both(*files)
+    if not ours:
+        split = without_pixels(labels, count, split.dataset.class_names, split.dataset.name)
+    return Bottleneck(vectors, split, origin)
+
+
+def without_pixels(labels: np.ndarray, count: int, class_names: list[str], name: str) -> Split:
+    """Labels whose images are elsewhere; the first `count` are for training."""
+    dataset = Dataset(np.empty((len(labels), 0, 0, 3), np.uint8), labels, class_names, None, name)
+    return Split(dataset, np.arange(count), np.arange(count, len(labels)))
+
+
+def find_features(args: argparse.Namespace) -> Bottleneck:
+    """The features that the flags ask for."""
+    if args.training_file:
+        return from_files(args.training_file, args.validation_file)
+    if not args.training_dir and all(path.exists() for path in default_files(args)):
+        made_from = [bottleneck_files.made_from(path) for path in default_files(args)]
+        if made_from == [None, None]:
+            return from_files(*default_files(args))  # the course's, under its names
+        if None in made_from:
+            path = default_files(args)[made_from.index(None)]
+            raise BadInput(f"{path}: was not made here, but its partner was; give both with --training_file and "
+                           "--validation_file, or move it away")  # fmt: skip
+    return from_images(args)
+
+
+def default_files(args: argparse.Namespace) -> tuple[pathlib.Path, pathlib.Path]:
     """Names as the course had them; what differs from its settings is added to the name."""
     name = f"{args.network}_{args.dataset}"
     if args.image_size != cards.CARDS[args.network].input_size:
@@ -62,111 +126,71 @@ def default_files(args):
     )
 
 
-def make_files(args, begin, training_file, validation_file):
-    """Run the images through the network and write the two files, unless they hold the same features already.
+def train(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
+    """Features, a head on them, a report; the run is kept when it is known which network the features are of."""
+    here = devices.find()
+    start_tensorflow()
+    found = find_features(args)
+    from transfer import cases, results
 
-    Returns (how they were made, class names), or (None, None) when both files are there and come from elsewhere.
-    """
-    known = {path: bottleneck_files.made_from(path) for path in (training_file, validation_file) if path.exists()}
-    if list(known.values()) == [None, None]:
-        return None, None
-    for path, how in known.items():
-        if how is None:
-            raise BadInput(f"{path}: was not made here, and its partner is absent or was; give both with "
-                           "--training_file and --validation_file, or move it away")  # fmt: skip
-    dataset, rows, validation_rows, network, settings = load_all(args, begin)
-    for path, chosen in ((validation_file, validation_rows), (training_file, rows)):
-        made_from = json.dumps(settings | {"per_class": args.per_class * (path == training_file), "split": args.split})
-        if known.get(path) != made_from:
-            features = frozen_features(network, dataset.images[chosen], args, args.layer, FORWARD_BATCH)
-            bottleneck_files.write(path, features[:], dataset.labels[chosen], made_from)
-    return settings, dataset.class_names
-
-
-def load_all(args, begin):
-    """(dataset, rows, validation rows, network, settings of a head on it); all is well, the run begins."""
-    dataset, rows, validation_rows = load_pictures(args)
-    network = load_network(args, features_only=True, image_size=args.image_size)
-    settings = heads.settings(network, args, args.layer) | {"trained_on": dataset.name}
-    settings |= pictures.framing_settings(dataset, args)
-    begin()
-    return dataset, rows, validation_rows, network, settings
-
-
-def features_of_files(args, begin):
-    """(features, labels, rows, validation rows, settings of a head or None, class names) by way of two files."""
-    files = (args.training_file, args.validation_file)
-    settings = names = None
-    if not args.training_file:
-        files = default_files(args)
-        settings, names = make_files(args, begin, *files)
-    features, labels, count = bottleneck_files.read_both(*files)
-    rows = np.arange(len(labels))
-    return features, labels, rows[:count], rows[count:], settings, names or [str(each) for each in np.unique(labels)]
+    card = cards.CARDS[args.network]
+    recipe = flags.recipe_of(args, Case(card.bottleneck), card, len(found.split.training))
+    kept = None
+    if found.origin:
+        fingerprint = datasets.fingerprint(found.split)
+        if here.chief and folder is None:
+            folder = runs.begin(SCRIPT, flags.as_kept(args), fingerprint, args.out, args.demo)
+        kept = runs.Run(folder, found.origin, found.split.dataset.class_names, here.chief)
+        kept.check_split(fingerprint)
+    with kept.locked() if kept else contextlib.nullcontext():
+        outcome = cases.train_head(found.features, found.split, recipe, here, kept, print_epoch, args.logdir)
+        accuracies = [epoch["validation_accuracy"] for epoch in outcome.history]
+        best = int(np.argmax(accuracies))
+        print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}\n")
+        if kept:
+            results.conclude(kept, outcome, found.split, here, args.plot)
+    if kept and here.chief:
+        if args.test_file:
+            source = flags.source_of(args)
+            results.judge(folder, traffic_signs.load_test(args.test_file), source, flags.cache_of(args), args.plot)
+        print(results.next_step(folder, args.demo, own_images=args.dataset != "traffic" or bool(args.training_dir)))
 
 
-def features_of_own(args, begin):
-    """The same for one's own images, straight from the feature store, which knows when an image has changed."""
-    dataset, rows, validation_rows, network, settings = load_all(args, begin)
-    features = frozen_features(network, dataset.images, args, args.layer, FORWARD_BATCH)
-    return features, dataset.labels, rows, validation_rows, settings, dataset.class_names
-
-
-def print_epoch_in_a_line(epoch):
+def print_epoch(epoch: dict) -> None:
+    """One line."""
     print("Epoch {epoch:2}: validation loss {validation_loss:.4f}, validation accuracy {validation_accuracy:.4f}".format(
         **epoch), flush=True)  # fmt: skip
 
 
-def parse_arguments():
+def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_training_flags(parser, epochs=50, batch_size=256)  # first, since it sets defaults
-    parser.add_argument("--network", choices=cards.CARDS, help="whose features (default vgg)")
-    parser.add_argument("--dataset", choices=("cifar10", "traffic"), help="which images (default cifar10)")
-    parser.add_argument(
-        "--per_class", type=at_least(0), default=100, help="training images per class; 0 takes all (default 100)"
-    )
-    parser.add_argument(
-        "--image_size", type=at_least(1), help="64 pixels cost a twelfth of 224 (default: the network's)"
-    )
-    parser.add_argument(
-        "--split", choices=("random", "track"), default="random",
-        help="track, to keep all images of a sign on one side: an accuracy that does not flatter",
-    )  # fmt: skip
-    parser.add_argument("--training_file", type=pathlib.Path, help="features that you have already, with the next flag")
-    parser.add_argument("--validation_file", type=pathlib.Path, help="the features to validate on")
-    parser.set_defaults(network="vgg")
-    args, folder = flags.parse(parser, SCRIPT, settle)
+    flags.add_training_flags(parser, epochs=50, batch_size=256)
+    add = parser.add_argument_group("features").add_argument
+    add("--network", choices=cards.CARDS, default="vgg", help="whose features (default vgg)")
+    add("--dataset", choices=datasets.TABLE, help="which images (default cifar10)")
+    add("--per_class", type=at_least(0), default=100, help="training images per class; 0 takes all (default 100)")
+    add("--image_size", type=at_least(32, most=1024), help="64 pixels cost a twelfth of 224 (default: the network's)")
+    add("--split", choices=("random", "track"), help="of the signs: random, to compare with the course's accuracy (it "
+        "flatters, as it shares a sign's images among training and validation; default track)")  # fmt: skip
+    add("--training_file", type=pathlib.Path, help="features that you have already, with the next flag")
+    add("--validation_file", type=pathlib.Path, help="the features to validate on")
+    args, folder = flags.parse(parser, SCRIPT)
+    args.dataset = args.dataset or ("traffic" if args.demo else "cifar10")
+    card = cards.CARDS[args.network]
+    args.image_size = args.image_size or (DEMO_SIZE if args.demo and not card.fixed_size else card.input_size)
     if args.split == "track" and args.dataset == "cifar10":
         parser.error("argument --split: CIFAR-10 has no tracks, every image shows another thing")
+    args.split = args.split or ("track" if args.dataset == "traffic" else "random")
+    if args.demo and args.dataset != "traffic":
+        parser.error("argument --demo: its images are drawn signs; leave out --dataset, or --demo")
     if bool(args.training_file) != bool(args.validation_file):
         raise BadInput("--training_file and --validation_file: one is missing; give both, or none to have them made")
     return args, folder
 
 
-def settle(args):
-    """Fill in what the flags leave open."""
-    args.dataset = "traffic" if args.demo else args.dataset or "cifar10"
-    args.image_size = args.image_size or (DEMO_SIZE if args.demo and args.network != "alexnet" else None)
-    flags.settle_case(args)
-
-
-def main():
+def main() -> None:
     args, folder = parse_arguments()
-    here = devices.find()
-    begin = functools.cache(lambda: folder or (runs.begin(args, SCRIPT) if here.chief else None))
-    found = features_of_own(args, begin) if args.training_dir else features_of_files(args, begin)
-    features, labels, rows, validation_rows, settings, names = found
-    kept = None
-    if settings:  # else the features come from elsewhere, and do not tell which network a head on them would need
-        kept = runs.Run(begin(), settings, names, here.chief)
-    head = heads.untrained(features.shape[1], names, args.seed)
-    _, history = train_head(head, features, labels, rows, validation_rows, args, kept, print_epoch_in_a_line)
-    accuracies = [epoch["validation_accuracy"] for epoch in history]
-    best = int(np.argmax(accuracies))
-    print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}")
-    if kept and here.chief:
-        kept.end(history)
-        print(f"Kept in {shown(kept.folder)}\nNext: python feature_extraction.py{' --demo' * args.demo} IMAGE")
+    train(args, folder)
 
 
 if __name__ == "__main__":

@@ -12,33 +12,31 @@ import argparse
 import time
 
 from caffe_classes import class_names
-from common.program import run
-from data import traffic_signs
-from imagenet_inference import add_as_published_flag, add_network_flags, at_least, load_network, print_top
+from common.flags import add_as_published_flag, add_image_flags, add_network_flags
+from common.program import print_top, run
+from data import images, traffic_signs
+from transfer import flags, loading
+from weights import cards
 
 
-def add_sign_flags(parser):
-    """The flags of the two scripts that look at signs."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="your own images, cut out closely around the sign")
-    parser.add_argument("--top", type=at_least(1), default=5, help="more, to see what else was considered (default 5)")
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_image_flags(parser, "your own images, cut out closely around the sign")
     add_network_flags(parser)
     add_as_published_flag(parser)
-
-
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_sign_flags(parser)
     return parser.parse_args()
 
 
-def main():
+def main() -> None:
     args = parse_arguments()
-    names, signs = traffic_signs.find_signs(args.images, args.demo, args.seed)
-    network = load_network(args)
+    names, signs, problems = traffic_signs.find_signs(args.images, args.demo, args.seed)  # uint8 (N, 32, 32, 3)
+    source = flags.source_of(args)
+    network = loading.load_network(cards.ALEXNET, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
-    for number, row in enumerate(network.activations(signs).numpy()):
+    for number, row in enumerate(network.activations(signs).numpy()):  # (N, 1000)
         print_top(number, names[number], row, class_names, args.top)
     print(f"Time: {time.perf_counter() - start:.3f} seconds")
+    images.raise_for(problems)
 
 
 if __name__ == "__main__":

@@ -255,6 +255,21 @@ def one_at_a_time(path: str | os.PathLike, waiting: str) -> Iterator[None]:
                 path.unlink()
 
 
+@contextlib.contextmanager
+def exclusive(path: str | os.PathLike, refusal: str) -> Iterator[None]:
+    """Let the block run unless another process is in it: then `BadInput` with the message `refusal`."""
+    path = pathlib.Path(path)
+    file = _locked(path)
+    if file is None:
+        raise BadInput(refusal)
+    with file:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows deletes no open file; there it stays
+                path.unlink()
+
+
 def _lock(handle: int) -> None:
     """Lock an open file until it is closed; OSError when another process holds the lock."""
     if os.name == "nt":

@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -75,6 +75,14 @@ def shown(path: str | os.PathLike) -> str:
     """The path as a person would type it here, on one printable line."""
     path, here = pathlib.Path(path), pathlib.Path.cwd()
     return printable(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def print_top(number: int, path: object, probabilities: Sequence[float], names: Sequence[str], top: int) -> None:
+    """Print the `top` likeliest names for one image, the likeliest first."""
+    print(f"Image {number}: {shown(path)}")
+    for index in sorted(range(len(names)), key=lambda index: -probabilities[index])[:top]:
+        print(f"{names[index]}: {probabilities[index]:.3f}")
+    print()
 
 
 def _refusal(error: OSError) -> BadInput:

@@ -4,28 +4,38 @@ A pickle of {"features": (N, ...) numbers, "labels": (N,) or (N, 1) whole number
 (N, D), int64 (N,), and a third entry, "made_from", a text that says how; readers of the course's files pass over it.
 """
 
+import json
 import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from common.files import BadInput
+from common.files import BadInput, foreign
 from data import pickles
 
 EXPECTED = "a pickle of bottleneck features"
 
 
-def made_from(path: str | os.PathLike) -> str | None:
+def made_from(path: str | os.PathLike) -> dict | None:
     """How the file was made, as `write` was told; None for a file that was not made here, such as the course's."""
     content = pickles.read(path, EXPECTED)
     made = content.get("made_from") if isinstance(content, dict) else None
-    return made if isinstance(made, str) else None
+    if not isinstance(made, str):
+        return None
+    with foreign(path, EXPECTED):
+        return dict(json.loads(made))
 
 
-def write(path: str | os.PathLike, features: np.ndarray, labels: np.ndarray, how: str) -> None:
+def is_made_from(path: pathlib.Path, how: dict) -> bool:
+    """Whether the file is there and was made like this; earlier versions did not note which "images" it is of."""
+    found = made_from(path) if path.exists() else None
+    return found is not None and {"images": how.get("images"), **found}.items() >= how.items()
+
+
+def write(path: str | os.PathLike, features: np.ndarray, labels: np.ndarray, how: dict) -> None:
     """Write a file, whole or not at all, that anything that reads the course's reads."""
-    pickles.write(path, {"features": features, "labels": labels, "made_from": how})
+    pickles.write(path, {"features": features, "labels": labels, "made_from": json.dumps(how)})
 
 
 def read_features(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:

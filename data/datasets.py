@@ -7,6 +7,7 @@
 A new data set is a reader (a module with a `SOURCE`) and a line in `TABLE`.
 """
 
+import hashlib
 import importlib
 import warnings
 from collections.abc import Callable, Sequence
@@ -115,8 +116,13 @@ def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) ->
     labels = parts.dataset.labels
     training = _few(parts.training, labels, per_class, seed)
     validation = _few(parts.validation, labels, validation_per_class, seed)
-    rows = np.concatenate([training, validation])
-    return Split(subset(parts.dataset, rows), np.arange(len(training)), np.arange(len(training), len(rows)))
+    return in_order(Split(parts.dataset, training, validation))
+
+
+def in_order(parts: Split) -> Split:
+    """The same images with those for training first; what is not used leaves the data set."""
+    rows, count = np.concatenate([parts.training, parts.validation]), len(parts.training)
+    return Split(subset(parts.dataset, rows), np.arange(count), np.arange(count, len(rows)))
 
 
 def joined(training: Dataset, validation: Dataset) -> Split:
@@ -142,6 +148,14 @@ def joined(training: Dataset, validation: Dataset) -> Split:
 def for_test(dataset: Dataset) -> Split:
     """All images to be judged, none trained on."""
     return Split(dataset, np.arange(0), np.arange(len(dataset.labels)))
+
+
+def fingerprint(parts: Split) -> str:
+    """SHA-256 of what decides a split: labels, class names, and the rows on either side; not of the pixels."""
+    digest = hashlib.sha256("\n".join(parts.dataset.class_names).encode())
+    for array in (parts.dataset.labels, parts.training, parts.validation):
+        digest.update(np.ascontiguousarray(array, np.int64))
+    return digest.hexdigest()
 
 
 def subset(dataset: Dataset, rows: np.ndarray) -> Dataset:

@@ -56,14 +56,6 @@ def framing_of(trained: Any) -> Framing:
     return Framing(trained.size, trained.how, trained.resized)
 
 
-def kept_framing(settings: dict) -> Framing:
-    """The framing in a trained head's settings: `framing`, its three fields; `crop` and `picture_size` in old heads."""
-    if "framing" in settings:
-        return Framing(*settings["framing"])
-    size = settings["picture_size"]
-    return Framing(size, "crop", RESIZED) if settings["crop"] else Framing(size)
-
-
 def read_all(paths: Iterable, framing: Framing) -> np.ndarray:
     """Read image files as uint8 (N, size, size, 3). `BadInput` for the first that cannot be read."""
     return np.stack([frame(read(path), framing) for path in paths])
@@ -79,6 +71,28 @@ def read_each(paths: Iterable, framing: Framing) -> list[np.ndarray | BadInput]:
             return error
 
     return [one(path) for path in paths]
+
+
+def read_readable(paths: Iterable, framing: Framing) -> tuple[list, np.ndarray, list[BadInput]]:
+    """(paths that could be read, their images uint8 (N, size, size, 3), what is wrong with the others).
+
+    For scripts that answer for the good images and end with `raise_for` the bad ones. `BadInput` if all are bad.
+    """
+    paths = list(paths)
+    found = read_each(paths, framing)
+    problems = [each for each in found if isinstance(each, BadInput)]
+    if len(problems) == len(paths):
+        raise_for(problems)
+    good = [(path, each) for path, each in zip(paths, found) if not isinstance(each, BadInput)]
+    squares = np.reshape([each for _, each in good], (-1, framing.size, framing.size, 3)).astype(np.uint8)
+    return [path for path, _ in good], squares, problems
+
+
+def raise_for(problems: list[BadInput]) -> None:
+    """`BadInput` with the first of the problems, if there are any, and the number of the others."""
+    if problems:
+        others = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
+        raise BadInput(f"{problems[0]}{others}")
 
 
 def expand(paths: Iterable[str]) -> list[str]:

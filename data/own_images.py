@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from common.files import BadInput, one_at_a_time, open_regular, written_whole
 from data import DATA_DIR, images, traffic_signs
-from data.datasets import Dataset, check
+from data.datasets import Dataset, Split, check, joined, split
 from data.decoding import longest_side
 
 PICTURES_DIR = DATA_DIR / "pictures"
@@ -87,6 +87,35 @@ def _title(folder: pathlib.Path) -> str:
     """The folder's own name; with the one above if it is no more than "train"."""
     path = folder.resolve()
     return f"{path.parent.name}/{path.name}" if path.name.lower() in (*TRAINING, *VALIDATION) else path.name
+
+
+def load_split(
+    training_dir: str | os.PathLike,
+    validation_dir: str | os.PathLike | None,
+    how: str,
+    size: int,
+    input_size: int,
+    skip_unreadable: bool = False,
+    seed: int = 0,
+    cache: str | os.PathLike = PICTURES_DIR,
+) -> tuple[Split, images.Framing]:
+    """Images to train and to validate on, and how they were framed; without a validation folder a third is held out.
+
+    how, input_size: of the network's card; size: the side of its input in pixels. What one should know is printed.
+    """
+    training_dir, validation_dir, said = find_split(training_dir, validation_dir)
+    if said:
+        print(said)
+    framing = images.as_trained(how, side_to_keep(training_dir, size), input_size)
+    dataset = load(training_dir, framing, None, skip_unreadable, cache)
+    if not validation_dir:
+        return split(dataset, "random", seed), framing
+    if said := overlap(training_dir, validation_dir):
+        print(said)
+    others = load(validation_dir, framing, dataset.class_names, skip_unreadable, cache)
+    both = joined(dataset, others)
+    name = f"{dataset.name}, validated on {others.name}"
+    return both._replace(dataset=both.dataset._replace(name=name)), framing
 
 
 def side_to_keep(folder: str | os.PathLike, most: int) -> int:

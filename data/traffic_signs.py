@@ -104,19 +104,22 @@ def read_signs(paths: Sequence[str | os.PathLike]) -> np.ndarray:
     return images.read_all(paths, images.Framing(SIGN_SIZE))
 
 
-def find_signs(paths: Sequence[str], demo: bool, seed: int) -> tuple[list[str], np.ndarray]:
-    """(names, signs uint8 (N, 32, 32, 3)): the user's, or the course's; drawn ones for `demo` or without a network."""
+def find_signs(paths: Sequence[str], demo: bool, seed: int) -> tuple[list[str], np.ndarray, list[BadInput]]:
+    """(names, signs uint8 (N, 32, 32, 3), files that cannot be read): the user's, or the course's.
+
+    Drawn ones for `demo`, or where the course's cannot be fetched.
+    """
     if paths:
-        return list(paths), read_signs(paths)
+        return images.read_readable(images.expand(paths), images.Framing(SIGN_SIZE))
     if not demo:
         try:
             course = images.course_signs()
-            return [str(path) for path in course], read_signs(course)
+            return [str(path) for path in course], read_signs(course), []
         except BadInput:
             print("The course's signs cannot be fetched; drawn ones take their place.\n")
     signs = drawn(per_class=1, seed=seed)
     chosen = [signs.class_names.index(name) for name in ("Road work", "Stop")]
-    return [f"drawn, {signs.class_names[index]}" for index in chosen], signs.images[chosen]
+    return [f"drawn, {signs.class_names[index]}" for index in chosen], signs.images[chosen], []
 
 
 def tracks_of(labels: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray | None:

@@ -190,7 +190,3 @@ def published(card: Card, top: bool, image_size: int, dtype: tf.DType) -> keras.
     except Exception as error:  # Keras raises nothing more special when a download fails
         found = f"{card.title}: Keras cannot download the published weights ({reason(error)})"
         raise BadInput(f"{found}; give a file with --weights, or --weights random to try the script out") from None
-
-
-def load(card, source=None, seed=0, top=True, image_size=None, dtype=tf.float32):
-    return KerasNetwork.load(card, source, seed, image_size, dtype, not top)

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,24 @@ POOLED_SIDE = 4  # positions along a side of a feature map that a head looks at
 Layers = list[tuple[str, Callable[[tf.Tensor], tf.Tensor]]]
 Normalize = Callable[[tf.Tensor], tf.Tensor]
 Weights = dict[str, tuple[np.ndarray, ...]] | dict[str, tuple[tf.Variable, ...]]
+
+
+class Dropout(NamedTuple):
+    """Which numbers become 0 in a training step. They follow from the seed and an image's place in its batch.
+
+    So the devices that share a batch drop together what one device would drop alone.
+    """
+
+    seed: Sequence[int] | tf.Tensor  # two integers
+    place: tf.Tensor  # (n,) int: where in the batch these images stand
+    batch_size: int  # of all devices together
+
+    def __call__(self, x: tf.Tensor, share: float, layer: int) -> tf.Tensor:
+        """x (n, features) with this share of its numbers 0, the others larger by as much; layers drop independently."""
+        seed = tf.random.experimental.stateless_fold_in(self.seed, layer)
+        chance = tf.random.stateless_uniform((self.batch_size, x.shape[1]), seed)
+        kept = tf.gather(chance, self.place) >= share
+        return tf.where(kept, x / (1 - share), tf.zeros_like(x))
 
 
 class Network(tf.Module):
@@ -70,12 +89,12 @@ class Network(tf.Module):
         layer: str = "prob",
         feature_extract: bool = False,
         after: str | None = None,
-        dropout_seed: Sequence[int] | tf.Tensor | None = None,
+        dropout: Dropout | None = None,
     ) -> tf.Tensor:
         """Preprocessed images (N, size, size, 3) -> the output of the named layer, float32.
 
         `feature_extract` stands for the bottleneck, AlexNet's fc7. `after`: x is the output of this layer, and only the
-        layers above it are run. `dropout_seed`: two integers, for training. ValueError for a layer that is not there.
+        layers above it are run. `dropout`: for training. ValueError for a layer that is not there.
         """
         layer = self.card.bottleneck if feature_extract else layer
         chosen = self.names_between(after, layer)
@@ -83,9 +102,8 @@ class Network(tf.Module):
         for number, (name, function) in enumerate(self.layers(self.cast_weights(chosen))):
             if name in chosen:
                 x = function(x)
-                if dropout_seed is not None and name in self.card.dropout:
-                    seed = tf.random.experimental.stateless_fold_in(dropout_seed, number)  # layers drop independently
-                    x = tf.nn.experimental.stateless_dropout(x, self.card.dropout[name], seed)
+                if dropout and name in self.card.dropout:
+                    x = dropout(x, self.card.dropout[name], number)
         return tf.cast(x, tf.float32)
 
     def layers(self, weights: Weights) -> Layers:
@@ -135,7 +153,7 @@ class Network(tf.Module):
         traced = tf.function(lambda x: self(x, layer), autograph=False).get_concrete_function(images)
         return tuple(traced.structured_outputs.shape[1:])
 
-    def preprocess(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def preprocess(self, images: tf.Tensor) -> tf.Tensor:
         """RGB images (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3)."""
         return preprocess(images, self.card, self.image_size)
 
@@ -144,7 +162,7 @@ class Network(tf.Module):
         return self.preprocess(images)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def activations(self, images: tf.Tensor, layer: str = "prob", training: bool = False) -> tf.Tensor:
+    def activations(self, images: tf.Tensor, layer: str = "prob") -> tf.Tensor:
         """RGB images (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph.
 
         The last layer answers with ImageNet's classes; all others are taken for features that a head is trained on.
@@ -196,3 +214,11 @@ def pooled(x: tf.Tensor) -> tf.Tensor:
     windows = [-(-side // POOLED_SIDE) for side in x.shape[1:3]]
     x = tf.nn.avg_pool2d(x, windows, windows, "SAME")
     return tf.reshape(x, (-1, math.prod(x.shape[1:])))
+
+
+def pooled_size(shape: tuple[int, ...]) -> int:
+    """How many features `pooled` makes of a layer's output of this shape, (height, width, channels) or (features,)."""
+    if len(shape) == 1:
+        return shape[0]
+    places = [-(-side // -(-side // POOLED_SIDE)) for side in shape[:2]]
+    return places[0] * places[1] * shape[2]

@@ -127,12 +127,12 @@ def googlenet_part(table, _):
 def vgg_part(table, _):
     import tensorflow as tf
 
-    from networks import keras_networks
+    from networks.keras_networks import KerasNetwork
 
     images = random_images(8, 224)
     functions = {}
     for dtype in (tf.float32, tf.bfloat16):
-        network = keras_networks.load(cards.VGG, "random", top=False, dtype=dtype)
+        network = KerasNetwork.load(cards.VGG, "random", dtype=dtype, features_only=True)
         functions[f"keras.applications, {dtype.name}"] = lambda n=network: n.activations(images, "avg_pool").numpy()
     add_speeds(table, "VGG16, 224x224 to avg_pool", measure(functions, rounds=5), len(images))
 

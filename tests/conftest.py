@@ -3,6 +3,8 @@
 import collections
 import os
 import pathlib
+import re
+import subprocess
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,6 +25,26 @@ ALEXNET_SHAPES = {  # written out again, not imported: the tests must not agree 
 
 
 REFUSED = collections.Counter()  # {reader: bad inputs that it has refused as it should}
+
+
+NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+# A training of seconds: 4 drawn signs per class, GoogLeNet on 32 pixels.
+QUICK = ["--demo", "--network", "googlenet", "--image_size", "32", "--per_class", "4", "--validation_per_class", "1",
+         "--batch_size", "64", "--precision", "float32"]  # fmt: skip
+
+
+def run(script, *arguments, cwd, **environment):
+    """A script as a user starts it: a program of its own, in some folder, without a network."""
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    environment = {**os.environ, **NO_NETWORK, "no_proxy": "", "NO_PROXY": "", **environment}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # quiet by their own doing
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def lines(text):
+    """(names, probabilities) of the lines `name: 0.123`."""
+    found = re.findall(r"^(?!Time|Image)(.+): (\d\.\d{3})$", text, re.MULTILINE)
+    return [name for name, _ in found], [float(probability) for _, probability in found]
 
 
 def in_one_line(function, *arguments, **settings):

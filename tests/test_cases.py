@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_training import flags
 
-import train_feature_extraction as script
 from data import datasets, drawn_signs
 from data.datasets import Dataset
 from googlenet import GoogLeNet
-from transfer import devices, pictures, runs
-from transfer.flags import settle_case
+from networks.network import pooled
+from transfer import cases, classifier, devices, features, loop, runs, trained
+from transfer.recipe import Case, Recipe, preset, recipe_for
 from weights import cards, heads, reading
 
 CLASSES = (14, 17, 12, 38)  # stop, no entry, priority road, keep right
@@ -24,31 +23,27 @@ def signs():
     return Dataset(images, np.repeat(np.arange(4), 30), ["stop", "no entry", "priority", "right"], None, "four signs")
 
 
-def case_flags(tmp_path, **changed):
-    """The flags of a quick run, settled as the command line's are."""
-    args = dict(out=tmp_path / "run", weights="random", network="googlenet", image_size=SIZE, epochs=1, batch_size=16,
-                case=None, layer=None, train=None, no_augment=True, no_dropout=False, patience=None, head_epochs=None,
-                weight_decay=None, lower_learning_rate=None, validation_dir=None)  # fmt: skip
-    args = flags(**args | changed)
-    settle_case(args)
-    return args
-
-
-def train(args, signs, monkeypatch, labels=None):
-    """Train a case; returns (network before, the same network afterwards, head)."""
-    made = []
-
-    def load_network(args, image_size):
-        made.append(GoogLeNet(reading.load(cards.GOOGLENET, "random"), image_size))
-        made.append({variable.name: variable.numpy() for variable in made[0].variables})
-        return made[0]
-
-    monkeypatch.setattr(script, "load_network", load_network)
-    signs = signs if labels is None else signs._replace(labels=labels)
-    _, rows, held_out = datasets.split(signs, "random", 0)
-    script.train_case(args, None, "script", signs, rows, held_out)
-    network, before = made
-    return before, {variable.name: variable.numpy() for variable in network.variables}, heads.load(args.out)
+def train(signs, case, tmp_path, labels=None, **changed):
+    """Train a case on GoogLeNet with random weights; returns (variables before, the same afterwards, outcome, head)."""
+    network = GoogLeNet.load(cards.GOOGLENET, "random", image_size=SIZE)
+    before = {variable.name: variable.numpy() for variable in network.variables}
+    split, here = (
+        datasets.split(signs if labels is None else signs._replace(labels=labels), "random", 0),
+        devices.find(),
+    )
+    recipe = recipe_for(
+        case, cards.GOOGLENET, len(split.training), **dict(epochs=1, batch_size=16, augment=False) | changed
+    )
+    origin = trained.provenance_of(network, case.layer, "random", 0)
+    run = runs.Run(runs.begin("script", {}, "", tmp_path / "run"), origin, signs.class_names)
+    if case.fine_tuning:
+        outcome = cases.fine_tune(network, split, case, recipe, here, origin, run, cache=None)
+    else:
+        vectors = features.shared_features(network, split.dataset.images, case.layer, origin, here, cache=None)
+        outcome = cases.train_head(vectors, split, recipe, here, run)
+    run.end(outcome.history, outcome.kept)
+    after = {variable.name: variable.numpy() for variable in network.variables}
+    return before, after, outcome, heads.load(tmp_path / "run")
 
 
 FROM = {  # --train -> the layers of GoogLeNet that change; "logits" is cut off
@@ -59,52 +54,63 @@ FROM = {  # --train -> the layers of GoogLeNet that change; "logits" is cut off
 
 
 @pytest.mark.parametrize("train_from", FROM)
-def test_the_frozen_part_stays_bit_by_bit_and_the_rest_changes(train_from, signs, tmp_path, monkeypatch, capsys):
-    args = case_flags(tmp_path, train=train_from)
-    before, after, head = train(args, signs, monkeypatch)
+def test_the_frozen_part_stays_bit_by_bit_and_the_rest_changes(train_from, signs, tmp_path, capsys):
+    case = Case("pool5", train_from)
+    before, after, outcome, head = train(signs, case, tmp_path, lower_learning_rate=0.001)
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert {name.split("/")[0] for name in changed} == set(FROM[train_from])
     expected = {name for name in before if name.split("/")[0] in FROM[train_from]}
     assert changed == expected  # each kernel and each bias
     printed = capsys.readouterr().out
-    if train_from != "head":
+    if case.fine_tuning:
         trained = sum(before[name].size for name in expected) + head.kernel.size + head.bias.size
         assert f"Trained: {trained:,} parameters ({head.kernel.size + 4:,} of them in the head)" in printed
-        kept = reading.load(cards.GOOGLENET, tmp_path / "run" / head.settings["weights"])
-        for name, pair in kept.items():
-            np.testing.assert_array_equal(pair[0], after[f"{name}/kernel:0"])
-            np.testing.assert_array_equal(pair[1], after[f"{name}/bias:0"])
+        if outcome.kept:
+            kept = reading.load(cards.GOOGLENET, tmp_path / "run" / head.provenance.weights)
+            for name, pair in kept.items():
+                np.testing.assert_array_equal(pair[0], after[f"{name}/kernel:0"])
+                np.testing.assert_array_equal(pair[1], after[f"{name}/bias:0"])
+
+
+def test_fine_tuning_does_not_end_worse_than_its_head(signs, tmp_path):
+    """A learning rate that destroys the network: the head alone is the result, on the untouched network."""
+    case = Case("pool5", "inception_5b")
+    _, _, outcome, head = train(signs, case, tmp_path, lower_learning_rate=1.0, epochs=2)
+    assert outcome.kept == 0 and head.provenance.weights == "random"
+    alone = outcome.head_history[-1]
+    assert head.provenance.validation_accuracy == alone["validation_accuracy"]
+    assert min(epoch["validation_loss"] for epoch in outcome.history) > alone["validation_loss"]
+    history = runs.read_history(tmp_path / "run")
+    assert history["kept"] == 0 and len(history["head"]) == 2 and len(history["epochs"]) == 2
+    network = GoogLeNet.load(cards.GOOGLENET, "random", image_size=SIZE)
+    rows = datasets.split(signs, "random", 0).validation
+    logits = head.logits(network.activations(signs.images[rows], layer="pool5").numpy())
+    assert (logits.argmax(1) == signs.labels[rows]).mean() == pytest.approx(alone["validation_accuracy"], abs=0.03)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_nothing_is_learned_from_shuffled_labels(shuffled, signs, tmp_path, monkeypatch):
+def test_nothing_is_learned_from_shuffled_labels(shuffled, signs, tmp_path):
     """Four classes, 40 held-out images: with true labels nearly all are right; with shuffled ones, chance."""
     labels = np.random.default_rng(5).permutation(signs.labels) if shuffled else signs.labels
-    args = case_flags(tmp_path, case=2, epochs=40, learning_rate=0.003)
-    _, _, head = train(args, signs, monkeypatch, labels)
-    accuracy = head.settings["validation_accuracy"]
+    _, _, _, head = train(signs, preset(2, cards.GOOGLENET), tmp_path, labels, epochs=40, learning_rate=0.003)
+    accuracy = head.provenance.validation_accuracy
     noise = 3 * np.sqrt(0.25 * 0.75 / 40)
     assert accuracy < 0.25 + noise if shuffled else accuracy > 0.8
 
 
-def test_the_presets_are_the_four_cases(tmp_path):
-    def preset(number, network="alexnet"):
-        args = case_flags(tmp_path, case=number, network=network, image_size=None, weights=None)
-        return args.layer, args.train, args.from_scratch, args.augment
-
-    assert [preset(number) for number in (1, 2, 3, 4)] == [
-        ("fc7", "head", False, False), ("pool2", "head", False, False), ("fc7", "all", False, False),
-        ("fc7", "all", True, False),
+def test_the_presets_are_the_four_cases():
+    assert [preset(number, cards.ALEXNET) for number in (1, 2, 3, 4)] == [
+        ("fc7", "head", False), ("pool2", "head", False), ("fc7", "all", False), ("fc7", "all", True)
     ]  # fmt: skip
-    assert preset(2, "googlenet")[0] == "pool3"
-    args = case_flags(tmp_path, case=3, no_augment=False, image_size=None, learning_rate=0.002)
-    assert args.augment and args.lower_learning_rate == pytest.approx(0.0006) and args.head_epochs == 2
+    assert preset(2, cards.GOOGLENET).layer == "pool3"
+    recipe = recipe_for(preset(3, cards.GOOGLENET), cards.GOOGLENET, 5000, learning_rate=0.002)
+    assert recipe.augment and recipe.dropout and recipe.head_epochs == 2 and recipe.validated == 5000
+    assert recipe.lower_learning_rate == pytest.approx(0.0006)
+    assert recipe_for(preset(1, cards.GOOGLENET), cards.GOOGLENET) == Recipe()
 
 
 def test_an_early_layer_is_pooled_to_a_sane_size(signs, tmp_path):
     """AlexNet's pool2: 13 x 13 x 256 -> 4 x 4 x 256, each the mean of its window, by plain NumPy."""
-    from networks.network import pooled
-
     x = np.random.default_rng(0).normal(size=(2, 13, 13, 256)).astype(np.float32)
     found = pooled(tf.constant(x)).numpy().reshape(2, 4, 4, 256)
     edges = [0, 3, 7, 11, 13]  # 16 places for 13: SAME puts one before and two behind
@@ -115,11 +121,9 @@ def test_an_early_layer_is_pooled_to_a_sane_size(signs, tmp_path):
     assert pooled(tf.zeros((2, 4096))).shape == (2, 4096)
 
 
-def test_a_frozen_part_is_run_once_without_augmentation(signs, tmp_path, monkeypatch):
+def test_a_frozen_part_is_run_once_without_augmentation(signs):
     """The same end, whether the layers below are computed once or with every batch (which augmentation forces)."""
-    from transfer import classifier, loop
-
-    network = GoogLeNet(reading.load(cards.GOOGLENET, "random"), SIZE)
+    network = GoogLeNet.load(cards.GOOGLENET, "random", image_size=SIZE)
     head = heads.untrained(1024, signs.class_names)
     whole = classifier.Classifier(head, 0.1, 2.0, network, "pool5", None, "inception_5b")
     below = network(network.preprocess(signs.images[:8]), "inception_5a").numpy().reshape(8, -1)
@@ -129,29 +133,19 @@ def test_a_frozen_part_is_run_once_without_augmentation(signs, tmp_path, monkeyp
     features = network(network.preprocess(signs.images[:8]), "pool5").numpy()
     kernel, bias = whole.folded()
     np.testing.assert_allclose(features @ kernel + bias, whole.logits(signs.images[:8]), rtol=0, atol=1e-4)
-    assert loop.predict(whole, signs.images, np.arange(5)).shape == (5, 4)
+    assert loop.predict(whole, signs.images, np.arange(5), devices.find()).shape == (5, 4)
 
 
 def test_early_stopping_and_schedule():
-    from transfer import loop
-
     history = [{"validation_loss": loss} for loss in (3.0, 2.0, 2.5, 2.4)]
     assert loop.out_of_patience(history, 2) and not loop.out_of_patience(history, 3)
     assert not loop.out_of_patience(history, 0) and not loop.out_of_patience(history[:2], 2)
+    assert loop.best_epoch(history) == 2 and loop.best_epoch(history, 1.5) == 0
+    assert loop.out_of_patience(history[:2], 2, 1.5) and not loop.out_of_patience(history[:1], 2, 1.5)
     rate = loop.schedule(0.01, 100, True)
     rates = [float(rate(step)) for step in range(101)]
     assert rates[0] == 0 and rates[5] == pytest.approx(0.005) and max(rates) == pytest.approx(0.01)
     assert rates[10] == pytest.approx(0.01) and rates[55] == pytest.approx(0.005) and rates[100] < 1e-6
-
-
-def test_few_images_of_each_class(signs):
-    args = flags(training_dir=None, per_class=5, validation_per_class=3)
-    _, rows, held_out = datasets.split(signs, "random", 0)
-    few, train_rows, validation_rows = pictures.chosen(args, lambda args: datasets.Split(signs, rows, held_out))
-    assert np.bincount(few.labels[train_rows]).tolist() == [5] * 4
-    assert np.bincount(few.labels[validation_rows]).tolist() == [3] * 4
-    original = {image.tobytes() for image in signs.images[held_out]}
-    assert all(few.images[row].tobytes() in original for row in validation_rows)
 
 
 def test_shares_of_the_work_add_up():

@@ -8,9 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, in_one_line
-from test_runs import QUICK
-from test_scripts import NO_NETWORK, run
+from conftest import NO_NETWORK, QUICK, ROOT, in_one_line, run
 
 from transfer import devices
 
@@ -86,4 +84,4 @@ def test_two_devices_of_one_machine_end_with_the_weights_of_one(one, tmp_path):
                                   '{"cluster": {"ps": ["a:1"], "worker": ["a:1", "b:2"]}}'])  # fmt: skip
 def test_a_wrong_tf_config_is_told(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
-    assert "TF_CONFIG" in in_one_line(devices.find.__wrapped__)
+    assert "TF_CONFIG" in in_one_line(devices.find)

@@ -8,7 +8,7 @@ from conftest import in_one_line
 from alexnet import AlexNet
 from data import images
 from googlenet import GoogLeNet
-from networks import keras_networks
+from networks.keras_networks import KerasNetwork
 from networks.network import pooled
 from transfer import export
 from weights import cards, heads, reading
@@ -52,7 +52,7 @@ def answers(network, head, batch):
     trained = head.provenance
     framing = images.Framing(trained.size, trained.how, trained.resized)
     framed = np.stack([images.frame(image, framing) for image in batch])
-    features = pooled(network.activations(framed, layer=trained.layer, training=True)).numpy()
+    features = pooled(network.activations(framed, layer=trained.layer)).numpy()
     return tf.nn.softmax(head.logits(features)).numpy()
 
 
@@ -156,7 +156,7 @@ def test_a_pair_that_differs_everywhere_but_in_the_middle(name, network, tmp_pat
     """At 64 pixels the network must see the same share of an image as at 224, in the scripts and exported."""
     card = cards.CARDS[name]
     if name == "vgg":
-        network = keras_networks.KerasNetwork.load(card, "random", image_size=SIZE, features_only=True)
+        network = KerasNetwork.load(card, "random", image_size=SIZE, features_only=True)
     framing = images.as_trained(card.framing, SIZE, card.input_size)
     batch, labels = pair_of_classes(12)
     framed = np.stack([images.frame(image, framing) for image in batch])

@@ -6,8 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import SHARED
-from test_scripts import run
+from conftest import SHARED, run
 
 import feature_extraction_vgg as script
 from data import bottleneck_files
@@ -84,7 +83,7 @@ def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp
 
 def test_the_course_s_files_under_their_names_need_no_images(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
-    monkeypatch.setattr(script, "load_pictures", lambda args: pytest.fail("no images are needed"))
+    monkeypatch.setattr(script, "load_images", lambda args: pytest.fail("no images are needed"))
     write(tmp_path / "vgg_cifar10_100_bottleneck_features_train.p", *clusters(90))
     write(tmp_path / "vgg_cifar10_bottleneck_features_validation.p", *clusters(30))
     monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")

@@ -9,6 +9,7 @@ from conftest import SHARED
 from common.files import BadInput
 from networks import keras_networks
 from networks.keras_networks import KerasNetwork
+from networks.network import Dropout
 from weights import cards
 
 VGG_WEIGHTS = SHARED / "weights" / "vgg16_notop_fp16.npz"
@@ -138,16 +139,20 @@ def test_fine_tuning_moves_all_but_the_statistics(card, dtype):
 
 
 def test_dropout_of_vgg():
-    """Half of fc1's outputs, the others doubled; the same seed drops the same ones; without a seed none."""
+    """Half of fc1's outputs, the others doubled; the same seed and place drop the same ones; without dropout none."""
     network = KerasNetwork.load(cards.VGG, "random", 1)
     x = np.random.default_rng(0).normal(0, 60, (1, 7, 7, 512)).astype(np.float32)
-    whole, dropped = network(x, "fc1", after="block5_pool"), network(x, "fc1", after="block5_pool", dropout_seed=(0, 1))
+    whole, dropped = (
+        network(x, "fc1", after="block5_pool"),
+        network(x, "fc1", after="block5_pool", dropout=Dropout((0, 1), [2], 4)),
+    )
     kept = dropped.numpy() != 0
     active = whole.numpy() != 0
     assert abs(kept[active].mean() - 0.5) < 0.05
     np.testing.assert_allclose(dropped.numpy()[kept], 2 * whole.numpy()[kept], rtol=1e-6)
-    np.testing.assert_array_equal(dropped, network(x, "fc1", after="block5_pool", dropout_seed=(0, 1)))
-    assert np.any(dropped != network(x, "fc1", after="block5_pool", dropout_seed=(0, 2)))
+    np.testing.assert_array_equal(dropped, network(x, "fc1", after="block5_pool", dropout=Dropout((0, 1), [2], 4)))
+    assert np.any(dropped != network(x, "fc1", after="block5_pool", dropout=Dropout((0, 2), [2], 4)))
+    assert np.any(dropped != network(x, "fc1", after="block5_pool", dropout=Dropout((0, 1), [1], 4)))
 
 
 @BOTH

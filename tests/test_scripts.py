@@ -1,35 +1,19 @@
 """Every script as a user runs it: a program of its own, in some other folder, with --demo and with mistakes."""
 
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ALEXNET_SHAPES, ROOT
+from conftest import ALEXNET_SHAPES, lines, run
 from PIL import Image
 
 from data.traffic_signs import sign_names
+from weights import heads
 
 SCRIPTS = [
     "imagenet_inference.py", "traffic_sign_inference.py", "feature_extraction.py",
     "train_feature_extraction.py", "train_feature_extraction_cifar10.py", "feature_extraction_vgg.py", "evaluate.py",
 ]  # fmt: skip
-NO_NETWORK = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
-
-
-def run(script, *arguments, cwd, **environment):
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    environment = {**os.environ, **NO_NETWORK, "no_proxy": "", "NO_PROXY": "", **environment}
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # quiet by their own doing
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def lines(text):
-    """(names, probabilities) of the lines `name: 0.123`."""
-    found = re.findall(r"^(?!Time|Image)(.+): (\d\.\d{3})$", text, re.MULTILINE)
-    return [name for name, _ in found], [float(probability) for _, probability in found]
 
 
 def test_training_demo_then_inference_with_its_head(tmp_path):
@@ -70,14 +54,13 @@ def recomputed(path, labels):
 
 
 def test_other_weights_than_the_head_s_are_refused(tmp_path):
-    from weights import heads
-
-    settings = {"network": "alexnet", "layer": "fc7", "image_size": 227, "precision": "float32",
-                "picture_size": 32, "crop": False, "weights": "random", "seed": 0, "as_published": False, "fingerprint": "another",
-                "trained_on": "signs", "validation_accuracy": 0.9}  # fmt: skip
-    heads.save(heads.untrained(4096, ["a", "b"], settings=settings), tmp_path / "head.npz")
-    done = run("feature_extraction.py", "--demo", "--head", "head.npz", cwd=tmp_path)
-    assert done.returncode == 2 and "not the weights this head was trained on" in done.stderr
+    provenance = heads.Provenance(
+        "alexnet", "fc7", 227, False, "float32", "random", 0, "0" * 16, "signs", 0.9, 32, "whole", 0
+    )
+    heads.save(heads.untrained(4096, ["a", "b"], provenance=provenance), tmp_path / "head.npz")
+    Image.new("RGB", (8, 8)).save(tmp_path / "p.png")
+    done = run("feature_extraction.py", "p.png", "--demo", "--head", "head.npz", cwd=tmp_path)
+    assert done.returncode == 2 and "not the weights that head.npz was trained on" in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -92,7 +75,7 @@ def test_cifar10_demo(tmp_path):
 def test_inference_demo(script, tmp_path):
     done = run(script, "--demo", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert "mean nothing" in done.stdout
+    assert "predictions are meaningless" in done.stdout
     assert re.findall(r"^Image (\d): ", done.stdout, re.MULTILINE) == ["0", "1"]
     names, probabilities = lines(done.stdout)
     assert len(names) == 10
@@ -139,7 +122,7 @@ MISTAKES = {
     "a folder": (["imagenet_inference.py", ".", "--weights", "random"], "folder"),
     "text named .npy": (["imagenet_inference.py", "p.png", "--weights", "text.npy"], "text.npy"),
     "no such weights": (["imagenet_inference.py", "p.png", "--weights", "absent.npy"], "absent.npy"),
-    "weights are a folder": (["imagenet_inference.py", "p.png", "--weights", "."], "directory"),
+    "weights are a folder": (["imagenet_inference.py", "p.png", "--weights", "."], "folder"),
     "a layer is missing": (["imagenet_inference.py", "p.png", "--weights", "missing.npz"], "fc8"),
     "no such head": (["feature_extraction.py", "p.png", "--weights", "random", "--head", "no.npz"], "no.npz"),
     "no such training file": (["train_feature_extraction.py", "--training_file", "no.p"], "no.p"),

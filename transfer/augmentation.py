@@ -19,12 +19,12 @@ CONTRAST = 0.4  # middle grey is stretched by 0.8 to 1.2, and black and white th
 CHANCES = 7  # random numbers per image: across, down, scale, angle, contrast, brightness, flip
 
 
-def chances(count, seed, epoch):
+def chances(count: int, seed: int, epoch: int) -> np.ndarray:
     """Random numbers for `count` images in one epoch: float32 (count, CHANCES) in [0, 1)."""
     return np.random.default_rng([seed, epoch]).random((count, CHANCES), dtype=np.float32)
 
 
-def augment(images, chance, flip=False):
+def augment(images: tf.Tensor, chance: tf.Tensor, flip: bool = False) -> tf.Tensor:
     """Changed images, float32 (N, H, W, 3), 0-255.
 
     images: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; 0.5 is no change.
@@ -42,17 +42,18 @@ def augment(images, chance, flip=False):
     )
     contrast, brightness = [each[:, None, None, None] for each in tf.unstack(2 * chance[:, 4:6] - 1, axis=1)]
     x = tf.clip_by_value(x / 255, 0, 1)
-    # Curves that rise everywhere and keep both ends. Plain factors would clip: dark signs before a bright sky went black.
+    # Curves that rise everywhere and keep both ends. Plain factors would clip: dark signs before a bright sky turned
+    # black.
     x += BRIGHTNESS * brightness * x * (1 - x)
     x += CONTRAST * contrast * x * (1 - x) * (2 * x - 1)
     return 255 * x
 
 
-def places(height, width, change, side):
+def places(height: tf.Tensor, width: tf.Tensor, change: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     """Where each pixel is taken from, as (N, 8) for TensorFlow's op: the affine map from the result to the image.
 
-    change: (N, CHANCES) in [-1, 1). side: (N,) -1 mirrors, 1 does not. The op counts from the centre of the first pixel,
-    so the middle of the image is (width - 1) / 2. Turns and scales about it, then shifts.
+    change: (N, CHANCES) in [-1, 1). side: (N,) -1 mirrors, 1 does not. The op counts from the centre of the first
+    pixel, so the middle of the image is (width - 1) / 2. Turns and scales about it, then shifts.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     across, down = SHIFT * width * change[:, 0], SHIFT * height * change[:, 1]

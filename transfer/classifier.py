@@ -7,10 +7,13 @@ their stored output. It therefore takes one of three inputs: features of the hea
 the output of the last frozen layer, or images.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
-from networks.network import pooled
+from networks.network import Dropout, Network, pooled
+from weights.heads import Head
 
 
 class Classifier(tf.Module):
@@ -21,53 +24,57 @@ class Classifier(tf.Module):
     the features; the head sees them minus the one, divided by the other.
     """
 
-    def __init__(self, head, mean=0.0, spread=1.0, network=None, layer=None, after=None, first=None):
+    def __init__(
+        self,
+        head: Head,
+        mean: Any = 0.0,
+        spread: float = 1.0,
+        network: Network | None = None,
+        layer: str | None = None,
+        after: str | None = None,
+        first: str | None = None,
+    ) -> None:
         super().__init__()
         self.kernel, self.bias = tf.Variable(head.kernel, name="kernel"), tf.Variable(head.bias, name="bias")
         self.mean, self.spread = np.broadcast_to(np.float32(mean), len(head.kernel)), np.float32(spread)
         self.network, self.layer, self.after = network, layer, after
-        self.lower = network.variables_between(before(network, first), layer) if network else []
-        self.input_shape = None
-        if after:
-            side = network.image_size
-            self.input_shape = network(tf.zeros((1, side, side, 3)), after).shape[1:]
+        self.lower = network.variables_between(network.before(first), layer) if network else []
 
     @property
-    def head(self):
+    def head(self) -> list[tf.Variable]:
         """The trained variables of the head."""
         return [self.kernel, self.bias]
 
-    def features(self, x, dropout_seed=None):
+    @property
+    def variables_of_training(self) -> list[tf.Variable]:
+        """All variables that training changes."""
+        return [*self.head, *self.lower]
+
+    def features(self, x: tf.Tensor, dropout: Dropout | None = None) -> tf.Tensor:
         """Input -> what the head sees, (N, features)."""
         if self.network is None:
             return x
         if self.after:
-            x = tf.reshape(x, (-1, *self.input_shape))
+            x = tf.reshape(x, (-1, *self.network.output_shape(self.after)))
         else:
-            x = self.network.preprocess(x, training=True)
-        return pooled(self.network(x, self.layer, after=self.after, dropout_seed=dropout_seed))
+            x = self.network.preprocess_features(x)
+        return pooled(self.network(x, self.layer, after=self.after, dropout=dropout))
 
-    def logits(self, x, dropout_seed=None):
-        """Input -> (N, classes). `dropout_seed`: two integers, in training."""
+    def logits(self, x: tf.Tensor, dropout: Dropout | None = None) -> tf.Tensor:
+        """Input -> (N, classes). `dropout`: in training."""
         kernel, bias = self._folded()
-        return tf.matmul(self.features(x, dropout_seed), kernel) + bias
+        return tf.matmul(self.features(x, dropout), kernel) + bias
 
-    def folded(self):
+    def folded(self) -> tuple[np.ndarray, np.ndarray]:
         """(kernel, bias) of the same head for features as they are: mean and spread become part of it."""
-        return tuple(each.numpy() for each in self._folded())
+        kernel, bias = self._folded()
+        return kernel.numpy(), bias.numpy()
 
-    def _folded(self):  # a subtraction and a division less for each batch of features
+    def _folded(self) -> tuple[tf.Tensor, tf.Tensor]:  # a subtraction and a division less for each batch of features
         kernel = self.kernel / self.spread
         return kernel, self.bias - tf.linalg.matvec(kernel, self.mean, transpose_a=True)
 
-
-def before(network, layer):
-    """The layer below `layer`; None below the first one."""
-    names = [name for name, _ in network.layers(network.weights)]
-    return names[names.index(layer) - 1] if names.index(layer) else None
-
-
-def feature_count(network, layer):
-    """How many features a head on this layer sees."""
-    side = network.image_size
-    return pooled(network(tf.zeros((1, side, side, 3)), layer)).shape[1]
+    def assign(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """Take a folded head."""
+        self.kernel.assign(kernel * self.spread)
+        self.bias.assign(bias + self.mean @ kernel)

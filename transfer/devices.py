@@ -15,6 +15,7 @@ import functools
 import json
 import os
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -23,19 +24,23 @@ from common.files import BadInput
 
 
 class Devices:
-    """A `tf.distribute` strategy and which share of the work is this process's own."""
+    """A `tf.distribute` strategy, and which share of the work is this process's own."""
 
-    def __init__(self, strategy, worker=0, workers=1):
+    def __init__(self, strategy: Any, worker: int = 0, workers: int = 1) -> None:
         self.strategy, self.worker, self.workers = strategy, worker, workers
         self.chief = worker == 0
         self.replicas = strategy.num_replicas_in_sync // workers  # in this process
 
-    def own(self, rows):
-        """Those of the rows that this worker looks after."""
-        return rows if self.workers == 1 else rows[rows % self.workers == self.worker]
+    def is_own(self, rows: np.ndarray) -> np.ndarray:
+        """Which of the rows this worker looks after: bool (n,)."""
+        return rows % self.workers == self.worker
 
-    def spread(self, *arrays):
-        """Deal the arrays' rows out to this process's replicas, and a weight for each row: 1, or 0 where filled up."""
+    def own(self, rows: np.ndarray) -> np.ndarray:
+        """Those of the rows that this worker looks after."""
+        return rows if self.workers == 1 else rows[self.is_own(rows)]
+
+    def spread(self, *arrays: np.ndarray) -> tuple:
+        """Split the arrays' rows among this process's replicas; adds an array of weights, 1, or 0 for padding rows."""
         count = len(arrays[0])
         weights = np.ones(count, np.float32)
         if self.strategy.num_replicas_in_sync == 1:
@@ -45,14 +50,21 @@ class Devices:
         arrays = [np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) for array in arrays]
         arrays.append(np.concatenate([weights, np.zeros(missing, np.float32)]))
 
-        def part(array, context):
+        def part(array: np.ndarray, context: Any) -> np.ndarray:
             start = size * (context.replica_id_in_sync_group - self.worker * self.replicas)
             return array[start : start + size]
 
         values = self.strategy.experimental_distribute_values_from_function
         return tuple(values(functools.partial(part, array)) for array in arrays)
 
-    def total(self, array):
+    def copy_from_chief(self, variables: list) -> None:
+        """Give the variables of all workers the chief's values."""
+        if self.workers > 1:
+            for variable in variables:
+                value = variable.numpy()
+                variable.assign(self.total(value if self.chief else np.zeros_like(value)))
+
+    def total(self, array: Any) -> np.ndarray:
         """The sum of all workers' arrays."""
         array = np.asarray(array)
         if self.workers == 1:
@@ -64,8 +76,7 @@ class Devices:
         return self.strategy.reduce("SUM", parts, axis=None).numpy()
 
 
-@functools.cache
-def find():
+def find() -> Devices:
     """Return the `Devices` of this process. To be called before anything else is done with TensorFlow."""
     cluster, task = _cluster()
     with program.stderr_kept_back():
@@ -83,7 +94,7 @@ def find():
     return Devices(strategy, task, len(cluster))
 
 
-def _cluster():
+def _cluster() -> tuple[list[str], int]:
     """(addresses of the workers, number of this one) as TF_CONFIG says; ([], 0) where it is not set."""
     text = os.environ.get("TF_CONFIG") or "{}"
     try:

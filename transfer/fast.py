@@ -1,4 +1,4 @@
-"""The same features as `AlexNet.activations`, faster: for pushing many small images through frozen layers.
+"""The same features as `Network.activations`, faster: for pushing many small images through frozen layers.
 
     from alexnet import AlexNet
     from transfer.fast import frozen
@@ -15,39 +15,44 @@ pays, on two cores of a Zen 4 server:
   of the time of a product with a band of ones, an eighth of the library's.
 * Weights are brought to bfloat16 once, not for every batch; float32 ones are not copied.
 
-Larger images, `as_published` and GoogLeNet take the readable first layer, and the rest of the above.
+Larger images, `as_published` and GoogLeNet use the readable first layer and the rest of the above; networks from Keras
+are compiled as they are.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from alexnet import AlexNet
-from networks.network import pooled
+from networks.network import Network, pooled
 
 CONV1_OUTPUTS = 55  # along a side: (227 - 11) / 4 + 1
 PAIRS = 28  # the 55 outputs two by two; the last pair has a dummy
 LARGEST_FUSED = 64  # pixels; it pays at 96 too, but the matrices grow as the square: 58 MB at 32, 130 at 64, 230 at 96
 
 
-def frozen(network, image_shape, layer="fc7", pool=False):
+def frozen(
+    network: Network, image_shape: tuple[int, int, int], layer: str = "fc7", pool: bool = False
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function: uint8 images (n, height, width, 3), RGB -> float32 array, the output of the named layer.
 
-    network: an `AlexNet` or `GoogLeNet`, whose `dtype` is computed in. Weights changed later are not seen.
+    network: its `dtype` is computed in. Weights changed later are not seen.
     image_shape: (height, width, 3). The first call with another `n` compiles for it (1 to 4 s on a busy machine).
     pool: the output of an early layer as a head sees it, see `networks.network.pooled`. ValueError for an unknown layer.
     """
     needed = network.names_between(None, layer)
-    weights = tf.nest.map_structure(lambda variable: tf.cast(variable, network.dtype), network.weights)
+    weights = tf.nest.map_structure(lambda variable: tf.cast(variable, network.dtype), network.cast_weights(needed))
     layers = {name: normalize if name.startswith("norm") else function for name, function in network.layers(weights)}
 
-    def prepare(images):
-        return tf.cast(network.preprocess(images, training=True), network.dtype)
+    def prepare(images: tf.Tensor) -> tf.Tensor:
+        return tf.cast(network.preprocess_features(images), network.dtype)
 
     if isinstance(network, AlexNet) and not network.as_published and max(image_shape[:2]) <= LARGEST_FUSED:
         prepare, layers["conv1"] = tf.identity, first_layer(network, image_shape)
 
     @tf.function(input_signature=[tf.TensorSpec((None, *image_shape), tf.uint8)], autograph=False)
-    def run(images):
+    def run(images: tf.Tensor) -> tf.Tensor:
         x = prepare(images)
         for name in needed:
             x = layers[name](x)
@@ -57,7 +62,7 @@ def frozen(network, image_shape, layer="fc7", pool=False):
 
 
 @tf.custom_gradient
-def normalize(x):
+def normalize(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     """`alexnet.local_response_normalization` in one pass over memory, and so its gradient, which needs nothing but x.
 
     y^-0.75 = rsqrt(y) * sqrt(rsqrt(y)), no `pow`. With the sums y = 1 + 2e-5 * (x^2 of five channels), the gradient is
@@ -67,32 +72,32 @@ def normalize(x):
 
 
 @tf.function(jit_compile=True, autograph=False)
-def normalized(x):
+def normalized(x: tf.Tensor) -> tf.Tensor:
     wide = tf.cast(x, tf.float32)
     root = inverse_root(wide)
     return tf.cast(wide * root * tf.sqrt(root), x.dtype)
 
 
 @tf.function(jit_compile=True, autograph=False)
-def normalized_gradient(x, gradient):
+def normalized_gradient(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     wide = tf.cast(x, tf.float32)
     root = inverse_root(wide)
     share = tf.cast(gradient, tf.float32) * root * tf.sqrt(root)
     return tf.cast(share - 1.5 * 2e-5 * wide * neighbours(share * wide * root**2), x.dtype)
 
 
-def inverse_root(x):
+def inverse_root(x: tf.Tensor) -> tf.Tensor:
     """y^-0.5 of the sums y."""
     return tf.math.rsqrt(1 + 2e-5 * neighbours(x * x))
 
 
-def neighbours(x):
+def neighbours(x: tf.Tensor) -> tf.Tensor:
     """Sums over five neighbouring channels, as shifted additions."""
     padded = tf.pad(x, [[0, 0], [0, 0], [0, 0], [2, 2]])
     return tf.add_n([padded[..., shift : shift + x.shape[-1]] for shift in range(5)])
 
 
-def first_layer(network, image_shape):
+def first_layer(network: Network, image_shape: tuple[int, int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return a function: uint8 (N, height, width, 3) -> what conv1 gives, (N, 55, 55, 96), without the large image.
 
     Resizing is linear: each of the 227 rows is a mix of two rows of the small image. Subtracting the mean and
@@ -120,12 +125,12 @@ def first_layer(network, image_shape):
     places = places.reshape(-1)
 
     @tf.function(jit_compile=True, autograph=False)
-    def in_order(x):
+    def in_order(x: tf.Tensor) -> tf.Tensor:
         x = tf.reshape(x, (PAIRS, PAIRS, -1, 2, 2, bias.shape[0]))
         x = tf.reshape(tf.transpose(x, (2, 0, 3, 1, 4, 5)), (-1, 2 * PAIRS, 2 * PAIRS, bias.shape[0]))
         return tf.cast(tf.nn.relu(tf.cast(x[:, :CONV1_OUTPUTS, :CONV1_OUTPUTS], tf.float32) + bias), x.dtype)
 
-    def conv1(images):
+    def conv1(images: tf.Tensor) -> tf.Tensor:
         pixels = tf.cast(tf.cast(images, tf.float32) - whole, network.dtype)
         pixels = tf.reshape(tf.transpose(pixels, (1, 2, 3, 0)), (height * width, -1))
         patches = tf.reshape(tf.gather(pixels, places), (PAIRS * PAIRS, fused.shape[1], -1))
@@ -134,7 +139,7 @@ def first_layer(network, image_shape):
     return conv1
 
 
-def windows(size):
+def windows(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Where the pairs of conv1's outputs look along a side of `size` pixels, and how much of each pixel they see.
 
     Returns indices (28, taps) and shares (28, 2, 11, taps): a pixel of the 11 under the kernel is this mix of `taps`

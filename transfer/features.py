@@ -1,62 +1,82 @@
-"""Features of images: each image once through the frozen layers, ever."""
+"""Features of frozen layers: each image goes through the network once, ever."""
 
-import functools
+from __future__ import annotations
+
+import pathlib
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transfer import feature_store
-from weights import cards, heads
-from weights.heads import batches
+from transfer.devices import Devices
+from weights.heads import Provenance, batches
+
+if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without
+    from networks.network import Network
 
 FORWARD_BATCH = 128  # images at a time through the frozen layers: a few hundred MB of activations
 
 
-def frozen_features(network, images, args, layer, batch_size=FORWARD_BATCH, pool=True):
-    """Every image once through the frozen layers, ever: uint8 (N, H, W, 3) -> float32 (N, features), kept on disk.
+def frozen_features(
+    network: Network,
+    images: np.ndarray,
+    layer: str,
+    origin: Provenance,
+    cache: pathlib.Path | None = feature_store.FEATURES_DIR,
+    batch_size: int = FORWARD_BATCH,
+    pool: bool = True,
+) -> feature_store.Features:
+    """uint8 (N, H, W, 3) -> float32 (N, features), the layer's output; kept in the folder `cache`, if there is one.
 
-    `pool`: as a head sees them (see `networks.network.pooled`); else the layer's whole output, flattened.
+    origin: how the network was made; part of the key under which the features are kept. pool: as a head sees them (see
+    `networks.network.pooled`); else the layer's whole output, flattened.
     """
-    key = heads.settings(network, args, layer) | {"pooled": pool}
-    del key["weights"], key["seed"]  # the fingerprint says which weights they are
+    compute = None
 
-    @functools.cache
-    def fast():  # built when the first batch comes: features that are kept already need none of it
-        from transfer import fast
+    def first_then(batch: np.ndarray) -> np.ndarray:
+        nonlocal compute
+        if compute is None:  # built when the first batch comes: features that are kept already need none of it
+            from transfer import fast
 
-        return fast.frozen(network, images.shape[1:], layer, pool)
+            compute = fast.frozen(network, images.shape[1:], layer, pool)
+        return compute(batch).reshape(len(batch), -1)
 
-    def compute(batch):
-        if cards.CARDS[args.network].application:
-            return network.activations(batch, layer=layer, training=True).numpy()
-        return fast()(batch).reshape(len(batch), -1)
-
-    folder = None if args.no_cache else args.cache
     start = time.perf_counter()
-    features = feature_store.stored(images, compute, key, folder, batch_size, f"{layer} features")
+    label = f"{layer} features"
+    features = feature_store.stored(images, first_then, key(origin, layer, pool), cache, batch_size, label)
     count, width = features.shape
     print(f"Features: {count:,} images x {width:,} in {time.perf_counter() - start:.1f} seconds", flush=True)
     return features
 
 
-def features_of(network, dataset, args, layer, here, pool=True):
-    """`frozen_features` of all images of a `Dataset`; of several workers, each computes those it looks after."""
-    features = frozen_features(network, dataset.images[here.worker :: here.workers], args, layer, pool=pool)
-    return features if here.workers == 1 else OwnRows(features, here.workers)
+def key(origin: Provenance, layer: str, pool: bool) -> dict:
+    """All that shapes features besides the images. The fingerprint says which weights they are."""
+    names = ("network", "image_size", "as_published", "precision", "fingerprint")
+    return {name: getattr(origin, name) for name in names} | {"layer": layer, "pooled": pool}
+
+
+def shared_features(
+    network: Network, images: np.ndarray, layer: str, origin: Provenance, devices: Devices, **settings: Any
+) -> Any:
+    """`frozen_features` of all images; of several workers, each computes those of its own."""
+    own = images[devices.worker :: devices.workers]
+    features = frozen_features(network, own, layer, origin, **settings)
+    return features if devices.workers == 1 else OwnRows(features, devices.workers)
 
 
 class OwnRows:
     """The features that a worker has computed, under the numbers of their images in the whole data set."""
 
-    def __init__(self, features, workers):
+    def __init__(self, features: feature_store.Features, workers: int) -> None:
         self._features, self._workers = features, workers
         self.shape = features.shape
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         return self._features[rows // self._workers]
 
 
-def mean_and_spread(features, rows, here):
+def mean_and_spread(features: Any, rows: np.ndarray, devices: Devices) -> tuple[np.ndarray, np.float32]:
     """Mean of each feature, float32 (features,), and one spread common to all, over the training rows.
 
     Piece by piece, added up in float64: rounding and memory do not grow with the number of images. The spread is the
@@ -64,9 +84,9 @@ def mean_and_spread(features, rows, here):
     vary, and costs half a point of accuracy on VGG16's and GoogLeNet's features.
     """
     sums = np.zeros((2, features.shape[1]))
-    for chosen in batches(here.own(rows), 1024):
+    for chosen in batches(devices.own(rows), 1024):
         piece = features[chosen]
         sums += piece.sum(axis=0, dtype=np.float64), np.einsum("ij,ij->j", piece, piece)
-    mean, squares = here.total(sums) / len(rows)
+    mean, squares = devices.total(sums) / len(rows)
     spread = np.sqrt(np.mean(np.maximum(squares - mean**2, 0)))
     return np.float32(mean), np.float32(spread or 1)

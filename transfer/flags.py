@@ -1,140 +1,200 @@
-"""The flags of the training scripts, and the four cases, each a preset of three of them."""
+"""The flags of the training scripts, and the records that they stand for: here argparse's namespaces end."""
 
 import argparse
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from common.files import BadInput
-from imagenet_inference import add_network_flags, at_least
+from common.flags import add_network_flags, at_least
+from data import datasets, own_images
+from data.datasets import Split
+from data.images import Framing
 from transfer import feature_store, runs
-from weights import cards
+from transfer.recipe import FINE_TUNING_BATCH, FINE_TUNING_PATIENCE, HEAD_BATCH, Case, Recipe, preset, recipe_for
+from weights.cards import CARDS, Card
 
-EARLY = {"alexnet": "pool2", "googlenet": "pool3"}  # where edges and textures end and parts of things begin
-HEAD_BATCH, FINE_TUNING_BATCH = 128, 32  # images a step: small ones make the most of few images
-# Of --learning_rate, the share for the layers below the head: from published weights, from scratch. AlexNet's fc6 adds up
-# 9,216 inputs, so that small steps make large changes.
-LOWER_SHARE = {"alexnet": (0.01, 0.1), "googlenet": (0.3, 0.3)}
-FINE_TUNING_PATIENCE = 3  # epochs without a lower validation loss
+# Flags that are paths. Those that are written to, or read, are taken from a foreign run only when they are given again.
+PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "test_file", "cache", "logdir", "out"}
+OPEN_ON_RESUME = {"resume", "epochs", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
 
 
-def cases(network):
-    """{number: the flags it stands for}: new data few or many, similar to ImageNet's images or different."""
-    top, early = cards.CARDS[network].bottleneck, EARLY.get(network)
-    return {
-        1: {"layer": top, "train": "head", "from_scratch": False},  # few, similar: a new head
-        2: {"layer": early, "train": "head", "from_scratch": False},  # few, different: a head on an early layer
-        3: {"layer": top, "train": "all", "from_scratch": False},  # many, similar: fine-tuning
-        4: {"layer": top, "train": "all", "from_scratch": True},  # many, different: from the beginning
-    }
-
-
-def add_training_flags(parser, epochs, batch_size=None):
+def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
     """The flags that every training script has."""
     add = parser.add_argument_group("training").add_argument
-    add("--epochs", type=at_least(1), default=epochs, help=f"more, while the loss still falls (default {epochs})")
-    add("--batch_size", type=at_least(1), default=batch_size, help="images a step (default "
-        f"{batch_size or f'{HEAD_BATCH} for a head, {FINE_TUNING_BATCH} for more'})")  # fmt: skip
-    add("--learning_rate", type=at_least(0, float), default=0.001,
-        help="of the head; a tenth, when the loss jumps or is nan (default 0.001)")  # fmt: skip
-    add("--l2", type=at_least(0, float), default=0.0, help="weight of a penalty on the head's squared kernel: 0.001, "
-        "when the validation loss rises again while training goes on (default 0)")  # fmt: skip
+    add("--epochs", type=at_least(1, most=100_000), default=epochs,
+        help=f"more, if the validation loss still falls (default {epochs})")  # fmt: skip
+    add("--batch_size", type=at_least(1, most=100_000), default=batch_size, help="images per step (default "
+        f"{batch_size or f'{HEAD_BATCH} for a head, {FINE_TUNING_BATCH} for fine-tuning'})")  # fmt: skip
+    add("--learning_rate", type=at_least(0, float, 1e30), default=0.001,
+        help="learning rate of the head; try 0.0001 if the loss diverges (default 0.001)")  # fmt: skip
+    add("--l2", type=at_least(0, float, 1e30), default=0.0, help="L2 penalty on the head's kernel: 0.001, if the "
+        "validation loss rises again while training continues (default 0)")  # fmt: skip
     add("--patience", type=at_least(0), help="stop after this many epochs without a lower validation loss, and keep the "
-        f"best; 0: never, and keep the last (default 0 for a head, {FINE_TUNING_PATIENCE} for more)")  # fmt: skip
+        f"best; 0: never stop early (default 0 for a head, {FINE_TUNING_PATIENCE} for fine-tuning)")  # fmt: skip
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="float32, when the last digits "
         "matter (default auto: bfloat16 where the hardware multiplies it)")  # fmt: skip
     add = parser.add_argument_group("files").add_argument
-    add("--training_dir", type=pathlib.Path, metavar="DIR", help="your own images: a folder per class, named like it")
+    add("--training_dir", type=pathlib.Path, metavar="DIR", help="your own images: one folder per class; or folders "
+        "train and val (or test) that hold these")  # fmt: skip
     add("--validation_dir", type=pathlib.Path, metavar="DIR", help="the same classes, other images; without it a third "
         "of the training images is held out")  # fmt: skip
     add("--skip_unreadable", action="store_true", help="leave out (and name) what cannot be read, instead of stopping")
+    add("--test_file", type=pathlib.Path, metavar="FILE", help="test images to judge the result by, at the end: a "
+        "test.p, or GTSRB's official test folder or zip")  # fmt: skip
+    add("--plot", action="store_true", help="draw loss and accuracy, the confusion matrix, the worst mistakes and the "
+        "first layer's filters into the run's folder")  # fmt: skip
     add("--out", type=pathlib.Path, metavar="DIR", help="where to keep the run (default runs/<script>-<time>)")
-    add("--resume", nargs="?", const=runs.NEWEST, metavar="DIR", help="go on with a run that was stopped: this one, or "
-        "the newest of this script")  # fmt: skip
+    add("--resume", nargs="?", const=runs.NEWEST, metavar="DIR", help="continue a run that was stopped: this one, or "
+        "the newest of this script; with --epochs, train a finished one longer")  # fmt: skip
     add("--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR", help="folder for the computed "
         "features, when data/ has no space; it may be emptied at any time")  # fmt: skip
     add("--no_cache", action="store_true", help="keep the features in memory only")
-    add("--logdir", type=pathlib.Path, metavar="DIR", help="write the epochs for TensorBoard")
+    add("--logdir", type=pathlib.Path, metavar="DIR", help="write each epoch's figures for TensorBoard")
     add_network_flags(parser)
-    parser.set_defaults(
-        layer=None, train="head", from_scratch=False, lower_learning_rate=None, weight_decay=0.0, head_epochs=0,
-        no_dropout=False, augment=False, flip=False, image_size=None, per_class=0, validation_per_class=0,
-        case=None, no_augment=False, precision="auto", test_file=None, plot=False,
-    )  # fmt: skip
 
 
-def add_case_flags(parser):
+def add_case_flags(parser: argparse.ArgumentParser) -> None:
     """The flags with which the sign and the CIFAR-10 script train more than a head on the last features."""
     add = parser.add_argument_group("the four cases, and what they are made of").add_argument
     add("--case", type=int, choices=(1, 2, 3, 4), help="few similar images (1, the default), few different ones (2), "
         "many similar (3), many different (4)")  # fmt: skip
-    add("--layer", help="what the head looks at: an early layer, when ImageNet's things are none of yours (default: the "
-        "case's)")  # fmt: skip
+    add("--layer", help="the head's input: an early layer, if your images are unlike ImageNet's (default: the case's)")
     add("--train", help="head, all, or the name of a layer: train from that one up (default: the case's)")
     add("--from_scratch", action="store_true", help="begin with random weights")
     add(
         "--per_class",
         type=at_least(0),
         default=0,
-        help="training images per class, to see what few can do (default all)",
+        help="training images per class, to see what few can do (default: all)",
     )
     add("--validation_per_class", type=at_least(0), default=0, help="fewer validation images, to save time")
-    add("--network", choices=EARLY, help="another than AlexNet (default alexnet)")
-    add("--image_size", type=at_least(32), help="GoogLeNet takes smaller images too: 64 pixels cost a twelfth of 224")
+    add("--network", choices=CARDS, default="alexnet", help="another than AlexNet (default alexnet)")
+    add("--image_size", type=at_least(32, most=1024), help="smaller inputs, in pixels, for googlenet, vgg and resnet: "
+        "64 cost a twelfth of 224")  # fmt: skip
     add = parser.add_argument_group("fine-tuning, when more than the head is trained").add_argument
-    add("--lower_learning_rate", type=at_least(0, float), help="of the layers below the head (default: 0.01 of "
-        "--learning_rate for AlexNet, 0.3 for GoogLeNet, so that they keep what they know)")  # fmt: skip
-    add("--head_epochs", type=at_least(0), help="epochs for the head alone before, so that its first, wild gradients do "
-        "not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
-    add("--weight_decay", type=at_least(0, float), help="pulls the layers' weights towards 0 (default 0; 0.05 from "
+    shares = ", ".join(f"{card.lower_share[0]:g} for {card.name}" for card in CARDS.values())
+    add("--lower_learning_rate", type=at_least(0, float, 1e30), help="learning rate of the layers below the head "
+        f"(default: a share of --learning_rate, {shares}, so that they keep what they know)")  # fmt: skip
+    add("--head_epochs", type=at_least(0), help="epochs for the head alone at first, so that its wild first gradients "
+        "do not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
+    add("--weight_decay", type=at_least(0, float, 1e30), help="of the layers below the head (default 0; 0.05 from "
         "scratch)")  # fmt: skip
-    add("--no_augment", action="store_true", help="always the same images; the frozen layers are then run only once")
-    add("--no_dropout", action="store_true", help="when the training loss stays high")
-    add = parser.add_argument_group("results").add_argument
-    add("--test_file", type=pathlib.Path, metavar="FILE", help="test images to judge the result by, at the end: a "
-        "test.p, or GTSRB's official test folder")  # fmt: skip
-    add("--plot", action="store_true", help="draw loss and accuracy, the confusion matrix, the worst mistakes and the "
-        "first layer's filters into the run's folder")  # fmt: skip
-    parser.set_defaults(train=None, head_epochs=None, weight_decay=None)
+    add("--no_augment", action="store_true", help="the same images in every epoch; frozen layers then run only once")
+    add("--flip", action="store_true", help="mirror every other image; only if no class changes its meaning in a mirror "
+        "(CIFAR-10 is always mirrored, signs must not be)")  # fmt: skip
+    add("--no_dropout", action="store_true", help="disable dropout (try it if the training loss stays high)")
 
 
-def parse(parser, script, settle=None):
+def parse(parser: argparse.ArgumentParser, script: str) -> tuple[argparse.Namespace, pathlib.Path | None]:
     """Parse the command line. Returns (args, the run's folder or None); with --resume, both are those of the run."""
     args, defaults = parser.parse_args(), parser.parse_args([])
     if args.resume:
-        given = [name for name, value in vars(args).items() if value != getattr(defaults, name) and name != "resume"]
-        folder, flags = runs.resumed(args, given, script)
-        return argparse.Namespace(**vars(defaults) | flags | {"resume": args.resume}), folder
+        given = {name for name, value in vars(args).items() if value != getattr(defaults, name)}
+        folder = runs.find(args.resume, script, args.demo)
+        kept = resumed(folder, script, args, given, defaults)
+        return argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume}), folder
     if args.out:
         runs.check_new(args.out)
-    (settle or settle_case)(args)
+    if args.validation_dir and not args.training_dir:
+        raise BadInput("--validation_dir: --training_dir is missing; give both")
+    for name in ("test_file", "training_file"):  # not after hours of training
+        path = getattr(args, name, None)
+        if path and not path.exists() and path != getattr(defaults, name):
+            raise BadInput(f"--{name} {path}: no such file; give the path of one that is there")
+    if args.logdir and args.logdir.exists() and not args.logdir.is_dir():
+        raise BadInput(f"--logdir {args.logdir}: is a file; name a folder")
     return args, None
 
 
-def settle_case(args):
-    """Fill in what the case and the other flags leave open; `BadInput` for flags that contradict each other."""
-    card = cards.CARDS[args.network]
-    preset = cases(args.network)[args.case or 1]
-    args.layer, args.train = args.layer or preset["layer"], args.train or preset["train"]
-    args.from_scratch = args.from_scratch or preset["from_scratch"]
-    fine_tuning = args.train != "head"
-    if args.from_scratch and not fine_tuning:
+def resumed(
+    folder: pathlib.Path, script: str, args: argparse.Namespace, given: set[str], defaults: argparse.Namespace
+) -> dict:
+    """The flags of a run that is resumed: its own, and those of the command line that may differ."""
+    settings = runs.read_settings(folder)
+    if settings["script"] != script:
+        raise BadInput(f"{folder}: a run of {settings['script']}.py, not of {script}.py; resume it with that")
+    flags = {name: value for name, value in settings["flags"].items() if hasattr(defaults, name)}
+    for name in PATHS & flags.keys():
+        flags[name] = pathlib.Path(flags[name]) if flags[name] else None
+    for name in given - OPEN_ON_RESUME:
+        value = getattr(args, name).absolute() if name in PATHS else getattr(args, name)
+        if value != flags.get(name):
+            raise BadInput(f"--{name} {getattr(args, name)}: {folder} was started with {flags.get(name)}; leave the flag "
+                           "out to continue it, or start a new run")  # fmt: skip
+    finished = runs.read_history(folder)["epochs"]
+    if "epochs" in given and args.epochs < len(finished):
         raise BadInput(
-            "--from_scratch: with --train head nothing would ever be learned below the head; add --train all"
+            f"--epochs {args.epochs}: {folder} has {len(finished)} epochs already; give more, or leave it out"
         )
-    if args.from_scratch and args.weights:
+    if not runs.begun_here(folder):
+        check_foreign(folder, flags, given, defaults)
+    return flags | {name: getattr(args, name) for name in given & OPEN_ON_RESUME}
+
+
+def check_foreign(folder: pathlib.Path, flags: dict, given: set[str], defaults: argparse.Namespace) -> None:
+    """`BadInput` for paths that a run from elsewhere names and that the command line does not repeat."""
+    for name in sorted((PATHS | {"weights"}) & flags.keys()):
+        value = flags[name]
+        if not value or value == "random" or name in given or value == getattr(defaults, name):
+            continue
+        if not pathlib.Path(value).resolve().is_relative_to(folder.resolve()):
+            raise BadInput(f"{folder}: was not begun on this machine and names --{name} {value}; give that flag again "
+                           "if you trust it")  # fmt: skip
+
+
+def as_kept(args: argparse.Namespace) -> dict:
+    """The flags as settings.json keeps them: paths absolute, and as text."""
+    return {
+        name: str(value.absolute()) if name in PATHS and value else value
+        for name, value in vars(args).items()
+        if name != "resume"
+    }
+
+
+def source_of(args: argparse.Namespace) -> str | None:
+    """Where the network's weights come from: a file, "random", or None for the published ones."""
+    return args.weights or ("random" if args.demo else None)
+
+
+def cache_of(args: argparse.Namespace) -> pathlib.Path | None:
+    """The folder that keeps features; None for memory only."""
+    return None if args.no_cache else args.cache
+
+
+def case_of(args: argparse.Namespace, card: Card) -> Case:
+    """The case, changed by the flags that say otherwise."""
+    case = preset(args.case or 1, card)
+    changed = Case(args.layer or case.layer, args.train or case.train, args.from_scratch or case.from_scratch)
+    if changed.from_scratch and args.weights:
         raise BadInput("--from_scratch: begins without weights; leave out this or --weights")
-    if args.image_size not in (None, card.input_size) and args.network == "alexnet":
-        raise BadInput(f"--image_size: AlexNet's fc6 takes {card.input_size} pixels only; try --network googlenet")
-    if args.validation_dir and not args.training_dir:
-        raise BadInput("--validation_dir: --training_dir is missing; give both")
-    args.image_size = args.image_size or card.input_size
-    args.augment = fine_tuning and not args.no_augment
-    args.no_dropout = args.no_dropout or not fine_tuning
-    if args.lower_learning_rate is None:
-        args.lower_learning_rate = args.learning_rate * LOWER_SHARE.get(args.network, (0, 0))[args.from_scratch]
-    if args.head_epochs is None:
-        args.head_epochs = 2 if fine_tuning and not args.from_scratch else 0
-    if args.weight_decay is None:
-        args.weight_decay = 0.05 if args.from_scratch else 0.0
-    args.batch_size = args.batch_size or (FINE_TUNING_BATCH if fine_tuning else HEAD_BATCH)
-    if args.patience is None:
-        args.patience = FINE_TUNING_PATIENCE if fine_tuning else 0
+    return changed
+
+
+def recipe_of(args: argparse.Namespace, case: Case, card: Card, training_images: int, flip: bool = False) -> Recipe:
+    """The recipe: the case's, changed by the flags that say otherwise."""
+    names = ("epochs", "batch_size", "learning_rate", "lower_learning_rate", "l2", "patience", "head_epochs",
+             "weight_decay", "seed")  # fmt: skip
+    chosen: dict[str, Any] = {name: getattr(args, name, None) for name in names}
+    if getattr(args, "no_augment", False):
+        chosen["augment"] = False
+    if getattr(args, "no_dropout", False):
+        chosen["dropout"] = False
+    standardize = not getattr(args, "as_published", False)
+    return recipe_for(case, card, training_images, **chosen, flip=flip, standardize=standardize)
+
+
+def split_of(args: argparse.Namespace, card: Card, load: Callable[[], Split]) -> tuple[Split, Framing]:
+    """Images, labels, which are for training and which for validation; and how image files are framed like them.
+
+    Those of `--training_dir`, or what `load()` returns; of each class as many as the flags say.
+    """
+    if args.training_dir:
+        size = args.image_size or card.input_size
+        split, framing = own_images.load_split(
+            args.training_dir, args.validation_dir, card.framing, size, card.input_size, args.skip_unreadable, args.seed
+        )
+    else:
+        split = load()
+        framing = Framing(split.dataset.images.shape[1])
+    return datasets.fewer(split, args.per_class, getattr(args, "validation_per_class", 0), args.seed), framing

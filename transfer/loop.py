@@ -1,169 +1,242 @@
 """The training loop: plain `tf.function` steps under a `tf.distribute` strategy, an epoch at a time.
 
-Whatever is random (order, augmentation, dropout) follows from the seed and the number of the epoch or step alone. So a
-run that was stopped goes on as if nothing had happened, and several workers agree without talking about it.
+Whatever is random (order, augmentation, dropout) follows from the seed, the epoch and the image's place in its batch
+alone. So a run that was stopped continues as if nothing had happened, and any number of devices or workers ends with
+the weights of one.
 """
 
 import collections
 import concurrent.futures
+import pathlib
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from common.files import BadInput
+from networks.network import Dropout
 from transfer import augmentation
+from transfer.classifier import Classifier
+from transfer.devices import Devices
+from transfer.recipe import Recipe
 from weights.heads import batches
 
-BATCHES_A_CALL = 8  # of a head alone: its steps take 3 ms, and a call of its own for each would take another 2
+BATCHES_PER_CALL = 8  # of a head alone: its steps take 3 ms, and a call of its own for each would take another 2
 WARM_UP = 0.1  # of all steps; Adam's first steps go by few gradients, and would shake layers that know something
 
 
 class Examples(NamedTuple):
     """What is learned from, and which rows are for training, which for validation."""
 
-    inputs: object  # inputs[rows] gives a batch: features, or images
-    labels: np.ndarray  # (N,)
+    inputs: Any  # inputs[rows] gives a batch: features float32 (n, D), or images uint8 (n, H, W, 3)
+    labels: np.ndarray  # (N,) int64
     rows: np.ndarray
     validation_rows: np.ndarray
 
 
-def train(classifier, examples, args, devices, run=None, report=None):
-    """Train until `args.epochs`, or until `args.patience` epochs brought nothing better. Returns the history.
+class Keeper(Protocol):
+    """What `train` asks of a `transfer.runs.Run`."""
 
-    args: epochs, batch_size, learning_rate, lower_learning_rate, l2, weight_decay, augment, flip, no_dropout, patience,
-    seed. run: a `transfer.runs.Run` that keeps each epoch and may hold earlier ones. Raises BadInput for a loss that is
-    no number.
+    def restore(self, variables: list, optimizers: list) -> list[dict]:
+        """Set variables and optimizers to those of the last epoch that was kept; return the history up to there."""
+
+    def keep(self, classifier: Classifier, history: list[dict], best: bool) -> None:
+        """Keep the epoch that has just ended."""
+
+
+def train(
+    classifier: Classifier,
+    examples: Examples,
+    recipe: Recipe,
+    devices: Devices,
+    run: Keeper | None = None,
+    report: Callable[[dict], None] | None = None,
+    logdir: pathlib.Path | None = None,
+    before: float = np.inf,
+) -> tuple[list[dict], int]:
+    """Train for `recipe.epochs`, or until `recipe.patience` epochs brought no lower validation loss.
+
+    run keeps each epoch and may hold earlier ones. report gets each epoch's figures. logdir: for TensorBoard.
+    before: the validation loss to beat, that of the head trained alone.
+
+    Returns (history, number of the epoch whose weights are the result). That is the last one for a head alone without
+    patience, else the one with the lowest validation loss: 0 when none is lower than `before`. Raises BadInput for a
+    loss that is not finite.
     """
-    step, evaluate, optimizers = compiled(classifier, args, devices, len(examples.rows))
-    batch_size = args.batch_size * batches_a_call(classifier, devices)  # rows that are fetched together
-    history = []
-    if run:
-        history = run.restore([*classifier.head, *classifier.lower], optimizers)
-    writer = tf.summary.create_file_writer(str(args.logdir)) if args.logdir and devices.chief else None
-    best = min((each["validation_loss"] for each in history), default=np.inf)
-    while len(history) < args.epochs and not out_of_patience(history, args.patience):
-        epoch, start = len(history) + 1, time.perf_counter()
-        loss, accuracy = one_epoch(step, examples, args, devices, epoch, batch_size)
-        validation_loss, validation_accuracy = validate(evaluate, examples, batch_size, devices)
-        seconds = time.perf_counter() - start
-        history.append(
-            {"epoch": epoch, "seconds": seconds, "loss": loss, "accuracy": accuracy,
-             "validation_loss": validation_loss, "validation_accuracy": validation_accuracy}
-        )  # fmt: skip
+    work = Work(classifier, recipe, devices, len(examples.rows))
+    history = run.restore(classifier.variables_of_training, work.optimizers) if run else []
+    log = summaries(logdir) if logdir and devices.chief else lambda epoch: None
+    keep_best = bool(recipe.patience or classifier.lower)
+    while len(history) < recipe.epochs and not out_of_patience(history, recipe.patience, before):
+        number, start = len(history) + 1, time.perf_counter()
+        loss, accuracy = one_epoch(work, examples, number)
+        validation_loss, validation_accuracy = validate(work, examples)
+        epoch = {
+            "epoch": number, "seconds": time.perf_counter() - start, "loss": loss, "accuracy": accuracy,
+            "validation_loss": validation_loss, "validation_accuracy": validation_accuracy,
+        }  # fmt: skip
         if report:
-            report(history[-1])
-        if writer:
-            write_scalars(writer, history[-1])
+            report(epoch)
+        log(epoch)
         if not np.isfinite([loss, validation_loss]).all():
             raise BadInput(
-                f"the loss is {loss} in training and {validation_loss} in validation after epoch {epoch}; "
+                f"the loss is {loss} in training and {validation_loss} in validation after epoch {number}; "
                 "this epoch was not kept; try a tenth of --learning_rate"
             )
+        history.append(epoch)
         if run:
-            better = not args.patience or validation_loss < best
-            run.keep(classifier, history, better)
-        best = min(best, validation_loss)
-    return history
+            run.keep(classifier, history, best=not keep_best or best_epoch(history, before) == number)
+    return history, best_epoch(history, before) if keep_best else len(history)
 
 
-def write_scalars(writer, epoch):
-    """An epoch's figures, for TensorBoard."""
-    with writer.as_default(step=epoch["epoch"]):
-        for name, value in epoch.items():
-            if name != "epoch":
-                tf.summary.scalar(name, value)
-    writer.flush()
+def best_epoch(history: list[dict], before: float = np.inf) -> int:
+    """The number of the first epoch with the lowest validation loss; 0 when `before` is as low."""
+    losses = [before, *(epoch["validation_loss"] for epoch in history)]
+    return int(np.argmin(losses))
 
 
-def compiled(classifier, args, devices, count):
-    """The two functions that do the work, step(...) and evaluate(...), and the optimizers, one for each speed."""
-    count_of_steps = args.epochs * -(-count // args.batch_size)
-    with devices.strategy.scope():
-        optimizers = [tf.keras.optimizers.Adam(schedule(args.learning_rate, count_of_steps, bool(classifier.lower)))]
-        optimizers[0].build(classifier.head)
-        if classifier.lower:
-            rate = schedule(args.lower_learning_rate, count_of_steps, True)
-            optimizers.append(tf.keras.optimizers.Adam(rate, weight_decay=args.weight_decay or None))
-            optimizers[1].build(classifier.lower)
+def out_of_patience(history: list[dict], patience: int, before: float = np.inf) -> bool:
+    """Whether the last `patience` epochs brought no lower validation loss. 0: never."""
+    return bool(patience) and len(history) - best_epoch(history, before) >= patience
 
-    def losses_and_logits(x, y, dropout_seed=None):
-        logits = classifier.logits(x, dropout_seed)
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits), logits
 
-    def sums(losses, logits, y, weight):
-        right = tf.cast(tf.argmax(logits, axis=1) == y, tf.float32)
-        return tf.stack([tf.reduce_sum(losses * weight), tf.reduce_sum(right * weight)])
+def summaries(logdir: pathlib.Path) -> Callable[[dict], None]:
+    """A function that writes an epoch's figures for TensorBoard: training and validation as two runs, in one chart."""
+    writers = {name: tf.summary.create_file_writer(str(logdir / name)) for name in ("training", "validation")}
 
-    def replica_step(x, y, chance, weight, size, number):
-        if args.augment:
-            x = augmentation.augment(x, chance, flip=args.flip)
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        seed = None if args.no_dropout else [number, args.seed * devices.strategy.num_replicas_in_sync + replica]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([*classifier.head, *classifier.lower])
-            losses, logits = losses_and_logits(x, y, seed)
-            loss = tf.reduce_sum(losses * weight) / size  # the replicas' gradients are added up
-            if args.l2:
-                loss += args.l2 * tf.reduce_sum(classifier.kernel**2) / devices.strategy.num_replicas_in_sync
-        gradients = tape.gradient(loss, [classifier.head, classifier.lower])
-        for optimizer, gradient, variables in zip(optimizers, gradients, [classifier.head, classifier.lower]):
-            optimizer.apply_gradients(zip(gradient, variables))
-        return sums(losses, logits, y, weight)
+    def log(epoch: dict) -> None:
+        for name, prefix in (("training", ""), ("validation", "validation_")):
+            with writers[name].as_default(step=epoch["epoch"]):
+                for figure in ("loss", "accuracy"):
+                    tf.summary.scalar(figure, epoch[prefix + figure])
+            writers[name].flush()
+
+    return log
+
+
+class Work:
+    """The compiled steps of one training: `train_step` changes the weights, `validation_step` looks at them."""
+
+    def __init__(self, classifier: Classifier, recipe: Recipe, devices: Devices, images: int) -> None:
+        self.classifier, self.recipe, self.devices = classifier, recipe, devices
+        self.optimizers = optimizers(classifier, recipe, devices, images)
+        # Several batches per call where they are features and one device has them all.
+        alone = classifier.network is None and devices.strategy.num_replicas_in_sync == 1
+        self.train_step = self.several_steps if alone else self.one_step
+        self.rows_per_call = recipe.batch_size * (BATCHES_PER_CALL if alone else 1)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def step(x, y, chance, weight, size, number):
-        return added_up(devices.strategy.run(replica_step, (x, y, chance, weight, size, number)))
+    def one_step(self, x, y, chance, place, weight, size, number):  # noqa: ANN001, ANN201 - tensors all
+        """One batch, shared among the devices. Returns the sums of losses and of right answers."""
+        arguments = (x, y, chance, place, weight, size, number)
+        return self.added_up(self.devices.strategy.run(self.replica_step, arguments))
 
     @tf.function(reduce_retracing=True)  # autograph makes the loop a part of the graph
-    def steps(x, y, chance, weight, _, number):
+    def several_steps(self, x, y, chance, place, weight, _, number):  # noqa: ANN001, ANN201
+        """Several batches, one after the other."""
         total = tf.zeros(2)
-        for first in tf.range(0, tf.shape(y)[0], args.batch_size):
-            batch = [each[first : first + args.batch_size] for each in (x, y, chance, weight)]
-            total += replica_step(*batch, tf.reduce_sum(batch[-1]), number)
+        for first in tf.range(0, tf.shape(y)[0], self.recipe.batch_size):
+            batch = [each[first : first + self.recipe.batch_size] for each in (x, y, chance, place, weight)]
+            total += self.replica_step(*batch, tf.reduce_sum(batch[-1]), number)
         return total
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def evaluate(x, y, weight):
-        return added_up(
-            devices.strategy.run(lambda x, y, weight: sums(*losses_and_logits(x, y), y, weight), (x, y, weight))
-        )
+    def validation_step(self, x, y, weight):  # noqa: ANN001, ANN201
+        """The sums of losses and of right answers of a batch, shared among the devices."""
+        return self.added_up(self.devices.strategy.run(self.replica_validation, (x, y, weight)))
 
-    def added_up(values):
-        return devices.strategy.reduce("SUM", values, axis=None)
+    def replica_step(self, x, y, chance, place, weight, size, number):  # noqa: ANN001, ANN201
+        """A device's part of a batch of `size` images: gradients, an optimizer step, (sum of losses, right answers)."""
+        classifier, recipe = self.classifier, self.recipe
+        if recipe.augment:
+            x = augmentation.augment(x, chance, flip=recipe.flip)
+        dropout = Dropout([recipe.seed, number], place, recipe.batch_size) if recipe.dropout else None
+        groups = [classifier.head, classifier.lower]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(groups)
+            logits = classifier.logits(x, dropout)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+            loss = tf.reduce_sum(losses * weight) / size  # the replicas' gradients are added up
+            if recipe.l2:
+                replicas = self.devices.strategy.num_replicas_in_sync
+                loss += recipe.l2 * tf.reduce_sum(classifier.kernel**2) / replicas
+        for optimizer, gradients, variables in zip(self.optimizers, tape.gradient(loss, groups), groups):
+            optimizer.apply_gradients(zip(gradients, variables))
+        return sums(losses, logits, y, weight)
 
-    return steps if batches_a_call(classifier, devices) > 1 else step, evaluate, optimizers
+    def replica_validation(self, x, y, weight):  # noqa: ANN001, ANN201
+        """A device's part of a batch."""
+        logits = self.classifier.logits(x)
+        return sums(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits), logits, y, weight)
+
+    def added_up(self, values):  # noqa: ANN001, ANN201
+        """The sum over all devices."""
+        return self.devices.strategy.reduce("SUM", values, axis=None)
 
 
-def batches_a_call(classifier, devices):
-    """How many batches one call works on: several where they are features, not images, and one device has them."""
-    return BATCHES_A_CALL if classifier.network is None and devices.strategy.num_replicas_in_sync == 1 else 1
+def sums(losses: tf.Tensor, logits: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """(2,): the sum of the losses, and how many answers are right; padding rows have weight 0."""
+    right = tf.cast(tf.argmax(logits, axis=1) == y, tf.float32)
+    return tf.stack([tf.reduce_sum(losses * weight), tf.reduce_sum(right * weight)])
 
 
-def one_epoch(step, examples, args, devices, epoch, batch_size):
+def optimizers(classifier: Classifier, recipe: Recipe, devices: Devices, images: int) -> list:
+    """Adam for the head, and another, with a learning rate of its own, for the layers below it."""
+    steps = recipe.epochs * -(-images // recipe.batch_size)
+    with devices.strategy.scope():
+        head = tf.keras.optimizers.Adam(schedule(recipe.learning_rate, steps, falls=bool(classifier.lower)))
+        head.build(classifier.head)
+        if not classifier.lower:
+            return [head]
+        rate = schedule(recipe.lower_learning_rate, steps, falls=True)
+        lower = tf.keras.optimizers.Adam(rate, weight_decay=recipe.weight_decay or None)
+        lower.build(classifier.lower)
+    return [head, lower]
+
+
+def schedule(rate: float, steps: int, falls: bool) -> Any:
+    """The learning rate of each step: constant for a head alone, else warmed up, then falling to 0 as a cosine."""
+    if not falls:
+        return rate
+    warm_up = int(WARM_UP * steps)
+    cosine = tf.keras.optimizers.schedules.CosineDecay
+    return cosine(0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up) if warm_up else cosine(rate, steps)
+
+
+def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
     """Every training image once, in an order of the epoch's own. Returns the mean loss and the accuracy."""
-    order = np.random.default_rng([args.seed, epoch]).permutation(examples.rows)
-    chances = None
-    if args.augment:
-        chances = augmentation.chances(len(examples.labels), args.seed, epoch)
+    recipe, devices = work.recipe, work.devices
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(examples.rows)
+    chances = augmentation.chances(len(examples.labels), recipe.seed, epoch) if recipe.augment else None
 
-    def fetched():
-        for chosen in batches(order, batch_size):
-            own = devices.own(chosen)
-            chance = chances[own] if args.augment else np.zeros((len(own), 0), np.float32)
-            yield len(chosen), examples.inputs[own], examples.labels[own], chance
+    def fetched() -> Iterator[tuple]:
+        for chosen in batches(order, work.rows_per_call):
+            place = np.flatnonzero(devices.is_own(chosen)).astype(np.int32)  # in the batch
+            own = chosen[place]
+            chance = np.zeros((len(own), 0), np.float32) if chances is None else chances[own]
+            yield len(chosen), examples.inputs[own], examples.labels[own], chance, place
 
-    steps = -(-len(order) // batch_size)
+    steps = -(-len(order) // work.rows_per_call)
     bar = tqdm(prefetched(fetched()), f"Epoch {epoch}", steps, unit="step", leave=False, delay=2, disable=None)
-    sums = 0
+    total = 0
     for number, (size, *arrays) in enumerate(bar, (epoch - 1) * steps):
-        sums += step(*devices.spread(*arrays), np.float32(size), np.int32(number))
-    return [float(each) for each in sums / len(order)]
+        total += work.train_step(*devices.spread(*arrays), np.float32(size), np.int32(number))
+    return [float(each) for each in total / len(order)]
 
 
-def prefetched(iterator, depth=2):
+def validate(work: Work, examples: Examples) -> list[float]:
+    """Mean loss and accuracy on the validation images."""
+    total = 0
+    pieces = map(work.devices.own, batches(examples.validation_rows, work.rows_per_call))
+    for inputs, labels in prefetched((examples.inputs[own], examples.labels[own]) for own in pieces):
+        total += work.validation_step(*work.devices.spread(inputs, labels))
+    return [float(each) for each in total / len(examples.validation_rows)]
+
+
+def prefetched(iterator: Iterable, depth: int = 2) -> Iterator:
     """The same items; a thread fetches the next ones while the last are worked on, and ends with this generator."""
     iterator, end = iter(iterator), object()
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
@@ -173,35 +246,20 @@ def prefetched(iterator, depth=2):
             yield item
 
 
-def validate(evaluate, examples, batch_size, devices):
-    """Mean loss and accuracy on the validation images."""
-    sums = 0
-    pieces = map(devices.own, batches(examples.validation_rows, batch_size))
-    for inputs, labels in prefetched((examples.inputs[own], examples.labels[own]) for own in pieces):
-        sums += evaluate(*devices.spread(inputs, labels))
-    return [float(each) for each in sums / len(examples.validation_rows)]
+def predict(
+    classifier: Classifier, inputs: Any, rows: np.ndarray, devices: Devices, batch_size: int = 128
+) -> np.ndarray:
+    """Probabilities, float32 (len(rows), classes), of the images, or features, `inputs[rows]`.
 
-
-def schedule(rate, steps, falls):
-    """The learning rate of each step: constant for a head alone, else warmed up and then falling as a cosine to 0."""
-    if not falls:
-        return rate
-    warm_up = int(WARM_UP * steps)
-    cosine = tf.keras.optimizers.schedules.CosineDecay
-    return cosine(0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up) if warm_up else cosine(rate, steps)
-
-
-def out_of_patience(history, patience):
-    """Tell whether the last `patience` epochs brought no lower validation loss. 0: never."""
-    losses = [each["validation_loss"] for each in history]
-    return bool(patience) and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
-
-
-def predict(classifier, inputs, rows, batch_size=128):
-    """Probabilities (len(rows), classes) of the images, or features, `inputs[rows]`."""
+    Each worker computes those of its own images; all of them get all.
+    """
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def probabilities(x):
+    def probabilities(x: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(classifier.logits(x))
 
-    return np.concatenate([probabilities(inputs[chosen]).numpy() for chosen in batches(rows, batch_size)])
+    places = np.flatnonzero(devices.is_own(rows))
+    found = np.zeros((len(rows), classifier.bias.shape[0]), np.float32)
+    for chosen in batches(places, batch_size):
+        found[chosen] = probabilities(inputs[rows[chosen]]).numpy()
+    return devices.total(found)

@@ -1,169 +1,353 @@
-"""Runs: a folder for each training, from which it can be resumed and used.
+"""Runs: one folder per training, from which it can be resumed and used.
 
     runs/train_feature_extraction-20260131-101500/
         settings.json       the flags, so that --resume needs none
-        history.json        an entry an epoch; and whether the run has ended
-        checkpoint/         variables and optimizers after the last epoch, to go on from (tf.train.Checkpoint)
-        head.npz            the head with its class names and settings (see weights/heads.py), of the best epoch
+        history.json        one entry per epoch; which one is the result; whether the run has finished
+        checkpoint/         ckpt-7.*: variables and optimizers after epoch 7, to continue from; state.json: their hashes
+        head.npz            the result: the head with its class names and provenance (see weights/heads.py)
         network-7.npz       the whole network of that epoch, where more than the head was trained; a weights file like
                             those in weights/
 
 Each file is written whole or not at all, and in this order: history, network, head, checkpoint. Killed at any moment, a
-run has lost the epoch it was in and nothing else.
+run has lost the epoch it was in and nothing else. A run is locked while it trains.
+
+A folder may come from elsewhere, so nothing in it is followed out of it: `settings.json` carries a signature made with
+a key that stays on this machine, and without it the paths among the flags have to be given again.
 """
 
+import contextlib
+import hashlib
+import hmac
 import json
 import pathlib
+import secrets
+import shutil
+import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
-from common.files import BadInput, check_writable, written_whole
+from common.files import BadInput, check_writable, exclusive, foreign, open_regular, written_whole
+from common.program import shown
 from weights import heads, reading
+from weights.heads import Provenance
 
 RUNS_DIR = pathlib.Path(__file__).resolve().parents[1] / "runs"
-SETTINGS = "settings.json"
+SETTINGS, HISTORY, CHECKPOINT, STATE = "settings.json", "history.json", "checkpoint", "state.json"
+KEY = ".key"  # in RUNS_DIR: 32 random bytes that tell this machine's own settings from foreign ones
 NEWEST = "newest"  # what --resume means without a folder
-PATHS = {"training_file", "training_dir", "validation_dir", "test_file", "cache", "logdir", "out"}  # among the flags
+PIECE = 2**20  # bytes hashed at a time
+LARGEST_JSON = 50_000_000  # bytes; a thousand epochs take 0.3 MB
 
 
 class Run:
-    """The folder of one training. `writes`: False in all workers but the chief, which only read."""
+    """The folder of one training. folder: None in workers that do not know it yet. writes: only the chief does."""
 
-    def __init__(self, folder, head_settings=None, class_names=(), writes=True):
+    def __init__(
+        self, folder: pathlib.Path | None, provenance: Provenance, class_names: list[str], writes: bool = True
+    ) -> None:
         self.folder, self.writes = folder, writes
-        self.head_settings, self.class_names = head_settings, class_names
-        self.manager = self.epoch = None
+        self.provenance, self.class_names = provenance, list(class_names)
+        self.head_history: list[dict] = []
+        self.kept = 0  # the epoch whose weights are in head.npz
 
-    def restore(self, variables, optimizers):
-        """Set variables and optimizers to those of the last epoch that was kept. Returns the history up to there."""
-        import tensorflow as tf
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else trains this run while the block runs; Ctrl-C in it says how to continue."""
+        if not self.writes:
+            yield
+            return
+        refusal = f"{self.folder}: is being trained by another process; wait for it, or stop it"
+        script = read_settings(self.folder)["script"]
+        with exclusive(self.folder / ".lock", refusal):
+            try:
+                yield
+            except KeyboardInterrupt:
+                print(f"\nStopped. To continue: python {script}.py --resume {shown(self.folder)}", file=sys.stderr)
+                raise
 
-        if self.folder is None:  # a new run, of which the chief alone knows the place
+    def check_split(self, fingerprint: str) -> None:
+        """`BadInput` when the images or their split are not those that the run was begun with."""
+        if self.folder and read_settings(self.folder).get("split", fingerprint) != fingerprint:
+            raise BadInput(f"{self.folder}: the images have changed since it was begun (added, removed, or other labels); "
+                           "restore them to resume it, or start a new run")  # fmt: skip
+
+    def restore(self, variables: list, optimizers: list) -> list[dict]:
+        """Set variables and optimizers to those of the last epoch that was kept. Returns the history up to there.
+
+        [] for a run that has kept none. `BadInput` when history and checkpoint are damaged or do not belong together.
+        """
+        self.variables, self.optimizers = variables, optimizers
+        if self.folder is None:
             return []
-        slots = [[variable.value for variable in optimizer.variables] for optimizer in optimizers]
-        self.epoch = tf.Variable(0, dtype=tf.int64)
-        checkpoint = tf.train.Checkpoint(epoch=self.epoch, variables=variables, optimizers=slots)
-        self.manager = tf.train.CheckpointManager(checkpoint, str(self.folder / "checkpoint"), max_to_keep=1)
-        for half in self.folder.glob(".*.part"):  # what a killed process was writing
-            half.unlink()
-        if not self.manager.latest_checkpoint:
+        self._clear_away()
+        history = read_history(self.folder)["epochs"]
+        numbers = sorted(int(path.stem[5:]) for path in self._checkpoints("*.index") if path.stem[5:].isdigit())
+        if not history and not numbers:
             return []
-        try:
-            checkpoint.restore(self.manager.latest_checkpoint).assert_consumed()
-            history = json.loads((self.folder / "history.json").read_text())["epochs"]
-        except (tf.errors.OpError, AssertionError, ValueError, OSError, KeyError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise BadInput(f"{self.folder}: cannot be resumed ({reason:.150}); start a new run") from None
-        return history[: int(self.epoch.numpy())]
+        # Killed between the two, a run has one epoch more in its history than in its checkpoint.
+        number = next((each for each in reversed(numbers) if len(history) - 1 <= each <= len(history)), None)
+        if number is None and not (len(history) == 1 and not numbers):
+            found = f"checkpoints of the epochs {numbers}" if numbers else "no checkpoint"
+            raise BadInput(
+                f"{self.folder}: cannot be resumed: {len(history)} epochs in {HISTORY}, {found}; start a new run"
+            )
+        if number is None:  # killed before the first checkpoint was whole
+            return []
+        self._check_hashes(number, history[:number])
+        self._read_checkpoint(number)
+        return history[:number]
 
-    def keep(self, classifier, history, best):
+    def keep(self, classifier: Any, history: list[dict], best: bool) -> None:
         """Keep the epoch that has just ended; as the result of the run when it is the best."""
         if not self.writes:
             return
-        self.write_history(history)
         if best:
-            self.keep_result(classifier, history[-1])
-        self.epoch.assign(len(history))
-        try:
-            self.manager.save(checkpoint_number=len(history))
-        except Exception as error:  # whatever TensorFlow makes of a full disk
-            reason = str(error).strip().splitlines()[0]
-            raise BadInput(f"{self.folder}: cannot be written ({reason:.150}); free space and --resume it") from None
+            self.kept = len(history)
+        self._write_history(history)
+        if best:
+            self._keep_result(classifier, history[-1])
+        self._write_checkpoint(history)
 
-    def end(self, history):
-        """Note that the training has come to its end."""
-        self.write_history(history, ended=True)
+    def keep_head(self, classifier: Any, history: list[dict]) -> None:
+        """Keep a head that was trained alone, on the untrained network: epoch 0 of fine-tuning."""
+        self.head_history = history
+        if self.writes and not read_history(self.folder)["epochs"]:
+            self._write_history([])
+            self._keep_result(classifier, history[-1] | {"epoch": 0})
 
-    def write_history(self, history, ended=False):
-        with written_whole(self.folder / "history.json") as temporary:
-            temporary.write_text(json.dumps({"ended": ended, "epochs": history}, indent=1))
+    def end(self, history: list[dict], kept: int) -> None:
+        """Mark the run as finished."""
+        self.kept = kept
+        self._write_history(history, ended=True)
 
-    def keep_result(self, classifier, epoch):
-        """Write the head, and the network if it was trained."""
-        settings = self.head_settings | {"validation_accuracy": epoch["validation_accuracy"]}
+    def restore_result(self, classifier: Any) -> None:
+        """Give the classifier the weights that are the result of the run."""
+        head = heads.load(self.folder / heads.FILE)
+        classifier.assign(head.kernel, head.bias)
+        if classifier.lower:
+            classifier.network.restore(self.folder / head.provenance.weights)
+
+    def _keep_result(self, classifier: Any, epoch: dict) -> None:
+        provenance = self.provenance._replace(validation_accuracy=epoch["validation_accuracy"])
         network = None
         if classifier.lower:
             network = self.folder / f"network-{epoch['epoch']}.npz"
-            weights = {name: [each.numpy() for each in pair] for name, pair in classifier.network.weights.items()}
-            reading.save(weights, network)
-            settings |= {"weights": network.name, "fingerprint": reading.fingerprint(weights)}
+            classifier.network.save(network)
+            fingerprint = reading.fingerprint(classifier.network.weights)
+            provenance = provenance._replace(weights=network.name, fingerprint=fingerprint)
         kernel, bias = classifier.folded()
-        heads.save(heads.Head(kernel, bias, list(self.class_names), settings), self.folder / heads.FILE)
+        heads.save(heads.Head(kernel, bias, self.class_names, provenance), self.folder / heads.FILE)
         for other in self.folder.glob("network-*.npz"):
             if other != network:
                 other.unlink()
 
-    def restore_result(self, classifier):
-        """Give the classifier the weights that were kept: those of the best epoch."""
-        head = heads.load(self.folder / heads.FILE)
-        classifier.kernel.assign(head.kernel * classifier.spread)
-        classifier.bias.assign(head.bias + classifier.mean @ head.kernel)
-        if classifier.lower:
-            card = classifier.network.card
-            for name, pair in reading.load(card, self.folder / head.settings["weights"]).items():
-                for variable, array in zip(classifier.network.weights[name], pair):
-                    variable.assign(array)
+    def _write_history(self, history: list[dict], ended: bool = False) -> None:
+        content = {"ended": ended, "kept": self.kept, "head": self.head_history, "epochs": history}
+        with written_whole(self.folder / HISTORY) as temporary:
+            temporary.write_text(json.dumps(content | {"sha256": _hash_of(content)}, indent=1))
+
+    def _checkpoints(self, pattern: str) -> list[pathlib.Path]:
+        return list((self.folder / CHECKPOINT).glob(f"ckpt-{pattern}"))
+
+    def _checkpoint(self, epoch: int) -> tuple[Any, Any]:
+        """(TensorFlow's checkpoint object, its counter of epochs)."""
+        import tensorflow as tf
+
+        slots = [[variable.value for variable in optimizer.variables] for optimizer in self.optimizers]
+        counter = tf.Variable(epoch, dtype=tf.int64)
+        return tf.train.Checkpoint(epoch=counter, variables=self.variables, optimizers=slots), counter
+
+    def _read_checkpoint(self, number: int) -> None:
+        # Read by its own name, inside the folder: TensorFlow's manager would follow, and delete, the paths in a file.
+        with foreign(self.folder, "a run that can be resumed", "start a new run"):
+            checkpoint, counter = self._checkpoint(number)
+            checkpoint.restore(str(self.folder / CHECKPOINT / f"ckpt-{number}")).assert_consumed()
+            if counter.numpy() != number:
+                raise ValueError(f"its checkpoint {number} is of epoch {counter.numpy()}")
+
+    def _write_checkpoint(self, history: list[dict]) -> None:
+        number = len(history)
+        folder = self.folder / CHECKPOINT
+        try:
+            self._checkpoint(number)[0].write(str(folder / f"ckpt-{number}"))
+        except Exception as error:  # whatever TensorFlow makes of a full disk
+            told = str(error).strip().splitlines()[0]
+            raise BadInput(f"{self.folder}: cannot be written ({told:.150}); free space and --resume it") from None
+        files = {path.name: _hash_of(path) for path in self._checkpoints(f"{number}.*")}
+        with written_whole(folder / STATE) as temporary:
+            temporary.write_text(json.dumps({"epoch": number, "history": _hash_of(history), "files": files}))
+        for other in self._checkpoints("*"):
+            if other.name not in files:
+                other.unlink()
+
+    def _check_hashes(self, number: int, history: list[dict]) -> None:
+        """`BadInput` unless checkpoint and history are the ones that were written. Earlier versions kept no hashes."""
+        path = self.folder / CHECKPOINT / STATE
+        if not path.exists():
+            return
+        state = _read_json(path)
+        with foreign(path, "the hashes of a checkpoint", "start a new run"):
+            if state["epoch"] != number:  # killed between the checkpoint and its hashes
+                return
+            files = {path.name: _hash_of(path) for path in self._checkpoints(f"{number}.*")}
+            if files != state["files"] or _hash_of(history) != state["history"]:
+                raise ValueError("the checkpoint or the history was changed after it was written")
+
+    def _clear_away(self) -> None:
+        """Delete what a killed process was writing."""
+        if self.writes:
+            for half in [*self.folder.glob(".*.part"), *(self.folder / CHECKPOINT).glob("*temp*")]:
+                if half.is_dir():
+                    shutil.rmtree(half, ignore_errors=True)
+                else:
+                    half.unlink(missing_ok=True)
 
 
-def check_new(folder):
+def begin(script: str, flags: dict, split: str, out: pathlib.Path | None = None, demo: bool = False) -> pathlib.Path:
+    """Make the folder of a new run (`out`, or one in runs/) and keep the flags in it. Returns the folder.
+
+    split: a fingerprint of what is trained and validated on.
+    """
+    if out:
+        folder = pathlib.Path(out).absolute()
+        check_new(folder)
+    else:
+        folder = _new_folder(f"{'demo-' if demo else ''}{script}-{time.strftime('%Y%m%d-%H%M%S')}")
+    check_writable(folder / SETTINGS)
+    settings = {"script": script, "flags": flags, "split": split}
+    settings["signature"] = _signature(settings)
+    with written_whole(folder / SETTINGS) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1, sort_keys=True))
+    return folder
+
+
+def check_new(folder: pathlib.Path) -> None:
     """`BadInput` when a new run cannot be written there: told at once, not after minutes of work."""
     if (folder / SETTINGS).exists():
         raise BadInput(f"{folder}: holds a run already; continue it with --resume {folder}, or name another with --out")
 
 
-def begin(args, script):
-    """Make the folder of a new run and keep the flags in it. Returns the folder."""
-    name = f"{'demo-' if args.demo else ''}{script}-{time.strftime('%Y%m%d-%H%M%S')}"
-    others = len(list(RUNS_DIR.glob(f"{name}*")))  # started in the same second
-    folder = (args.out or RUNS_DIR / (f"{name}-{others + 1}" if others else name)).absolute()
-    check_new(folder)
-    check_writable(folder / SETTINGS)
-    flags = {name: str(value.absolute()) if name in PATHS and value else value for name, value in vars(args).items()}
-    with written_whole(folder / SETTINGS) as temporary:
-        temporary.write_text(json.dumps({"script": script, "flags": flags}, indent=1, sort_keys=True))
+def _new_folder(name: str) -> pathlib.Path:
+    """A folder in runs/ that nobody else has, even when many runs start in the same second."""
+    number = 1
+    while True:
+        folder = RUNS_DIR / (name if number == 1 else f"{name}-{number}")
+        try:
+            RUNS_DIR.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise BadInput(f"{folder}: cannot be written ({error.strerror}); name another place with --out") from None
+        else:
+            return folder
+
+
+def find(name: str, script: str, demo: bool = False) -> pathlib.Path:
+    """The folder of the run that `--resume` names; for NEWEST the newest of this script."""
+    if name != NEWEST:
+        return pathlib.Path(name).absolute()
+    folder = newest(SETTINGS, demo, script)
+    if folder is None:
+        raise BadInput(f"--resume: {RUNS_DIR} holds no run of {script}.py; start one without --resume")
     return folder
 
 
-def resumed(args, given, script):
-    """Return (folder, the flags it was started with) of the run that `--resume` names, or of the newest.
-
-    given: the flags of this command line that are not the defaults; BadInput when they are others than the run's.
-    """
-    if args.resume is not NEWEST:
-        folder = pathlib.Path(args.resume).absolute()
-    else:
-        folder = newest(SETTINGS, args.demo, script)
-        if folder is None:
-            raise BadInput(f"--resume: {RUNS_DIR} holds no run of {script}.py; start one without --resume")
-    settings = read_settings(folder)
-    if settings["script"] != script:
-        raise BadInput(f"{folder}: a run of {settings['script']}.py, not of {script}.py; resume it with that")
-    flags = {
-        name: pathlib.Path(value) if name in PATHS and value else value for name, value in settings["flags"].items()
-    }
-    for name in given:
-        value = getattr(args, name).absolute() if name in PATHS else getattr(args, name)
-        if value != flags.get(name):
-            found = f"--{name} {getattr(args, name)}: {folder} was started with {flags.get(name)}"
-            raise BadInput(f"{found}; leave the flag out to continue it, or start a new run")
-    return folder, flags
+def read_settings(folder: pathlib.Path) -> dict:
+    """settings.json of a run: {"script": str, "flags": dict, ...}. `BadInput` when it is none."""
+    if not (folder / SETTINGS).exists():
+        raise BadInput(f"{folder}: no run, it has no {SETTINGS}; give a folder that a training script wrote")
+    settings = _read_json(folder / SETTINGS)
+    if (
+        not isinstance(settings, dict)
+        or not isinstance(settings.get("script"), str)
+        or not isinstance(settings.get("flags"), dict)
+    ):
+        raise BadInput(f"{folder}: no run, its {SETTINGS} is damaged or of another kind; give a run's folder")
+    return settings
 
 
-def read_settings(folder):
-    """settings.json of a run. `BadInput` when it is none."""
+def begun_here(folder: pathlib.Path) -> bool:
+    """Whether this machine began the run: its flags, and the paths among them, can then be trusted."""
     try:
-        settings = json.loads((folder / SETTINGS).read_text())
-        if isinstance(settings["script"], str) and isinstance(settings["flags"], dict):
-            return settings
-        reason = "of another kind"
-    except FileNotFoundError:
-        reason = "not there"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"damaged: {type(error).__name__}"
-    raise BadInput(f"{folder}: no run, its {SETTINGS} is {reason}; give a folder that a training script wrote")
+        settings = read_settings(folder)
+        return hmac.compare_digest(str(settings.pop("signature", "")), _signature(settings))
+    except BadInput:
+        return False
 
 
-def newest(file, demo=False, script=""):
-    """The folder of the last run in runs/ that has this file; None if there is none. A demo's runs are kept apart."""
-    found = [path for path in RUNS_DIR.glob(f"{'demo-' if demo else ''}{script}*/{file}")]
-    found = [path for path in found if demo == path.parent.name.startswith("demo-")]
+def read_history(folder: pathlib.Path) -> dict:
+    """history.json of a run, or an empty one: {"ended": bool, "kept": int, "head": [epochs], "epochs": [...]}."""
+    path = folder / HISTORY
+    if not path.exists():
+        return {"ended": False, "kept": 0, "head": [], "epochs": []}
+    history = _read_json(path)
+    with foreign(path, "the history of a run", "start a new run"):
+        hashed = history.pop("sha256", None)
+        if hashed and hashed != _hash_of(history):
+            raise ValueError("it was changed after it was written")
+        epochs = [*history["epochs"], *history.get("head", [])]
+        for epoch in epochs:
+            for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
+                if not abs(epoch[name]) < float("inf"):  # nan, too
+                    raise ValueError(f"{name} is {epoch[name]}")
+        if [epoch["epoch"] for epoch in history["epochs"]] != list(range(1, len(history["epochs"]) + 1)):
+            raise ValueError("its epochs are not 1, 2, 3 ...")
+        return {"ended": bool(history["ended"]), "kept": int(history.get("kept", len(history["epochs"]))),
+                "head": history.get("head", []), "epochs": history["epochs"]}  # fmt: skip
+
+
+def newest(file: str, demo: bool = False, script: str | None = None) -> pathlib.Path | None:
+    """The folder of the last run in runs/ that has this file; None if there is none. A demo's runs are kept apart.
+
+    script: only runs that this script began.
+    """
+    found = []
+    for path in RUNS_DIR.glob(f"*/{file}"):
+        if demo != path.parent.name.startswith("demo-"):
+            continue
+        with contextlib.suppress(BadInput):
+            if script is None or read_settings(path.parent)["script"] == script:
+                found.append(path)
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
+
+
+def state(folder: pathlib.Path) -> str:
+    """A clause about the run's state for people: empty when it has finished."""
+    try:
+        history = read_history(folder)
+    except BadInput:
+        return "its history is damaged"
+    if history["ended"]:
+        return ""
+    return f"unfinished, {len(history['epochs'])} epochs so far"
+
+
+def _signature(settings: dict) -> str:
+    """HMAC-SHA256 of the settings under this machine's key, which is made when it is first needed."""
+    path = RUNS_DIR / KEY
+    if not path.exists():
+        with written_whole(path) as temporary:
+            temporary.write_bytes(secrets.token_bytes(32))
+    content = json.dumps(settings, sort_keys=True).encode()
+    return hmac.new(path.read_bytes(), content, hashlib.sha256).hexdigest()
+
+
+def _hash_of(content: Any) -> str:
+    """SHA-256 of a file, or of a value as JSON."""
+    if isinstance(content, pathlib.Path):
+        digest = hashlib.sha256()
+        with open_regular(content) as file:
+            while piece := file.read(PIECE):
+                digest.update(piece)
+        return digest.hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    with open_regular(path, "a run's file") as file, foreign(path, "a file that a training script wrote", "start anew"):
+        text = file.read(LARGEST_JSON + 1)
+        if len(text) > LARGEST_JSON:
+            raise ValueError("it is too large")
+        return json.loads(text)

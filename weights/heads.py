@@ -55,47 +55,16 @@ class Head(NamedTuple):
         """(N, features) -> (N, classes)."""
         return features @ self.kernel + self.bias
 
-    @property
-    def settings(self):  # noqa: ANN201  TODO until transfer/ has moved to `provenance`
-        if self.provenance is None:
-            return {}
-        values = self.provenance._asdict()
-        size, how, resized = values.pop("size"), values.pop("how"), values.pop("resized")
-        return values | {"picture_size": size, "crop": how != "whole", "framing": [size, how, resized]}
 
-
-def settings(network, args, layer):  # noqa: ANN001, ANN201  TODO the same
-    from weights import reading
-
-    random = args.weights == "random" or args.from_scratch or (args.demo and not args.weights)
-    path = args.weights and str(pathlib.Path(args.weights).resolve())
-    return {
-        "network": args.network, "layer": layer, "image_size": network.image_size, "as_published": args.as_published,
-        "precision": network.dtype.name, "weights": "random" if random else path, "seed": args.seed,
-        "fingerprint": reading.fingerprint(network.weights),
-    }  # fmt: skip
-
-
-def from_settings(values):  # noqa: ANN001, ANN201  TODO the same
-    framing = values.get("framing") or [values["picture_size"], *(("crop", 256) if values["crop"] else ("whole", 0))]
-    values = {name: values[name] for name in Provenance._fields if name in values}
-    return Provenance(**values, **dict(zip(("size", "how", "resized"), framing)))
-
-
-def untrained(
-    size: int, class_names: Sequence[str], seed: int = 0, provenance: Provenance | None = None, settings=None
-) -> Head:  # noqa: ANN001
+def untrained(size: int, class_names: Sequence[str], seed: int = 0, provenance: Provenance | None = None) -> Head:
     """A head of `size` inputs before training: small random kernel, zero bias. Its predictions are meaningless."""
     kernel = 0.01 * np.random.default_rng(seed).standard_normal((size, len(class_names)), dtype=np.float32)
-    provenance = from_settings(settings) if settings else provenance  # TODO the same
     return Head(kernel, np.zeros(len(class_names), np.float32), list(class_names), provenance)
 
 
 def save(head: Head, path: str | os.PathLike) -> None:
     """Write the head, which must have a provenance, to `path`, whole or not at all."""
     with written_whole(path) as temporary, open(temporary, "wb") as file:
-        if isinstance(head.provenance, dict):  # TODO the same
-            head = head._replace(provenance=from_settings(head.provenance))
         text = json.dumps(head.provenance._asdict(), sort_keys=True)
         np.savez(file, kernel=head.kernel, bias=head.bias, class_names=np.array(head.class_names), provenance=text)
 

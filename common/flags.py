@@ -1,0 +1,50 @@
+"""Flags that several scripts have, and the types of their values."""
+
+import argparse
+from collections.abc import Callable
+
+LARGEST_SEED = 2**32 - 1  # NumPy's generators and Keras take 32 bits
+
+
+def at_least(least: float, kind: type = int, most: float = float("inf")) -> Callable[[str], float]:
+    """argparse's type for numbers from `least` to `most`."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most:  # nan, too, is refused
+            limits = f"{least} or more" if most == float("inf") else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text:.50}: expected {limits}")
+        return value
+
+    number.__name__ = kind.__name__  # as argparse calls it in "invalid int value"
+    return number
+
+
+def add_network_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that all scripts share."""
+    parser.add_argument(
+        "--weights",
+        help="file with the network's weights (.npy, .npz, .caffemodel; for vgg and resnet .h5, .keras, .npz) if yours "
+        "lies elsewhere than in weights/; or 'random', to try things out without the download (predictions are then "
+        "meaningless)",
+    )
+    parser.add_argument("--seed", type=at_least(0, most=LARGEST_SEED), default=0, help="random seed (default 0)")
+    parser.add_argument(
+        "--demo", action="store_true", help="use only what is in the repository: no download, random weights"
+    )
+
+
+def add_as_published_flag(parser: argparse.ArgumentParser) -> None:
+    """AlexNet's scripts can compute what the course did."""
+    parser.add_argument(
+        "--as_published",
+        action="store_true",
+        help="AlexNet as in the course of 2017 (conv1 padded, red-green-blue, another mean), to compare with its "
+        "numbers; leave it out for better ones",
+    )
+
+
+def add_image_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """Image files on the command line, and how many answers to print for each."""
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help=what)
+    parser.add_argument("--top", type=at_least(1), default=5, help="how many answers to print per image (default 5)")

@@ -1,0 +1,121 @@
+"""The four cases of transfer learning at work: train a head on frozen features, or the layers below it as well.
+
+outcome = train_head(features, split, recipe, devices)                        # cases 1 and 2
+outcome = fine_tune(network, split, case, recipe, devices, origin)            # cases 3 and 4
+probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices)
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data.datasets import Split
+from networks.network import Network, pooled_size
+from transfer import feature_store, loop
+from transfer.classifier import Classifier
+from transfer.devices import Devices
+from transfer.features import mean_and_spread, shared_features
+from transfer.recipe import Case, Recipe
+from transfer.runs import Run
+from weights import heads
+from weights.heads import Provenance
+
+Report = Callable[[dict], None]
+
+
+class Outcome(NamedTuple):
+    """What a training brought."""
+
+    classifier: Classifier  # with the weights of the last epoch, see `Run.restore_result`
+    inputs: Any  # what it takes: inputs[rows]
+    history: list[dict]  # the epochs
+    kept: int  # number of the epoch that is the result; 0: the head alone, before fine-tuning
+    head_history: list[dict] = []  # the epochs of the head alone
+
+
+def train_head(
+    features: Any,
+    split: Split,
+    recipe: Recipe,
+    devices: Devices,
+    run: Run | None = None,
+    report: Report | None = None,
+    logdir: pathlib.Path | None = None,
+) -> Outcome:
+    """Softmax regression on features (N, D), whose rows are those of `split.dataset`.
+
+    The head sees the features minus their mean and divided by their spread: networks differ in the scale of their
+    features, and one that is always about 5 would drown another that varies by 0.1. The course trained without this
+    (`recipe.standardize`).
+    """
+    head = heads.untrained(features.shape[1], split.dataset.class_names, recipe.seed)
+    mean, spread = mean_and_spread(features, split.training, devices) if recipe.standardize else (0.0, 1.0)
+    with devices.strategy.scope():
+        classifier = Classifier(head, mean, spread)
+    examples = loop.Examples(features, split.dataset.labels, split.training, split.validation)
+    history, kept = loop.train(classifier, examples, recipe, devices, run, report, logdir)
+    return Outcome(classifier, features, history, kept)
+
+
+def fine_tune(
+    network: Network,
+    split: Split,
+    case: Case,
+    recipe: Recipe,
+    devices: Devices,
+    origin: Provenance,
+    run: Run | None = None,
+    report: Report | None = None,
+    cache: pathlib.Path | None = feature_store.FEATURES_DIR,
+    logdir: pathlib.Path | None = None,
+) -> Outcome:
+    """Train the network from the layer `case.train` upwards, and the head.
+
+    The head comes first, alone (`recipe.head_epochs`): its result is epoch 0, which the epochs of all layers have to
+    beat. Validation looks at `recipe.validated` images at most, the same in every epoch.
+    """
+    images, labels, names = split.dataset.images, split.dataset.labels, split.dataset.class_names
+    watched = split._replace(validation=some(split.validation, recipe.validated, recipe.seed))
+    alone = None
+    if recipe.head_epochs:
+        print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
+        features = shared_features(network, images, case.layer, origin, devices, cache=cache)
+        head_recipe = recipe._replace(epochs=recipe.head_epochs, augment=False, dropout=False, patience=0)
+        alone = train_head(features, watched, head_recipe, devices, None, report, logdir and logdir / "head")
+        if run:
+            run.keep_head(alone.classifier, alone.history)
+
+    first = network.layer_names[0] if case.train == "all" else case.train
+    below = network.before(first)
+    inputs, after = images, None
+    if below and not recipe.augment:  # the frozen layers see the same images in every epoch
+        inputs, after = shared_features(network, images, below, origin, devices, cache=cache, pool=False), below
+    head, mean, spread = heads.untrained(pooled_size(network.output_shape(case.layer)), names, recipe.seed), 0.0, 1.0
+    if alone:
+        head = head._replace(kernel=alone.classifier.kernel.numpy(), bias=alone.classifier.bias.numpy())
+        mean, spread = alone.classifier.mean, alone.classifier.spread
+    with devices.strategy.scope():
+        classifier = Classifier(head, mean, spread, network, case.layer, after, first)
+    print(parameters(classifier), flush=True)
+
+    examples = loop.Examples(inputs, labels, watched.training, watched.validation)
+    to_beat = alone.history[-1]["validation_loss"] if alone else np.inf
+    history, kept = loop.train(classifier, examples, recipe, devices, run, report, logdir, to_beat)
+    if alone and not kept:
+        return alone._replace(history=history, kept=0, head_history=alone.history)
+    return Outcome(classifier, inputs, history, kept, alone.history if alone else [])
+
+
+def some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most `most` of the rows, chosen at random; 0: all."""
+    return rows if not most or len(rows) <= most else np.random.default_rng(seed).permutation(rows)[:most]
+
+
+def parameters(classifier: Classifier) -> str:
+    """A sentence: how many parameters are trained, and how many are not."""
+    network, layer = classifier.network, classifier.layer
+    groups = (classifier.head, classifier.lower, network.variables_between(None, layer))
+    head, lower, below = [sum(int(variable.shape.num_elements()) for variable in group) for group in groups]
+    return f"Trained: {head + lower:,} parameters ({head:,} of them in the head). Frozen: {below - lower:,}\n"

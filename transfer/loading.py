@@ -1,0 +1,52 @@
+"""From a card to a network with its weights, ready to compute."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from common.files import BadInput
+from common.program import compute_dtype, start_tensorflow
+from weights.cards import Card
+
+if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without
+    from networks.network import Network
+
+
+def load_network(
+    card: Card,
+    source: str | None = None,
+    *,
+    seed: int = 0,
+    image_size: int | None = None,
+    precision: str = "float32",
+    as_published: bool = False,
+    classifier: bool = True,
+    trains: bool = False,
+    from_scratch: bool = False,
+) -> Network:
+    """The network of a card; random weights are announced.
+
+    source: a weights file, "random", or None for the published weights, which are fetched when they are absent.
+    image_size: side of its input in pixels, if not the card's. precision: "float32", "bfloat16" or "auto".
+    as_published: as the course of 2017 computed it. classifier: with ImageNet's classes, not features alone. trains:
+    its layers will be trained, which decides what "auto" is. from_scratch: the random weights are meant.
+    """
+    if as_published and card.name != "alexnet":
+        raise BadInput(f"--as_published: the course has no hand-built {card.title}; leave the flag out")
+    start_tensorflow()
+    source = "random" if from_scratch else source
+    if from_scratch:
+        print(f"From scratch (seed {seed}): all layers of {card.title} begin with random weights.\n")
+    elif source == "random":
+        print(f"Random weights (seed {seed}): {card.title} has learned nothing, its predictions are meaningless.\n")
+    settings = {"as_published": True} if as_published else {}
+    if trains and not card.application:
+        from transfer import fast
+
+        settings["normalize"] = fast.normalize  # its gradient is faster, too
+    module, name = card.module.rsplit(".", 1)
+    dtype = compute_dtype(precision, gradients=trains)
+    return getattr(importlib.import_module(module), name).load(
+        card, source, seed, image_size, dtype, features_only=not classifier, **settings
+    )

@@ -1,0 +1,76 @@
+"""What a training script ends with: the report on the result, and what to do with it."""
+
+import pathlib
+
+import numpy as np
+
+from common.files import BadInput
+from common.program import shown
+from data import datasets
+from data.datasets import Dataset, Split
+from transfer import evaluation, loop, plots, trained
+from transfer.cases import Outcome
+from transfer.devices import Devices
+from transfer.runs import Run
+from weights import heads
+
+
+def conclude(run: Run, outcome: Outcome, split: Split, devices: Devices, plot: bool = False) -> None:
+    """Mark the run as finished and report how good its result is on the validation images; tables go into its folder.
+
+    plot: curves, the first layer's filters, the confusion matrix and the most confident mistakes as well. Each worker
+    computes its share, the chief reports.
+    """
+    if devices.chief:
+        run.end(outcome.history, outcome.kept)
+        run.restore_result(outcome.classifier)
+    devices.copy_from_chief(outcome.classifier.variables_of_training)
+    probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices)
+    if not devices.chief:
+        return
+    print(f"{choice(outcome)}\n")
+    evaluation.report(split, probabilities, run.folder, plot, "validation")
+    if plot:
+        plots.curves(outcome.head_history + outcome.history, run.folder / "curves.png", kept=outcome.kept)
+        if outcome.classifier.network:
+            first_kernel = np.asarray(next(iter(outcome.classifier.network.weights.values()))[0])
+            plots.filters(first_kernel, run.folder / "filters.png")
+
+
+def choice(outcome: Outcome) -> str:
+    """A sentence: which epoch's weights are the result, and why."""
+    losses = [epoch["validation_loss"] for epoch in outcome.history]
+    if not outcome.kept:
+        loss = outcome.head_history[-1]["validation_loss"]
+        return (
+            f"Kept: the head as it was before fine-tuning (validation loss {loss:.3f}); no epoch of fine-tuning was "
+            f"better ({min(losses, default=np.inf):.3f})"
+        )
+    loss = losses[outcome.kept - 1]
+    if loss > min(losses):
+        best = int(np.argmin(losses)) + 1
+        return f"Kept: the last epoch, {outcome.kept} (validation loss {loss:.3f}; lowest {losses[best - 1]:.3f}, epoch {best})"
+    return f"Kept: epoch {outcome.kept} of {len(losses)}, with the lowest validation loss ({loss:.3f})"
+
+
+def judge(
+    folder: pathlib.Path, test: Dataset, weights: str | None, cache: pathlib.Path | None, plot: bool = False
+) -> None:
+    """Report how good the classifier kept in a folder (or a head file) is on test images of the same classes.
+
+    weights, cache: as in `trained.load` and `Trained.probabilities_of_many`.
+    """
+    path = trained.find(folder)
+    head = heads.load(path)
+    if list(test.class_names) != head.class_names:
+        raise BadInput(f"{test.name}: its classes are not the {len(head.class_names)} of {shown(path)}; give images of "
+                       "the same classes, or another classifier with --head")  # fmt: skip
+    kept = trained.load(path, weights, head=head)
+    probabilities = kept.probabilities_of_many(test.images, cache)
+    evaluation.report(datasets.for_test(test), probabilities, kept.folder, plot, "test")
+
+
+def next_step(folder: pathlib.Path, demo: bool, own_images: bool) -> str:
+    """Where the run is, and the command that uses it."""
+    image = " YOUR_IMAGE.jpg" if own_images else ""
+    return f"Kept in {shown(folder)}\nNext: python feature_extraction.py{' --demo' * demo}{image}"

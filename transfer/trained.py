@@ -1,0 +1,155 @@
+"""A trained classifier as it was kept: found, checked, and ready to answer.
+
+trained = load("runs/train_feature_extraction-20260131-101500")
+images = trained.read(["my_sign.jpg"])                 # as it was trained to see them
+probabilities = trained.probabilities(images)          # (1, classes), in the order of trained.class_names
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.special import softmax
+
+from common.files import BadInput
+from common.program import shown
+from data import images as image_files
+from data.images import Framing, framing_of
+from transfer import runs
+from transfer.features import frozen_features
+from transfer.loading import load_network
+from weights import cards, heads, reading
+from weights.heads import Head, Provenance
+
+if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without
+    from networks.network import Network
+
+BATCH_SIZE = 32  # images at a time: about 250 MB of activations
+
+
+class Trained(NamedTuple):
+    """A network and the head that was trained on it."""
+
+    network: Network
+    head: Head
+    folder: pathlib.Path  # where the head lies
+
+    @property
+    def class_names(self) -> list[str]:
+        """In the order of the probabilities."""
+        return self.head.class_names
+
+    @property
+    def framing(self) -> Framing:
+        """How image files become what the classifier was trained to see."""
+        return framing_of(self.head.provenance)
+
+    def read(self, paths: list[str | pathlib.Path]) -> np.ndarray:
+        """Image files -> uint8 (N, size, size, 3)."""
+        return image_files.read_all(paths, self.framing)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W, 3) -> what the head sees, float32 (N, features)."""
+        from networks.network import pooled
+
+        pieces = [images[first : first + BATCH_SIZE] for first in range(0, len(images), BATCH_SIZE)]
+        layer = self.head.provenance.layer
+        return np.concatenate([pooled(self.network.activations(piece, layer=layer)).numpy() for piece in pieces])
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W, 3) -> float32 (N, classes)."""
+        return softmax(self.head.logits(self.features(images)), axis=1)
+
+    def probabilities_of_many(self, images: np.ndarray, cache: pathlib.Path | None) -> np.ndarray:
+        """The same by the fast path, with features that are kept in the folder `cache`."""
+        layer = self.head.provenance.layer
+        features = frozen_features(self.network, images, layer, self.head.provenance, cache)
+        return softmax(self.head.logits(features[:]), axis=1)
+
+
+def provenance_of(
+    network: Network, layer: str, source: str | None, seed: int, trained_on: str = "", framing: Framing | None = None
+) -> Provenance:
+    """What a head on this layer has to remember. source: as `loading.load_network` took it."""
+    framing = framing or Framing(network.image_size)
+    return Provenance(
+        network=network.card.name,
+        layer=layer,
+        image_size=network.image_size,
+        as_published=getattr(network, "as_published", False),
+        precision=network.dtype.name,
+        weights=source if source in (None, "random") else str(pathlib.Path(source).resolve()),
+        seed=seed,
+        fingerprint=reading.fingerprint(network.weights),
+        trained_on=trained_on,
+        validation_accuracy=0.0,
+        size=framing.size,
+        how=framing.how,
+        resized=framing.resized,
+    )
+
+
+def find(path: str | pathlib.Path | None = None, demo: bool = False) -> pathlib.Path | None:
+    """The head file that `path` (a run's folder, or the file) names, else that of the newest run; None if none is."""
+    path = pathlib.Path(path) if path else runs.newest(heads.FILE, demo)
+    return path / heads.FILE if path and path.is_dir() else path
+
+
+def description(head: Head, path: pathlib.Path) -> str:
+    """A line about a head: whose it is, how good, and whether its run has finished."""
+    provenance, folder = head.provenance, path.parent
+    state = runs.state(folder) if (folder / runs.HISTORY).exists() else ""
+    return (
+        f"Head: {shown(folder if path.name == heads.FILE else path)}, {len(head.class_names)} classes, trained on "
+        f"{provenance.trained_on}, accuracy {provenance.validation_accuracy:.3f}" + (f" ({state})" if state else "")
+    )
+
+
+def load(
+    path: str | pathlib.Path,
+    weights: str | None = None,
+    as_published: bool = False,
+    head: Head | None = None,
+) -> Trained:
+    """The classifier of a run's folder, or of a head file; `BadInput` when these are not the weights it was trained on.
+
+    weights: a file, "random", or None for the weights that the head remembers. as_published: asked for by the user;
+    wrong unless the head was trained so. head: what `heads.load(path)` returned, if it was called already.
+    """
+    path = find(path)
+    head = head or heads.load(path)
+    origin = head.provenance
+    if as_published and not origin.as_published:
+        raise BadInput("--as_published: the head was trained without it; train one with it, or leave the flag out")
+    source = weights or _remembered(origin.weights, path)
+    network = load_network(
+        cards.CARDS[origin.network],
+        source,
+        seed=origin.seed,
+        image_size=origin.image_size,
+        precision=origin.precision,
+        as_published=origin.as_published,
+        classifier=False,
+    )
+    if reading.fingerprint(network.weights) != origin.fingerprint:
+        raise BadInput(
+            f"{weights or source or 'the published weights'}: not the weights that {shown(path)} was trained on, which "
+            f"were {origin.weights or 'the published ones'}; name those with --weights, or train a new head"
+        )
+    return Trained(network, head, path.parent)
+
+
+def _remembered(weights: str | None, path: pathlib.Path) -> str | None:
+    """The weights that a head names: beside it, or in weights/; elsewhere only if the run was begun on this machine."""
+    if weights in (None, "random"):
+        return weights
+    folder = path.parent.resolve()
+    file = (folder / weights).resolve()
+    at_home = file.is_relative_to(folder) or file.is_relative_to(reading.WEIGHTS_DIR.resolve())
+    if not at_home and not runs.begun_here(folder):
+        raise BadInput(f"{shown(path)}: was trained on {weights}; name that file with --weights if you trust it")
+    if not file.exists():
+        raise BadInput(f"{shown(path)}: was trained on {file}, which is gone; name its new place with --weights")
+    return str(file)
