@@ -13,9 +13,10 @@ most confident mistakes, which tell more about a classifier (and about labels) t
 import argparse
 import pathlib
 
+from common.program import run
+
 from common.files import BadInput
 from common.flags import add_network_flags
-from common.program import run
 from data import cifar10, images, own_images, traffic_signs
 from data.datasets import Dataset
 from transfer import feature_store, trained

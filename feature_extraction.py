@@ -15,12 +15,13 @@ import argparse
 import pathlib
 import time
 
+from common.program import print_top, run, shown
+
 import numpy as np
 from scipy.special import softmax
 
 from common.files import BadInput
 from common.flags import add_as_published_flag, add_image_flags, add_network_flags
-from common.program import print_top, run, shown
 from data import images, traffic_signs
 from transfer import flags, loading, trained
 from weights import cards, heads

@@ -17,11 +17,12 @@ import contextlib
 import pathlib
 from typing import Any, NamedTuple
 
+from common.program import run, start_tensorflow
+
 import numpy as np
 
 from common.files import BadInput
 from common.flags import at_least
-from common.program import run, start_tensorflow
 from data import DATA_DIR, bottleneck_files, cifar10, datasets, traffic_signs
 from data.datasets import Dataset, Split
 from transfer import devices, flags, runs

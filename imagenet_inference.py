@@ -13,10 +13,11 @@ import argparse
 import pathlib
 import time
 
+from common.program import print_top, run
+
 from caffe_classes import class_names
 from common.files import BadInput
 from common.flags import add_as_published_flag, add_image_flags, add_network_flags
-from common.program import print_top, run
 from data import images
 from transfer import flags, loading
 from weights import cards

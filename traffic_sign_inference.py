@@ -11,9 +11,10 @@ The next step, `feature_extraction.py`, replaces the last layer by one that know
 import argparse
 import time
 
+from common.program import print_top, run
+
 from caffe_classes import class_names
 from common.flags import add_as_published_flag, add_image_flags, add_network_flags
-from common.program import print_top, run
 from data import images, traffic_signs
 from transfer import flags, loading
 from weights import cards

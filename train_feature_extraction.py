@@ -20,8 +20,9 @@ import argparse
 import pathlib
 from collections.abc import Callable
 
-from common.flags import add_as_published_flag
 from common.program import run
+
+from common.flags import add_as_published_flag
 from data import datasets, traffic_signs
 from data.datasets import Split
 from transfer import devices, flags, runs

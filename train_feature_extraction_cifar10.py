@@ -12,8 +12,9 @@ Output and kept run as in `train_feature_extraction.py`.
 import argparse
 import pathlib
 
-from common.flags import add_as_published_flag
 from common.program import run
+
+from common.flags import add_as_published_flag
 from data import cifar10, datasets
 from data.datasets import Split
 from train_feature_extraction import train

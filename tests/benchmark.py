@@ -22,11 +22,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from common.program import start_tensorflow
+
 import numpy as np
 from child_runs import FIRST_PREDICTION, WITH_PEAK, run_script, write_signs
 from other_alexnets import course_graph, onnx_graph
 
-from common.program import start_tensorflow
 from weights import cards, reading
 
 BATCH = 128

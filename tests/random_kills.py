@@ -45,8 +45,9 @@ def start(arguments: list[str], log: pathlib.Path) -> int:
     sys.stdout, sys.stderr = open(1, "w"), open(2, "w")
     sys.argv = ["train_feature_extraction.py", *arguments]
     try:
-        import train_feature_extraction as script
         from common.program import run
+
+        import train_feature_extraction as script
 
         run(script.main)
         status = 0

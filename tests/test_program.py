@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 
+from common.program import run
+
 import pytest
 from conftest import ROOT, refused
 
 from common.files import BadInput
-from common.program import run
 
 SCRIPT = """
 import argparse, os, signal, sys

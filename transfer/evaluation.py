@@ -17,11 +17,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from common.program import shown
+
 import numpy as np
 from sklearn import metrics
 
 from common.files import written_whole
-from common.program import shown
 from data import datasets
 from data.datasets import Split
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from common.files import BadInput
 from common.program import compute_dtype, start_tensorflow
+
+from common.files import BadInput
 from weights.cards import Card
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without

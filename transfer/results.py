@@ -2,10 +2,11 @@
 
 import pathlib
 
+from common.program import shown
+
 import numpy as np
 
 from common.files import BadInput
-from common.program import shown
 from data import datasets
 from data.datasets import Dataset, Split
 from transfer import evaluation, loop, plots, trained

@@ -27,8 +27,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from common.files import BadInput, check_writable, exclusive, foreign, open_regular, written_whole
 from common.program import shown
+
+from common.files import BadInput, check_writable, exclusive, foreign, open_regular, written_whole
 from weights import heads, reading
 from weights.heads import Provenance
 

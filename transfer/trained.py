@@ -10,11 +10,12 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from common.program import shown
+
 import numpy as np
 from scipy.special import softmax
 
 from common.files import BadInput
-from common.program import shown
 from data import images as image_files
 from data.images import Framing, framing_of
 from transfer import runs

@@ -8,8 +8,9 @@ among the choices: Keras downloads those.
 
 import argparse
 
-from common import fetching
 from common.program import run
+
+from common import fetching
 from weights import cards, reading
 
 

@@ -6,6 +6,7 @@ python -m data.drawn_signs images/drawn_signs.png
 import argparse
 
 from common.program import run
+
 from data.drawn_signs import contact_sheet
 
 
