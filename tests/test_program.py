@@ -121,3 +121,15 @@ def test_ctrl_c_after_the_work():
     """While Python closes, nothing handles it: the process would end by the signal, though all is done."""
     done = script(f"import atexit; atexit.register(lambda: {INTERRUPT}); print('done')")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+SCRIPTS = sorted(path for path in ROOT.glob("*.py") if "run(main)" in path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_ctrl_c_while_a_script_imports_the_slow_modules(path, tmp_path):
+    """In NumPy's place stands a module during whose import the user presses Ctrl-C."""
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, path], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
