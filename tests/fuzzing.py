@@ -37,11 +37,11 @@ from PIL import Image
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from common import kinds, safe_pickle  # noqa: E402
-from common.files import LONGEST_MESSAGE, BadInput  # noqa: E402
-from data import bottleneck_files, cifar10, decoding, gtsrb_archive, images, own_images, traffic_signs  # noqa: E402
-from transfer import feature_store, runs  # noqa: E402
-from weights import cards, heads, keras_files, reading  # noqa: E402
+from common import kinds, safe_pickle
+from common.files import LONGEST_MESSAGE, BadInput
+from data import bottleneck_files, cifar10, decoding, gtsrb_archive, images, own_images, traffic_signs
+from transfer import feature_store, runs
+from weights import cards, heads, keras_files, reading
 
 SECONDS = 30  # per input; a hundred times what the slowest takes on a quiet machine
 MEMORY = 200_000_000  # bytes, besides three times the file

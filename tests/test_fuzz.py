@@ -9,7 +9,7 @@ import pytest
 from conftest import REFUSED, ROOT
 
 pytest.importorskip("resource", reason="limits are not known here")
-import fuzzing  # noqa: E402
+import fuzzing
 
 INPUTS = os.environ.get("FUZZ", "10000")  # for each reader; those marked as slow take fewer; 120,000 in all
 
