@@ -30,7 +30,7 @@ NAMES = "JPEG, PNG, GIF, BMP, TIFF, WebP, PNM, JPEG 2000, AVIF or HEIC"
 IMAGES = [
     f"{article} image" for article in ("a JPEG", "a PNG", "a GIF", "a BMP", "a WebP", "a PNM", "a JPEG 2000", "an AVIF")
 ]
-TGA = (".tga", ".icb", ".vda", ".vst")  # Targa files have no mark of their own; nearly anything would be one
+TGA = dict.fromkeys((".tga", ".icb", ".vda", ".vst"), ("TGA",))  # Targa files have no mark: nearly anything would do
 MOST_PIXELS, MOST_BYTES = 100 * 10**6, 10**9  # of one image, decoded
 LARGE = 16 * 10**6  # pixels; such images are decoded one at a time
 BLOCK = 1 << 22  # numbers converted at a time, so that a large image is not held in float as well
@@ -99,7 +99,7 @@ def _read(file: BinaryIO, suffix: str) -> np.ndarray:
             with ALONE if large or image.format == "TIFF" else contextlib.nullcontext():
                 bits, modes = _significant_bits(file, image), {_raw_mode(tile) for tile in image.tile}
                 _decode(image)
-                if modes & CAN_BE_SWAPPED.keys() and _is_dark(image):
+                if modes and modes <= CAN_BE_SWAPPED.keys() and _is_dark(image):
                     return _sixteen_bits_of_colour(file, suffix, image, bits)
                 return _rgb(image, bits)
     except UnidentifiedImageError:
@@ -110,7 +110,8 @@ def _read(file: BinaryIO, suffix: str) -> np.ndarray:
 def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """What Pillow makes of the file's header; `BadInput` for more than 100 million pixels, before any is decoded."""
     file.seek(0)
-    image = Image.open(file, formats=[*formats, "TGA"] if suffix in TGA else formats)
+    Image.init()
+    image = Image.open(file, formats=[name for name in (*formats, *TGA.get(suffix, ())) if name in Image.OPEN])
     _check_size(*image.size)
     if image.format == "TIFF" and image.tag_v2.get(PLANAR) == SEPARATE and image.tag_v2.get(BITS, (8,))[0] != 8:
         raise UnidentifiedImageError  # Pillow 13 reads the halves of 16 bits as pixels
@@ -148,6 +149,14 @@ def _raw_mode(tile: tuple) -> str | None:
     """How Pillow finds the pixels lying in the file: RGB;16B for instance is 16 bits per channel, high byte first."""
     arguments = tile[3]
     return arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+
+
+def _with_bytes_swapped(tile: tuple) -> tuple:
+    """The part of a file that Pillow is to decode, with the other byte of each number taken for the high one."""
+    mode, arguments = CAN_BE_SWAPPED[_raw_mode(tile)], tile[3]
+    arguments = (mode, *arguments[1:]) if isinstance(arguments, tuple) else mode
+    # A plain tuple before Pillow 11.1.
+    return tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
 
 
 def _significant_bits(file: BinaryIO, image: Image.Image) -> int | None:
@@ -225,11 +234,7 @@ def _is_dark(image: Image.Image) -> bool:
 def _sixteen_bits_of_colour(file: BinaryIO, suffix: str, image: Image.Image, bits: int | None) -> np.ndarray:
     """Colour of which Pillow kept the high bytes of 16 bits: decoded once more, for the low bytes."""
     with _opened(file, suffix) as low:
-        low.tile = [
-            tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:]))
-            for tile in low.tile
-            for swapped in [CAN_BE_SWAPPED.get(_raw_mode(tile), _raw_mode(tile))]
-        ]
+        low.tile = [_with_bytes_swapped(tile) for tile in low.tile]
         _decode(low)
         pixels = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
     colour = _eight_bits(pixels[:, :, :3], bits)
