@@ -30,8 +30,8 @@ SIGNS = {
 class Framing(NamedTuple):
     """How an image of any shape becomes a square of `size` pixels.
 
-    An image whose sides all lie between `size` and `resized` is only cut, never scaled: someone has resized it already,
-    as the course did its photos of 227x227.
+    With "squeeze" and "crop", an image that has at least `size` and at most `resized` pixels along both sides is only
+    cut, never scaled: someone has resized it already, as the course did its photos of 227x227.
     """
 
     size: int
