@@ -20,7 +20,7 @@ from common.program import print_top, run, shown
 import numpy as np
 from scipy.special import softmax
 
-from common.files import BadInput
+from common.files import BadInput, check_new_folder
 from common.flags import add_as_published_flag, add_image_flags, add_network_flags
 from data import images, traffic_signs
 from transfer import flags, loading, trained
@@ -80,8 +80,8 @@ def parse_arguments() -> argparse.Namespace:
     add_network_flags(parser)
     add_as_published_flag(parser)
     parser.add_argument("--head", help="a run's folder, or its head.npz, if you want another than the newest")
-    parser.add_argument("--export", metavar="DIR", type=pathlib.Path, help="write the classifier as a SavedModel, to use "
-                        "it without these scripts: raw RGB images in, probabilities and names out")  # fmt: skip
+    parser.add_argument("--export", metavar="DIR", type=pathlib.Path, help="write the classifier as a SavedModel, to "
+                        "use it without these scripts: raw RGB images in, probabilities and names out")  # fmt: skip
     return parser.parse_args()
 
 
@@ -89,9 +89,7 @@ def main() -> None:
     args = parse_arguments()
     path = trained.find(args.head, args.demo)
     if args.export:
-        from transfer.export import check_folder
-
-        check_folder(args.export)
+        check_new_folder(args.export, "--export")
         if path is None:
             raise BadInput("--export: there is no trained head; train one first, or name one with --head")
     if path is None:

@@ -190,6 +190,18 @@ def check_writable(path: str | os.PathLike) -> None:
     temporary.unlink()
 
 
+def check_new_folder(folder: str | os.PathLike, flag: str) -> None:
+    """Raise `BadInput` when the folder that `flag` names cannot be made, or has files in it; early, as above."""
+    folder = pathlib.Path(folder).absolute()
+    try:
+        occupied = os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be read ({error.strerror}); name another folder with {flag}") from None
+    if occupied:
+        raise BadInput(f"{folder}: exists already; name another folder with {flag}, or delete it")
+    check_writable(folder.parent / f"{folder.name}.part")
+
+
 def _temporary(path: pathlib.Path) -> tuple[int, pathlib.Path]:
     """A new file beside `path`: its handle, locked as long as it is open, and its path."""
     try:

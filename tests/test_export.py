@@ -6,6 +6,7 @@ import tensorflow as tf
 from conftest import in_one_line
 
 from alexnet import AlexNet
+from common.files import check_new_folder
 from data import images
 from googlenet import GoogLeNet
 from networks.keras_networks import KerasNetwork
@@ -134,9 +135,9 @@ def test_what_lies_there_is_kept(network, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").touch()
     for name in "file", "full":
-        assert "exists already" in in_one_line(export.check_folder, tmp_path / name)
+        assert "exists already" in in_one_line(check_new_folder, tmp_path / name, "--export")
         assert "exists already" in in_one_line(export.export, network, head, tmp_path / name)
-    assert "cannot be written" in in_one_line(export.check_folder, tmp_path / "file" / "model")
+    assert "cannot be written" in in_one_line(check_new_folder, tmp_path / "file" / "model", "--export")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
 
 

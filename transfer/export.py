@@ -17,7 +17,7 @@ import tempfile
 
 import tensorflow as tf
 
-from common.files import BadInput, check_writable
+from common.files import BadInput, check_new_folder
 from data.images import Framing, framing_of
 from networks.network import Network, pooled
 from weights.heads import Head
@@ -109,18 +109,10 @@ def _resized(images: tf.Tensor, size: tuple, scale: tuple, translation: tuple) -
     return tf.floor(resized + 0.5)
 
 
-def check_folder(folder: str | os.PathLike) -> None:
-    """`BadInput` if nothing can be exported to `folder`: to be asked before minutes of work, not after them."""
-    folder = pathlib.Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(f"{folder}: exists already; name another folder with --export, or delete it")
-    check_writable(folder.parent / f"{folder.name}.part")
-
-
 def export(network: Network, head: Head, folder: str | os.PathLike) -> None:
     """Write the SavedModel to `folder`, whole or not at all. `BadInput` when something lies there already."""
     folder = pathlib.Path(folder).absolute()
-    check_folder(folder)
+    check_new_folder(folder, "--export")
     temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         served = Served(network, head)
