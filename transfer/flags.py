@@ -98,10 +98,8 @@ def parse(parser: argparse.ArgumentParser, script: str) -> tuple[argparse.Namesp
         runs.check_new(args.out)
     if args.validation_dir and not args.training_dir:
         raise BadInput("--validation_dir: --training_dir is missing; give both")
-    for name in ("test_file", "training_file"):  # not after hours of training
-        path = getattr(args, name, None)
-        if path and not path.exists() and path != getattr(defaults, name):
-            raise BadInput(f"--{name} {path}: no such file; give the path of one that is there")
+    if args.test_file and not args.test_file.exists():  # not after hours of training
+        raise BadInput(f"--test_file {args.test_file}: no such file; give the path of one that is there")
     if args.logdir and args.logdir.exists() and not args.logdir.is_dir():
         raise BadInput(f"--logdir {args.logdir}: is a file; name a folder")
     return args, None

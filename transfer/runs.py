@@ -163,7 +163,7 @@ class Run:
         # Read by its own name, inside the folder: TensorFlow's manager would follow, and delete, the paths in a file.
         with foreign(self.folder, "a run that can be resumed", "start a new run"):
             checkpoint, counter = self._checkpoint(number)
-            checkpoint.restore(str(self.folder / CHECKPOINT / f"ckpt-{number}")).assert_consumed()
+            checkpoint.read(str(self.folder / CHECKPOINT / f"ckpt-{number}")).assert_existing_objects_matched()
             if counter.numpy() != number:
                 raise ValueError(f"its checkpoint {number} is of epoch {counter.numpy()}")
 
