@@ -337,13 +337,18 @@ def spliced(random, data, place, end, corpus):
     data[place:end] = other[start : start + end - place]
 
 
+def taken():
+    """Bytes of memory that the process holds now; hypothesis lets them grow."""
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def fuzz(name, count, seed, keep):
     """Read `count` damaged files. Returns {what became of them: how many}; findings begin with an exclamation mark."""
-    reader, ends, start = READERS[name], collections.Counter(), 2**60
+    reader, ends = READERS[name], collections.Counter()
     count = max(10, count // reader.slow)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="fuzzing-"))
     path = folder / f"input{reader.suffix}"
@@ -357,7 +362,7 @@ def fuzz(name, count, seed, keep):
     def read(content):
         path.write_bytes(content)
         kept.write_bytes(content)  # stays there should the process die
-        before = peak()
+        peak_before, before = peak(), taken()
         started = time.perf_counter()
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         try:
@@ -372,12 +377,11 @@ def fuzz(name, count, seed, keep):
             finding(f"{type(error).__name__} {error!s:.100} in {frame.filename}:{frame.lineno}", content)
         faulthandler.cancel_dump_traceback_later()
         ends["slowest ms"] = max(ends["slowest ms"], int(1000 * (time.perf_counter() - started)))
-        if peak() > max(before, start + reader.memory + 3 * len(content)):
-            finding(f"memory {(peak() - start) // 10**6:,} MB", content)
+        if peak() > max(peak_before, before + reader.memory + 3 * len(content)):
+            finding(f"memory {(peak() - before) // 10**8}00 MB", content)
 
     sample = reader.corpus[0]
     read(sample.pack(sample.members) if isinstance(sample, Packed) else sample)  # imports what it imports
-    start = peak()  # what the libraries take is no part of it
     # One number for each input: drawing every choice apart takes longer than reading, and nothing is made smaller here.
     inputs = st.integers(0, 2**64 - 1).map(lambda drawn: damaged_input(random.Random(drawn), reader.corpus))
     test = hypothesis.seed(seed)(hypothesis.given(inputs)(read))
