@@ -159,8 +159,8 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
 
 def print_epoch(epoch: dict) -> None:
     """One line."""
-    print("Epoch {epoch:2}: validation loss {validation_loss:.4f}, validation accuracy {validation_accuracy:.4f}".format(
-        **epoch), flush=True)  # fmt: skip
+    loss, accuracy = epoch["validation_loss"], epoch["validation_accuracy"]
+    print(f"Epoch {epoch['epoch']:2}: validation loss {loss:.4f}, validation accuracy {accuracy:.4f}", flush=True)
 
 
 def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:

@@ -70,7 +70,8 @@ def test_heads_of_the_previous_version_are_read():
 WRONG_VALUES = [
     {"network": "lenet"}, {"network": 3}, {"network": None}, {"layer": ""}, {"layer": None}, {"layer": "../fc7"},
     {"layer": "x" * 99}, {"image_size": 0}, {"image_size": 10**6}, {"image_size": 64.0}, {"image_size": True},
-    {"image_size": "64"}, {"as_published": 1}, {"as_published": None}, {"as_published": True}, {"precision": "float64"}, {"precision": []},
+    {"image_size": "64"}, {"as_published": 1}, {"as_published": None}, {"as_published": True},
+    {"precision": "float64"}, {"precision": []},
     {"weights": 7}, {"weights": ""}, {"weights": "a\0b"}, {"weights": "x" * 5000}, {"seed": -1}, {"seed": 2**32},
     {"seed": 0.5}, {"seed": True}, {"fingerprint": "0123"}, {"fingerprint": "0123456789ABCDEF"}, {"fingerprint": 1},
     {"trained_on": None}, {"trained_on": "x" * 5000}, {"validation_accuracy": 1.5}, {"validation_accuracy": None},

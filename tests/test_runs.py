@@ -135,7 +135,8 @@ SERVE = """
 import sys
 import numpy as np
 import tensorflow as tf
-assert not any(name.split(".")[0] in ("alexnet", "transfer", "networks", "weights", "data", "common") for name in sys.modules)
+ours = ("alexnet", "transfer", "networks", "weights", "data", "common")
+assert not any(name.split(".")[0] in ours for name in sys.modules)
 images = np.load("images.npy")
 model = tf.saved_model.load("model")
 answer = model(images)

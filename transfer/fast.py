@@ -39,7 +39,7 @@ def frozen(
 
     network: its `dtype` is computed in. Weights changed later are not seen.
     image_shape: (height, width, 3). The first call with another `n` compiles for it (1 to 4 s on a busy machine).
-    pool: the output of an early layer as a head sees it, see `networks.network.pooled`. ValueError for an unknown layer.
+    pool: the output of an early layer as a head sees it, see `networks.network.pooled`. ValueError for unknown layers.
     """
     needed = network.names_between(None, layer)
     weights = tf.nest.map_structure(lambda variable: tf.cast(variable, network.dtype), network.cast_weights(needed))

@@ -30,8 +30,8 @@ def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size:
         help="learning rate of the head; try 0.0001 if the loss diverges (default 0.001)")  # fmt: skip
     add("--l2", type=at_least(0, float, 1e30), default=0.0, help="L2 penalty on the head's kernel: 0.001, if the "
         "validation loss rises again while training continues (default 0)")  # fmt: skip
-    add("--patience", type=at_least(0), help="stop after this many epochs without a lower validation loss, and keep the "
-        f"best; 0: never stop early (default 0 for a head, {FINE_TUNING_PATIENCE} for fine-tuning)")  # fmt: skip
+    add("--patience", type=at_least(0), help="stop after this many epochs without a lower validation loss, and keep "
+        f"the best; 0: never stop early (default 0 for a head, {FINE_TUNING_PATIENCE} for fine-tuning)")  # fmt: skip
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="float32, when the last digits "
         "matter (default auto: bfloat16 where the hardware multiplies it)")  # fmt: skip
     add = parser.add_argument_group("files").add_argument
@@ -81,8 +81,8 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
     add("--weight_decay", type=at_least(0, float, 1e30), help="of the layers below the head (default 0; 0.05 from "
         "scratch)")  # fmt: skip
     add("--no_augment", action="store_true", help="the same images in every epoch; frozen layers then run only once")
-    add("--flip", action="store_true", help="mirror every other image; only if no class changes its meaning in a mirror "
-        "(CIFAR-10 is always mirrored, signs must not be)")  # fmt: skip
+    add("--flip", action="store_true", help="mirror every other image; only if no class changes its meaning in a "
+        "mirror (CIFAR-10 is always mirrored, signs must not be)")  # fmt: skip
     add("--no_dropout", action="store_true", help="disable dropout (try it if the training loss stays high)")
 
 
@@ -118,8 +118,8 @@ def resumed(
     for name in given - OPEN_ON_RESUME:
         value = getattr(args, name).absolute() if name in PATHS else getattr(args, name)
         if value != flags.get(name):
-            raise BadInput(f"--{name} {getattr(args, name)}: {folder} was started with {flags.get(name)}; leave the flag "
-                           "out to continue it, or start a new run")  # fmt: skip
+            raise BadInput(f"--{name} {getattr(args, name)}: {folder} was started with {flags.get(name)}; leave the "
+                           "flag out to continue it, or start a new run")  # fmt: skip
     finished = runs.read_history(folder)["epochs"]
     if "epochs" in given and args.epochs < len(finished):
         raise BadInput(

@@ -50,7 +50,8 @@ def choice(outcome: Outcome) -> str:
     loss = losses[outcome.kept - 1]
     if loss > min(losses):
         best = int(np.argmin(losses)) + 1
-        return f"Kept: the last epoch, {outcome.kept} (validation loss {loss:.3f}; lowest {losses[best - 1]:.3f}, epoch {best})"
+        lowest = f"lowest {losses[best - 1]:.3f}, epoch {best}"
+        return f"Kept: the last epoch, {outcome.kept} (validation loss {loss:.3f}; {lowest})"
     return f"Kept: epoch {outcome.kept} of {len(losses)}, with the lowest validation loss ({loss:.3f})"
 
 

@@ -70,7 +70,7 @@ class Run:
     def check_split(self, fingerprint: str) -> None:
         """`BadInput` when the images or their split are not those that the run was begun with."""
         if self.folder and read_settings(self.folder).get("split", fingerprint) != fingerprint:
-            raise BadInput(f"{self.folder}: the images have changed since it was begun (added, removed, or other labels); "
+            raise BadInput(f"{self.folder}: the images have changed since it was begun (added, removed, other labels); "
                            "restore them to resume it, or start a new run")  # fmt: skip
 
     def restore(self, variables: list, optimizers: list) -> list[dict]:
