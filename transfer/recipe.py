@@ -80,7 +80,7 @@ def recipe_for(case: Case, card: Card, training_images: int = 0, **chosen: Any) 
 
 def check(case: Case, layer_names: list[str], title: str) -> None:
     """`BadInput` for a layer that the network `title` lacks, or that lies above the head."""
-    names = layer_names[:-1]  # a head on probabilities learns nothing new
+    names = [name for name in layer_names if name != "prob"]  # a head on probabilities learns nothing new
     if case.layer not in names:
         raise BadInput(f"--layer {case.layer}: {title} has no such layer; there are {', '.join(names)}")
     below = names[: names.index(case.layer) + 1]

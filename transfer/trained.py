@@ -139,6 +139,11 @@ def load(
             f"{weights or source or 'the published weights'}: not the weights that {shown(path)} was trained on, which "
             f"were {origin.weights or 'the published ones'}; name those with --weights, or train a new head"
         )
+    from networks.network import pooled_size
+
+    if origin.layer not in network.layer_names or pooled_size(network.output_shape(origin.layer)) != len(head.kernel):
+        found = f"reads {len(head.kernel):,} features of {origin.layer}, which {network.card.title} does not have"
+        raise BadInput(f"{shown(path)}: {found}; the file is damaged, train a new head")
     return Trained(network, head, path.parent)
 
 
