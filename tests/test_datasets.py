@@ -188,6 +188,6 @@ def test_the_table(name):
 
 
 def test_the_table_imports_no_reader():
-    code = "import sys; from data.datasets import TABLE; print([name for name in TABLE.values() if name in sys.modules])"
+    code = "import sys; from data.datasets import TABLE; print([one for one in TABLE.values() if one in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
