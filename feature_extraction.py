@@ -14,6 +14,7 @@ that the head is random, and says so: run this script first, train, run it again
 import argparse
 import pathlib
 import time
+from collections.abc import Sequence
 
 from common.program import print_top, run, shown
 
@@ -23,7 +24,7 @@ from scipy.special import softmax
 from common.files import BadInput, check_new_folder
 from common.flags import add_as_published_flag, add_image_flags, add_network_flags
 from data import images, traffic_signs
-from transfer import flags, loading, trained
+from transfer import flags, loading, novelty, trained
 from weights import cards, heads
 
 ALEXNET = cards.ALEXNET  # before a training; afterwards the network that was trained on
@@ -56,7 +57,9 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
     if len(found):
         start = time.perf_counter()
         features = classifier.features(found)  # e.g. fc7: (N, 4096)
-        answer(names, softmax(head.logits(features), axis=1), head.class_names, args.top, start)
+        known = novelty.load(path, features.shape[1])
+        notes = [novelty.sentence(each) for each in novelty.percentiles(known, features)] if known else ()
+        answer(names, softmax(head.logits(features), axis=1), head.class_names, args.top, start, notes)
     elif not (args.export or problems):
         print("Name images to classify: python feature_extraction.py YOUR_IMAGE.jpg")
     if args.export:
@@ -67,10 +70,12 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
     images.raise_for(problems)
 
 
-def answer(names: list, probabilities: np.ndarray, class_names: list[str], top: int, start: float) -> None:
-    """Print the likeliest classes of each image."""
+def answer(
+    names: list, probabilities: np.ndarray, class_names: list[str], top: int, start: float, notes: Sequence[str] = ()
+) -> None:
+    """Print the likeliest classes of each image, and how much it is like the images of the training."""
     for number, row in enumerate(probabilities):  # (N, classes)
-        print_top(number, names[number], row, class_names, top)
+        print_top(number, names[number], row, class_names, top, notes[number] if notes else "")
     print(f"Time: {time.perf_counter() - start:.3f} seconds")
 
 

@@ -33,8 +33,10 @@ SCRIPT = pathlib.Path(__file__).stem
 
 
 def load_signs(args: argparse.Namespace) -> Split:
-    """39,209 photos of signs, or drawn ones; a third of them for validation."""
+    """39,209 photos of signs, or drawn ones; a third of them for validation, or those of `--validation_file`."""
     signs = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load(args.training_file)
+    if args.validation_file:
+        return datasets.joined(signs, traffic_signs.load_validation(args.validation_file))
     return datasets.split(signs, args.split, args.seed)
 
 
@@ -119,6 +121,10 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
         help="the course's train.p, or GTSRB's training archive (.zip, or the folder it unpacks to), when it lies "
         "elsewhere than in data/",
     )
+    parser.add_argument(
+        "--validation_file", type=pathlib.Path, metavar="FILE",
+        help="signs to validate on, such as the valid.p that comes with later editions of train.p",
+    )  # fmt: skip
     parser.add_argument(
         "--split", choices=("track", "random"), default="track",
         help="random, to compare with the course's accuracy (it flatters: see data/datasets.py)",

@@ -77,12 +77,14 @@ def shown(path: str | os.PathLike) -> str:
     return printable(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def print_top(number: int, path: object, probabilities: Sequence[float], names: Sequence[str], top: int) -> None:
-    """Print the `top` likeliest names for one image, the likeliest first."""
+def print_top(
+    number: int, path: object, probabilities: Sequence[float], names: Sequence[str], top: int, note: str = ""
+) -> None:
+    """Print the `top` likeliest names for one image, the likeliest first, and a sentence about it."""
     print(f"Image {number}: {shown(path)}")
     for index in sorted(range(len(names)), key=lambda index: -probabilities[index])[:top]:
-        print(f"{names[index]}: {probabilities[index]:.3f}")
-    print()
+        print(f"{printable(names[index])}: {probabilities[index]:.3f}")
+    print(f"{note}\n" if note else "")
 
 
 def _refusal(error: OSError) -> BadInput:

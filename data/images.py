@@ -4,6 +4,7 @@ import glob
 import importlib.util
 import os
 import pathlib
+import sys
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -89,10 +90,11 @@ def read_readable(paths: Iterable, framing: Framing) -> tuple[list, np.ndarray, 
 
 
 def raise_for(problems: list[BadInput]) -> None:
-    """`BadInput` with the first of the problems, if there are any, and the number of the others."""
+    """`BadInput` with the last of the problems, if there are any; the others are printed before, a line each."""
+    for problem in problems[:-1]:
+        print(f"error: {problem}", file=sys.stderr)
     if problems:
-        others = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
-        raise BadInput(f"{problems[0]}{others}")
+        raise problems[-1]
 
 
 def expand(paths: Iterable[str]) -> list[str]:

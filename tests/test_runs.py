@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import NO_NETWORK, QUICK, ROOT, lines, run
 
+LAST_LOSS, LAST_VALIDATION_LOSS = 2.1043310, 2.1793878  # of the previous version, undisturbed
 FINE = [*QUICK, "--train", "inception_5b", "--epochs", "3", "--head_epochs", "1", "--patience", "0"]
 
 # What is put before the script's own main: each kills the program, as kill -9 does, at a moment of its own.
@@ -185,3 +187,20 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path):
     assert np.abs(theirs - confusion).sum() <= 4  # two images may stand on the brink
     same = [signs.class_names[label] == name for label, name in zip(labels[:: len(held_out) // 40][:40], answers)]
     assert np.mean(same) >= 0.97
+
+
+def test_a_run_of_the_previous_version_is_used_and_resumed(tmp_path):
+    """Killed in its third epoch by the version of 2026-11; that version's undisturbed run ended with these losses."""
+    shutil.copytree(ROOT / "tests" / "files" / "unfinished_run", tmp_path / "run")
+    done = run("feature_extraction.py", "--demo", "--head", "run", "--export", "model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "Head: run, 10 classes, trained on ten drawn signs, accuracy 0.140 (unfinished, 2 epochs so far)" in done.stdout
+    )
+    done = run("train_feature_extraction_cifar10.py", "--resume", "run", cwd=tmp_path)
+    assert done.returncode == 2 and "names --cache /elsewhere/cache; give that flag again" in done.stderr
+    done = run("train_feature_extraction_cifar10.py", "--resume", "run", "--cache", "cache", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    last = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"][2]
+    assert last["loss"] == pytest.approx(LAST_LOSS, abs=1e-3)
+    assert last["validation_loss"] == pytest.approx(LAST_VALIDATION_LOSS, abs=1e-3)

@@ -132,7 +132,7 @@ def resumed(
 
 def check_foreign(folder: pathlib.Path, flags: dict, given: set[str], defaults: argparse.Namespace) -> None:
     """`BadInput` for paths that a run from elsewhere names and that the command line does not repeat."""
-    for name in sorted((PATHS | {"weights"}) & flags.keys()):
+    for name in sorted((PATHS - {"out"} | {"weights"}) & flags.keys()):  # out: the folder itself
         value = flags[name]
         if not value or value == "random" or name in given or value == getattr(defaults, name):
             continue

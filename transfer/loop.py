@@ -246,6 +246,12 @@ def prefetched(iterator: Iterable, depth: int = 2) -> Iterator:
             yield item
 
 
+def head_inputs(classifier: Classifier, inputs: Any, rows: np.ndarray, batch_size: int = 128) -> np.ndarray:
+    """What the head sees of `inputs[rows]`: float32 (len(rows), features)."""
+    compiled = tf.function(classifier.features, reduce_retracing=True, autograph=False)
+    return np.concatenate([compiled(inputs[chosen]).numpy() for chosen in batches(rows, batch_size)])
+
+
 def predict(
     classifier: Classifier, inputs: Any, rows: np.ndarray, devices: Devices, batch_size: int = 128
 ) -> np.ndarray:

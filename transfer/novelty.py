@@ -12,15 +12,23 @@ Tiny-ImageNet shrunk to the signs' 32 pixels. AUROC: 0.97 on pool5's features an
 softmax's largest probability. With 1 % of the signs called unlike, 44 % and 64 % of the photos are.
 """
 
+import math
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from common.fetching import file_hash
+from common.files import written_whole
+from weights import npz
+
 BATCH = 1024  # rows of features at a time: they may be mapped from a file larger than the memory
 FLOOR = 0.1  # of the typical spread: a feature that (nearly) never moved in training would else outweigh all others
 PERCENTILE = 99  # beyond it, an image is unlike the training images
 ENOUGH = 100  # held-out images for a scale; with fewer, the training images themselves make it
+FILE = "known.npz"  # its name beside a head
+MOST_NUMBERS = 500_000_000  # in one array: 1,000 classes of 500,000 features
 PREFIX = "known_"  # of the arrays in a file
 
 
@@ -87,6 +95,33 @@ def from_arrays(arrays: Mapping[str, np.ndarray], size: int) -> Known | None:
     ):
         return None
     return known
+
+
+def save(known: Known, head: pathlib.Path) -> None:
+    """Keep it beside the head file that it belongs to, whole or not at all."""
+    with written_whole(head.with_name(FILE)) as temporary, open(temporary, "wb") as file:
+        np.savez(file, head=file_hash(head, "sha256"), **to_arrays(known))
+
+
+def load(head: pathlib.Path, size: int) -> Known | None:
+    """What was kept beside a head of `size` features; None where nothing was, or it belongs to another head."""
+    path = head.with_name(FILE)
+    if not path.exists():
+        return None
+    with npz.opened(path, "what the training images look like", "delete it") as stored:
+        if any(math.prod(array.shape) > MOST_NUMBERS for array in stored.values()):
+            return None
+        arrays = {name: array.read() for name, array in stored.items()}
+    if str(arrays.get("head")) != file_hash(head, "sha256"):
+        return None
+    return from_arrays(arrays, size)
+
+
+def sentence(percentile: float) -> str:
+    """For people: where among known images an image lies, 0 to 100."""
+    if percentile >= PERCENTILE:
+        return f"Unlike anything in training: further from every class than {PERCENTILE} % of known images"
+    return f"Further from its nearest class than {percentile:.0f} % of known images"
 
 
 def _distances_from_the_others(

@@ -9,11 +9,13 @@ import numpy as np
 from common.files import BadInput
 from data import datasets
 from data.datasets import Dataset, Split
-from transfer import evaluation, loop, plots, trained
-from transfer.cases import Outcome
+from transfer import evaluation, loop, novelty, plots, trained
+from transfer.cases import Outcome, some
 from transfer.devices import Devices
 from transfer.runs import Run
 from weights import heads
+
+KNOWN_IMAGES = 2000
 
 
 def conclude(run: Run, outcome: Outcome, split: Split, devices: Devices, plot: bool = False) -> None:
@@ -29,6 +31,8 @@ def conclude(run: Run, outcome: Outcome, split: Split, devices: Devices, plot: b
     probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices)
     if not devices.chief:
         return
+    if devices.workers == 1:  # else the features of some images are elsewhere
+        keep_known(run, outcome, split)
     print(f"{choice(outcome)}\n")
     evaluation.report(split, probabilities, run.folder, plot, "validation")
     if plot:
@@ -36,6 +40,20 @@ def conclude(run: Run, outcome: Outcome, split: Split, devices: Devices, plot: b
         if outcome.classifier.network:
             first_kernel = np.asarray(next(iter(outcome.classifier.network.weights.values()))[0])
             plots.filters(first_kernel, run.folder / "filters.png")
+
+
+def keep_known(run: Run, outcome: Outcome, split: Split) -> None:
+    """Keep what the training images look like to the head, so that it can tell when an image is unlike them.
+
+    Of images that would have to go through the network again, KNOWN_IMAGES of either part are enough.
+    """
+    features, labels, rows = outcome.inputs, split.dataset.labels, (split.training, split.validation)
+    if outcome.classifier.network:
+        rows = [some(part, KNOWN_IMAGES, seed=0) for part in rows]
+        features = loop.head_inputs(outcome.classifier, outcome.inputs, np.concatenate(rows))
+        labels = labels[np.concatenate(rows)]
+        rows = np.split(np.arange(len(labels)), [len(rows[0])])
+    novelty.save(novelty.fit(features, labels, *rows), run.folder / heads.FILE)
 
 
 def choice(outcome: Outcome) -> str:
