@@ -9,13 +9,14 @@ import numpy as np
 from common.files import BadInput
 from data import datasets
 from data.datasets import Dataset, Split
-from transfer import evaluation, loop, novelty, plots, trained
+from transfer import clean, evaluation, feature_store, loop, novelty, plots, trained
 from transfer.cases import Outcome, some
 from transfer.devices import Devices
 from transfer.runs import Run
 from weights import heads
 
-KNOWN_IMAGES = 2000
+KNOWN_IMAGES = 2000  # of training and of validation each
+MENTIONED = 2e9  # bytes of kept features
 
 
 def conclude(run: Run, outcome: Outcome, split: Split, devices: Devices, plot: bool = False) -> None:
@@ -93,4 +94,9 @@ def judge(
 def next_step(folder: pathlib.Path, demo: bool, own_images: bool) -> str:
     """Where the run is, and the command that uses it."""
     image = " YOUR_IMAGE.jpg" if own_images else ""
+    used = clean.size_of([feature_store.FEATURES_DIR]) if feature_store.FEATURES_DIR.is_dir() else 0
+    if used > MENTIONED:
+        print(
+            f"{shown(feature_store.FEATURES_DIR)} holds {used / 1e9:.1f} GB; python -m transfer.clean tells and deletes"
+        )
     return f"Kept in {shown(folder)}\nNext: python feature_extraction.py{' --demo' * demo}{image}"

@@ -35,6 +35,7 @@ from weights.heads import Provenance
 
 RUNS_DIR = pathlib.Path(__file__).resolve().parents[1] / "runs"
 SETTINGS, HISTORY, CHECKPOINT, STATE = "settings.json", "history.json", "checkpoint", "state.json"
+LOCK = ".lock"
 KEY = ".key"  # in RUNS_DIR: 32 random bytes that tell this machine's own settings from foreign ones
 NEWEST = "newest"  # what --resume means without a folder
 PIECE = 2**20  # bytes hashed at a time
@@ -60,7 +61,7 @@ class Run:
             return
         refusal = f"{self.folder}: is being trained by another process; wait for it, or stop it"
         script = read_settings(self.folder)["script"]
-        with exclusive(self.folder / ".lock", refusal):
+        with exclusive(self.folder / LOCK, refusal):
             try:
                 yield
             except KeyboardInterrupt:
@@ -312,6 +313,21 @@ def newest(file: str, demo: bool = False, script: str | None = None) -> pathlib.
             if script is None or read_settings(path.parent)["script"] == script:
                 found.append(path)
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
+
+
+def age(folder: pathlib.Path) -> float:
+    """When its history was last written, or the run begun: the larger, the newer."""
+    path = folder / HISTORY
+    return (path if path.exists() else folder / SETTINGS).stat().st_mtime
+
+
+def is_locked(folder: pathlib.Path) -> bool:
+    """Whether a process is training it."""
+    try:
+        with exclusive(folder / LOCK, "locked"):
+            return False
+    except BadInput:
+        return True
 
 
 def state(folder: pathlib.Path) -> str:

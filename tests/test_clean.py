@@ -1,0 +1,52 @@
+"""python -m transfer.clean: what it finds, what it deletes, what it spares."""
+
+import json
+import os
+
+import pytest
+
+from common.files import exclusive
+from transfer import clean, runs
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Two feature files, three runs (a demo, a finished one, an unfinished one), the oldest first."""
+    monkeypatch.setattr(clean, "FEATURES_DIR", tmp_path / "features")
+    monkeypatch.setattr(clean, "PICTURES_DIR", tmp_path / "pictures")
+    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    (tmp_path / "features").mkdir()
+    for name in "a.npy", "b.npy":
+        (tmp_path / "features" / name).write_bytes(bytes(1000))
+    for number, (name, ended) in enumerate((("demo-x", True), ("finished", True), ("unfinished", False))):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "settings.json").write_text(json.dumps({"script": "x", "flags": {}}))
+        (folder / "history.json").write_text(json.dumps({"ended": ended, "epochs": []}))
+        os.utime(folder / "history.json", (number, number))
+    return tmp_path
+
+
+def names(kind, keep=0):
+    return [path.name for path in clean.find(kind, keep)]
+
+
+def test_what_is_found(kept):
+    assert names("features") == ["a.npy", "b.npy"] and clean.size_of(clean.find("features")) == 2000
+    assert names("images") == [] and names("demo") == ["demo-x"] and names("unfinished") == ["unfinished"]
+    assert names("runs") == ["demo-x", "finished", "unfinished"] and names("runs", 2) == ["demo-x"]
+    assert names("runs", 5) == []
+
+
+def test_a_run_in_training_is_spared(kept):
+    with exclusive(kept / "runs" / "unfinished" / runs.LOCK, "in use"):
+        assert names("unfinished") == [] and names("runs") == ["demo-x", "finished"]
+
+
+def test_only_what_is_named_is_deleted(kept, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["clean", "--delete", "features", "demo"])
+    clean.main()
+    assert sorted(path.name for path in (kept / "runs").iterdir()) == ["finished", "unfinished"]
+    assert list((kept / "features").iterdir()) == []
+    printed = capsys.readouterr().out
+    assert "features          0.0 MB  computed features: deleted" in printed and printed.count("deleted") == 2

@@ -1,0 +1,78 @@
+"""What the scripts keep on disk, and how to get rid of it.
+
+    python -m transfer.clean                            # how much there is, and of what
+    python -m transfer.clean --delete features images   # computed features, decoded images: made again when needed
+    python -m transfer.clean --delete demo unfinished   # runs with --demo, runs that were not finished
+    python -m transfer.clean --delete runs --keep 3     # all runs but the newest three
+
+Downloads in data/ and weights/ are never deleted.
+"""
+
+import argparse
+import pathlib
+import shutil
+from collections.abc import Iterable
+
+from common.program import run, shown
+
+from common.flags import at_least
+from data.own_images import PICTURES_DIR
+from transfer import runs
+from transfer.feature_store import FEATURES_DIR
+
+KINDS = {
+    "features": "computed features",
+    "images": "decoded images of your own",
+    "demo": "runs with --demo",
+    "unfinished": "runs that were not finished",
+    "runs": "all runs",
+}
+
+
+def find(kind: str, keep: int = 0) -> list[pathlib.Path]:
+    """The files and folders of a kind; of "runs" all but the newest `keep`. Runs in training are left out."""
+    if kind in ("features", "images"):
+        folder = FEATURES_DIR if kind == "features" else PICTURES_DIR
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    folders = sorted((path.parent for path in runs.RUNS_DIR.glob(f"*/{runs.SETTINGS}")), key=runs.age)
+    folders = [folder for folder in folders if not runs.is_locked(folder)]
+    if kind == "demo":
+        return [folder for folder in folders if folder.name.startswith("demo-")]
+    if kind == "unfinished":
+        return [folder for folder in folders if runs.state(folder)]
+    return folders[: max(0, len(folders) - keep)]
+
+
+def size_of(paths: Iterable[pathlib.Path]) -> int:
+    """Bytes of files, and of all in folders; links are not followed."""
+    files = [file for path in paths for file in (path, *path.rglob("*")) if file.is_file() and not file.is_symlink()]
+    return sum(file.stat().st_size for file in files)
+
+
+def delete(paths: Iterable[pathlib.Path]) -> None:
+    """Delete files and folders."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m transfer.clean", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--delete", nargs="+", choices=KINDS, default=[], help="what to delete (default: nothing)")
+    parser.add_argument("--keep", type=at_least(0), default=0, help="with --delete runs: spare the newest so many")
+    args = parser.parse_args()
+    for kind, what in KINDS.items():
+        found = find(kind, args.keep if kind == "runs" else 0)
+        size = size_of(found)
+        if kind in args.delete:
+            delete(found)
+        print(f"{kind:10} {size / 1e6:10,.1f} MB  {what}{': deleted' * (kind in args.delete)}")
+    print(f"in {shown(FEATURES_DIR)}, {shown(PICTURES_DIR)}, {shown(runs.RUNS_DIR)}")
+
+
+if __name__ == "__main__":
+    run(main)
