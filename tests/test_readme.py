@@ -1,0 +1,181 @@
+"""The README: its commands are known to the scripts, its links lead somewhere, its Python runs, its output is real."""
+
+import argparse
+import ast
+import importlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import NO_NETWORK, ROOT
+from PIL import Image
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)  # (language, text)
+PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+INLINE = [span for span in re.findall(r"`([^`]+)`", PROSE) if "…" not in span]
+SCRIPTS = [
+    "imagenet_inference", "traffic_sign_inference", "feature_extraction", "train_feature_extraction",
+    "train_feature_extraction_cifar10", "feature_extraction_vgg", "evaluate",
+]  # fmt: skip
+DEMO = "pip install -r requirements.txt && python train_feature_extraction.py --demo\n"
+
+
+def commands():
+    """The words of every command, without comments and variables: blocks for a shell, and commands within the text."""
+    lines = [line for language, text in BLOCKS if language == "bash" for line in text.replace("\\\n", "").splitlines()]
+    lines += [span for span in INLINE if re.match(r"(\w+=\S+ )?(python|pip) ", span)]
+    lines += [f"python {span}" for span in INLINE if re.match(r"\w+\.py -", span)]
+    for line in lines:
+        for command in line.split(" && "):
+            words = shlex.split(command, comments=True)
+            while "=" in words[0]:
+                words.pop(0)
+            yield words
+
+
+class Parsed(Exception):
+    """Raised in place of what follows the parsing of the command line."""
+
+
+@pytest.fixture
+def parser_of(monkeypatch):
+    """A function: (module, arguments) -> the parser of a script, when it has parsed the arguments."""
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def parse_only(parser, *_):
+        parse_args(parser)
+        raise Parsed(parser)
+
+    def parser(name, arguments=()):
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        module = importlib.import_module(name)
+        with pytest.raises(Parsed) as parsed:
+            getattr(module, "parse_arguments", getattr(module, "main", None))()
+        return parsed.value.args[0]
+
+    return parser
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_commands_are_known(words, parser_of):
+    program, *arguments = words
+    if program == "pip" or arguments[:2] == ["-m", "pytest"]:
+        files = [word for word in arguments if re.search(r"\.(py|txt)$", word)]
+        markers = [word for flag, word in zip(arguments[2:], arguments[3:]) if flag == "-m"]
+        assert all((ROOT / file).is_file() for file in files)
+        assert all(f'"{marker}: ' in (ROOT / "pyproject.toml").read_text() for marker in markers)
+        return
+    assert program == "python"
+    if arguments[0] == "-m":
+        parser_of(arguments[1], arguments[2:])
+    else:
+        assert (ROOT / arguments[0]).is_file()
+        parser_of(os.path.basename(arguments[0]).removesuffix(".py"), arguments[1:])
+
+
+def test_the_test_would_notice(parser_of):
+    assert len(list(commands())) > 20
+    with pytest.raises(SystemExit):
+        parser_of("evaluate", ["--no_such_flag"])
+
+
+def test_flags_in_the_text_are_known(parser_of):
+    known = {flag for script in SCRIPTS for flag in parser_of(script)._option_string_actions}
+    assert set(re.findall(r"--\w+", " ".join(INLINE))) <= known
+
+
+def test_links_and_files_exist():
+    links = {link for link in re.findall(r"\]\(([^)#]+)\)", README) if ":" not in link}
+    files = {span for span in INLINE if re.fullmatch(r"[\w/]+\.(py|txt)", span)}
+    missing = [name for name in links | files if not (ROOT / name).exists()]
+    assert len(links) > 5 and len(files) > 5 and not missing
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """The repository as one has it at first: without what was downloaded, computed or trained."""
+    folder = tmp_path_factory.mktemp("clone") / "repository"
+
+    def not_code(path, names):
+        return [
+            name for name in names if os.path.isfile(os.path.join(path, name)) and not name.endswith((".py", ".csv"))
+        ]
+
+    folder.mkdir()
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, folder)
+    for room in ("common", "data", "networks", "transfer", "weights"):
+        shutil.copytree(ROOT / room, folder / room, ignore=not_code)
+    return folder
+
+
+def run_in(clone, *arguments):
+    """What a Python program prints, run in the clone and without a network."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = os.environ | NO_NETWORK
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def python_block(beginning):
+    return next(text for language, text in BLOCKS if language == "python" and text.startswith(beginning))
+
+
+def test_from_python(clone):
+    """Red and green squares, a random GoogLeNet at 32 pixels."""
+    rng = np.random.default_rng(0)
+    for name, color in ("green", [0, 200, 0]), ("red", [200, 0, 0]):
+        (clone / "my_images" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.clip(color + rng.integers(-50, 50, (40, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(clone / "my_images" / name / f"{number}.png")
+    shutil.copy(clone / "my_images" / "red" / "0.png", clone / "photo.jpg")
+    code = python_block("from data import own_images")
+    assert len([line for line in code.splitlines() if line]) <= 15
+    for read, tried in ("GOOGLENET, None", 'GOOGLENET, "random"'), ("size=64, ", "size=32, "):
+        assert read in code
+        code = code.replace(read, tried)
+    (clone / "from_python.py").write_text(code)
+    found = ast.literal_eval(re.sub(r"np\.float32\(([^)]*)\)", r"\1", run_in(clone, "from_python.py").splitlines()[-1]))
+    assert found.keys() == {"green", "red"} and found["red"] > 0.6 and sum(found.values()) == pytest.approx(1, abs=1e-4)
+
+
+def form(block):
+    """A pattern for output like a block of the README's: other numbers, and anything in place of `...`."""
+    parts = [re.escape(re.sub(r"\d[\d.,-]*", "\0", part)) for part in re.split(r"^\.\.\.\n", block, flags=re.MULTILINE)]
+    return ".*".join(parts).replace("\0", r"[\d.,-]+")
+
+
+def test_the_form_of_output():
+    assert re.fullmatch(form("Top-5 accuracy: 0.712\n...\nb\n"), "Top-5 accuracy: 1.000\na\n\nb\n", re.DOTALL)
+    assert not re.fullmatch(form("Top-5 accuracy: 0.712\n"), "Accuracy: 0.712\n", re.DOTALL)
+
+
+@pytest.mark.slow
+def test_every_script_has_a_demo(clone):
+    for script in SCRIPTS[:3]:
+        assert "predictions are meaningless" in run_in(clone, f"{script}.py", "--demo")
+    (place,) = (number for number, block in enumerate(BLOCKS) if block == ("bash", DEMO))
+    printed = run_in(clone, "train_feature_extraction.py", "--demo")
+    assert re.fullmatch(form(BLOCKS[place + 1][1]), printed, re.DOTALL), printed
+    for script in SCRIPTS[4:]:
+        run_in(clone, f"{script}.py", "--demo")
+
+
+@pytest.mark.slow
+def test_an_exported_model_answers(clone):
+    run = ["train_feature_extraction.py", "--demo", "--network", "googlenet", "--image_size", 32, "--epochs", 1]
+    run_in(clone, *run, "--out", "exported_run")
+    run_in(clone, "feature_extraction.py", "--demo", "--head", "exported_run", "--export", "my_model")
+    images = "import numpy as np\nimages = np.zeros((2, 50, 60, 3), np.uint8)\n"
+    code = images + python_block("import tensorflow") + "\nprint(answer['probabilities'].shape)\n"
+    (clone / "exported.py").write_text(code)
+    assert run_in(clone, "exported.py") == "(2, 43)\n"
