@@ -143,8 +143,9 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
             folder = runs.begin(SCRIPT, flags.as_kept(args), fingerprint, args.out, args.demo)
         kept = runs.Run(folder, found.origin, found.split.dataset.class_names, here.chief)
         kept.check_split(fingerprint)
+    log = args.logdir / (folder.name if folder else SCRIPT) if args.logdir else None
     with kept.locked() if kept else contextlib.nullcontext():
-        outcome = cases.train_head(found.features, found.split, recipe, here, kept, print_epoch, args.logdir)
+        outcome = cases.train_head(found.features, found.split, recipe, here, kept, print_epoch, log)
         accuracies = [epoch["validation_accuracy"] for epoch in outcome.history]
         best = int(np.argmax(accuracies))
         print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}\n")

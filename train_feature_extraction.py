@@ -72,11 +72,12 @@ def train(
         folder = runs.begin(script, flags.as_kept(args), datasets.fingerprint(split), args.out, args.demo)
     kept = runs.Run(folder, origin, split.dataset.class_names, here.chief)
     kept.check_split(datasets.fingerprint(split))
+    log = args.logdir / folder.name if args.logdir and folder else None
     with kept.locked():
         if case.fine_tuning:
             # 3 and 4. A new head first, then the layers below it, from `case.train` up.
             outcome = cases.fine_tune(
-                network, split, case, recipe, here, origin, kept, print_epoch, flags.cache_of(args), args.logdir
+                network, split, case, recipe, here, origin, kept, print_epoch, flags.cache_of(args), log
             )
         else:
             # 3. Frozen layers always give the same features: compute them once, and train ten epochs on them.
@@ -84,7 +85,7 @@ def train(
                 network, split.dataset.images, case.layer, origin, here, cache=flags.cache_of(args)
             )  # fc7: (N, 4096)
             # 4. A new head, softmax regression: (4096, 43) weights and 43 biases.
-            outcome = cases.train_head(vectors, split, recipe, here, kept, print_epoch, args.logdir)
+            outcome = cases.train_head(vectors, split, recipe, here, kept, print_epoch, log)
 
         # 5. How good is it? Judged on images that it has not seen.
         results.conclude(kept, outcome, split, here, args.plot)

@@ -12,8 +12,9 @@ from conftest import NO_NETWORK, QUICK, ROOT, in_one_line, run
 
 from transfer import devices
 
-# The head alone on features that each worker computes its share of, then layers and head together, augmented.
-FLAGS = [*QUICK, "--train", "inception_5b", "--epochs", "2", "--head_epochs", "1", "--no_dropout"]
+# The head alone on features that each worker computes its share of, then layers and head together, with augmentation
+# and dropout.
+FLAGS = [*QUICK, "--train", "inception_5b", "--epochs", "2", "--head_epochs", "1"]
 TWO_PROCESSORS = """
 import sys, tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")

@@ -37,7 +37,9 @@ def conclude(run: Run, outcome: Outcome, split: Split, devices: Devices, plot: b
     print(f"{choice(outcome)}\n")
     evaluation.report(split, probabilities, run.folder, plot, "validation")
     if plot:
-        plots.curves(outcome.head_history + outcome.history, run.folder / "curves.png", kept=outcome.kept)
+        phases = (("head", outcome.head_history), ("layers", outcome.history))
+        history = [epoch | {"phase": phase} for phase, epochs in phases for epoch in epochs]
+        plots.curves(history, run.folder / "curves.png", kept=outcome.kept)
         if outcome.classifier.network:
             first_kernel = np.asarray(next(iter(outcome.classifier.network.weights.values()))[0])
             plots.filters(first_kernel, run.folder / "filters.png")

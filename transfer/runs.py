@@ -98,6 +98,8 @@ class Run:
             return []
         self._check_hashes(number, history[:number])
         self._read_checkpoint(number)
+        if self.writes:
+            print(f"Continuing after epoch {number}\n", flush=True)
         return history[:number]
 
     def keep(self, classifier: Any, history: list[dict], best: bool) -> None:
@@ -338,7 +340,7 @@ def state(folder: pathlib.Path) -> str:
         return "its history is damaged"
     if history["ended"]:
         return ""
-    return f"unfinished, {len(history['epochs'])} epochs so far"
+    return f"{'still training' if is_locked(folder) else 'unfinished'}, {len(history['epochs'])} epochs so far"
 
 
 def _signature(settings: dict) -> str:
