@@ -6,8 +6,8 @@
     python evaluate.py --demo                     # drawn signs, random weights, nothing downloaded
 
 Output: accuracy with its confidence interval, top-5 accuracy, the weakest classes and the most frequent confusions. The
-tables of all classes are written into the run's folder, with `--plot` pictures as well: the confusion matrix, and the
-most confident mistakes, which tell more about a classifier (and about labels) than figures.
+tables of all classes are written into the run's folder; with `--plot` also the confusion matrix and the most confident
+mistakes, which say more about a classifier (and about labels) than figures.
 """
 
 import argparse
@@ -41,14 +41,16 @@ def find_images(head: Head, args: argparse.Namespace) -> Dataset:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--head", help="a run's folder, or its head.npz, if you want another than the newest")
+    parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")
     parser.add_argument("--test_file", type=pathlib.Path, help="a test.p, or GTSRB's official test images, as a folder "
-                        "or zip, when they lie elsewhere than in data/")  # fmt: skip
+                        "or zip, if they are not in data/")  # fmt: skip
     parser.add_argument(
         "--test_dir", type=pathlib.Path, help="your own images: one folder per class, named as in training"
     )
-    parser.add_argument("--skip_unreadable", action="store_true", help="leave out what is no image, and say so")
-    parser.add_argument("--plot", action="store_true", help="draw the confusion matrix and the worst mistakes")
+    parser.add_argument(
+        "--skip_unreadable", action="store_true", help="leave out files that are not images, and name them"
+    )
+    parser.add_argument("--plot", action="store_true", help="plot the confusion matrix and the most confident mistakes")
     add_network_flags(parser)
     return parser.parse_args()
 

@@ -7,8 +7,8 @@
     python feature_extraction.py --demo                # drawn signs, random weights, nothing downloaded
 
 The new layer, the head, sits on fc7: 4,096 features in, 43 classes out. `train_feature_extraction.py` trains it (and,
-if you like, the layers below) and keeps it in a folder in runs/; this script uses the newest it finds there. Before
-that the head is random, and says so: run this script first, train, run it again.
+if you like, the layers below) and keeps it in a folder in runs/; this script uses the newest one there. Before any
+training the head is random, and the script says so: run it, train, run it again.
 """
 
 import argparse
@@ -31,7 +31,7 @@ ALEXNET = cards.ALEXNET  # before a training; afterwards the network that was tr
 
 
 def answer_untrained(args: argparse.Namespace) -> None:
-    """A head as it is before training: its input is right, its answers are random."""
+    """A head before training: its features are right, its predictions are random."""
     demo = " --demo" * args.demo
     print(f"The head is not trained yet, it guesses: run train_feature_extraction.py{demo} first.\n")
     head = heads.untrained(ALEXNET.bottleneck_size, traffic_signs.sign_names(), args.seed)
@@ -73,7 +73,7 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
 def answer(
     names: list, probabilities: np.ndarray, class_names: list[str], top: int, start: float, notes: Sequence[str] = ()
 ) -> None:
-    """Print the likeliest classes of each image, and how much it is like the images of the training."""
+    """Print the most probable classes of each image, and how similar it is to the training images."""
     for number, row in enumerate(probabilities):  # (N, classes)
         print_top(number, names[number], row, class_names, top, notes[number] if notes else "")
     print(f"Time: {time.perf_counter() - start:.3f} seconds")
@@ -84,9 +84,9 @@ def parse_arguments() -> argparse.Namespace:
     add_image_flags(parser, "your own images: signs cut out closely, or whatever the classifier was trained on")
     add_network_flags(parser)
     add_as_published_flag(parser)
-    parser.add_argument("--head", help="a run's folder, or its head.npz, if you want another than the newest")
-    parser.add_argument("--export", metavar="DIR", type=pathlib.Path, help="write the classifier as a SavedModel, to "
-                        "use it without these scripts: raw RGB images in, probabilities and names out")  # fmt: skip
+    parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")
+    parser.add_argument("--export", metavar="DIR", type=pathlib.Path, help="write the classifier as a SavedModel, "
+                        "usable without these scripts: raw RGB images in, probabilities and names out")  # fmt: skip
     return parser.parse_args()
 
 

@@ -168,14 +168,14 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_training_flags(parser, epochs=50, batch_size=256)
     add = parser.add_argument_group("features").add_argument
-    add("--network", choices=cards.CARDS, default="vgg", help="whose features (default vgg)")
-    add("--dataset", choices=datasets.TABLE, help="which images (default cifar10)")
+    add("--network", choices=cards.CARDS, default="vgg", help="the network that computes the features (default vgg)")
+    add("--dataset", choices=datasets.TABLE, help="the images (default cifar10)")
     add("--per_class", type=at_least(0), default=100, help="training images per class; 0 takes all (default 100)")
-    add("--image_size", type=at_least(32, most=1024), help="64 pixels cost a twelfth of 224 (default: the network's)")
-    add("--split", choices=("random", "track"), help="of the signs: random, to compare with the course's accuracy (it "
-        "flatters, as it shares a sign's images among training and validation; default track)")  # fmt: skip
-    add("--training_file", type=pathlib.Path, help="features that you have already, with the next flag")
-    add("--validation_file", type=pathlib.Path, help="the features to validate on")
+    add("--image_size", type=at_least(32, most=1024), help="side of the input; 64 pixels cost a twelfth of 224")
+    add("--split", choices=("random", "track"), help="how to split the signs: by track (default), or at random, as the "
+        "course did (flattering: images of one sign are then in both training and validation)")  # fmt: skip
+    add("--training_file", type=pathlib.Path, help="bottleneck features that you have; with --validation_file")
+    add("--validation_file", type=pathlib.Path, help="bottleneck features to validate on")
     args, folder = flags.parse(parser, SCRIPT)
     args.dataset = args.dataset or ("traffic" if args.demo else "cifar10")
     card = cards.CARDS[args.network]

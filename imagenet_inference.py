@@ -1,12 +1,12 @@
-"""Classify photos with a network as it was trained on ImageNet: the likeliest of 1,000 classes for each photo.
+"""Classify photos with a network trained on ImageNet: the most probable of 1,000 classes for each photo.
 
     python imagenet_inference.py                           # AlexNet on the course's poodle and weasel
     python imagenet_inference.py cat.jpg dog.png --top 3   # your own photos
     python imagenet_inference.py --network googlenet       # or vgg, or resnet
     python imagenet_inference.py --demo                    # nothing is downloaded; random weights, random labels
 
-Output: `Image 0: data/poodle.png`, then one line per class, `miniature poodle: 0.389`, an empty line; the next image;
-at the end the time. Some seconds, after the first run has fetched the weights (AlexNet's: 244 MB).
+Output: `Image 0: data/poodle.png`, then one line per class, `miniature poodle: 0.389`, and an empty line; the next
+image; the time at the end. It takes some seconds, once the first run has downloaded the weights (AlexNet's: 244 MB).
 """
 
 import argparse
@@ -26,7 +26,7 @@ BATCH_SIZE = 32  # photos at a time, about 250 MB of activations
 
 
 def find_photos(demo: bool) -> list[pathlib.Path]:
-    """Photos to begin with: the course's, fetched at the first run, or scikit-learn's without a download."""
+    """Photos to begin with: the course's, downloaded by the first run, or scikit-learn's, which need no download."""
     if not demo:
         try:
             return images.course_photos()
@@ -37,10 +37,8 @@ def find_photos(demo: bool) -> list[pathlib.Path]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_image_flags(parser, "your own photos, of any kind and size")
-    parser.add_argument(
-        "--network", choices=cards.CARDS, default="alexnet", help="another than AlexNet, to compare (default alexnet)"
-    )
+    add_image_flags(parser, "your own photos, in any common format and of any size")
+    parser.add_argument("--network", choices=cards.CARDS, default="alexnet", help="the network (default alexnet)")
     add_network_flags(parser)
     add_as_published_flag(parser)
     return parser.parse_args()

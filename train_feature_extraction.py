@@ -96,7 +96,7 @@ def train(
 
 
 def describe(split: Split, recipe: Recipe) -> None:
-    """What is trained on, and what one should know about it."""
+    """Print how many images there are, and what one should know about them."""
     training, validation = len(split.training), len(split.validation)
     watched = f" ({recipe.validated:,} of them after each epoch)" if 0 < recipe.validated < validation else ""
     print(f"Training on {training:,} images, validating on {validation:,}{watched}")
@@ -119,8 +119,8 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
         "--training_file",
         type=pathlib.Path,
         default=traffic_signs.TRAIN_FILE,
-        help="the course's train.p, or GTSRB's training archive (.zip, or the folder it unpacks to), when it lies "
-        "elsewhere than in data/",
+        help="the course's train.p, or GTSRB's training archive (.zip, or the folder it unpacks to), if it is not in "
+        "data/",
     )
     parser.add_argument(
         "--validation_file", type=pathlib.Path, metavar="FILE",
@@ -128,7 +128,8 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     )  # fmt: skip
     parser.add_argument(
         "--split", choices=("track", "random"), default="track",
-        help="random, to compare with the course's accuracy (it flatters: see data/datasets.py)",
+        help="how to hold out a third: whole tracks, or images at random, as the course did (flattering: see "
+        "data/datasets.py); default track",
     )  # fmt: skip
     flags.add_training_flags(parser, epochs=10)
     flags.add_case_flags(parser)

@@ -1,1 +1,1 @@
-"""What every program needs and no network or image is part of: starting, flags, files, downloads, safe pickles."""
+"""What every program needs, whatever its networks and images: starting, flags, files, downloads, safe pickles."""

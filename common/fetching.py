@@ -1,4 +1,4 @@
-"""Fetch a file from the first of several addresses that gives it whole.
+"""Download a file, trying mirrors in turn.
 
 The bytes go to `<file>.part`, which a later call continues, and get their real name when all are there and their hash
 is right. The SHA-256 of what came is kept beside it in `<file>.sha256` (as `sha256sum -c` reads it), so that a file
@@ -58,7 +58,7 @@ def fetch(
     sha256: str | None = None,
     size: int | None = None,
 ) -> pathlib.Path:
-    """Return `path`, fetched from the first of `urls` that gives it; a file that is there already is left as it is.
+    """Return `path`, downloaded from the first of `urls` that works; a file that is there already is left alone.
 
     Hashes are in hexadecimal, `size` in bytes; those given are compared. Shows a progress bar in a terminal, and says
     on stderr when the file came over plain http and no hash vouches for it. Raises BadInput, with each host's reason,
@@ -111,12 +111,12 @@ def check_recorded(path: str | os.PathLike) -> None:
 
 
 def _note(part: pathlib.Path) -> pathlib.Path:
-    """Where the address and the version of a half-fetched file stand, a line each."""
+    """The file that holds the address and the version of an unfinished download, one line each."""
     return part.with_name(part.name + ".from")
 
 
 def _download(url: str, part: pathlib.Path, size: int | None) -> bool:
-    """Fill `part` from `url`; go on after a break while each attempt brings something. Whether it came encrypted."""
+    """Fill `part` from `url`, reconnecting while each attempt brings new bytes. Whether it came encrypted."""
     for attempt in range(1, ATTEMPTS + 1):
         before = _length(part)
         try:

@@ -32,7 +32,7 @@ NOT_REGULAR = {
 
 
 class BadInput(Exception):
-    """A mistake in a file, an image or a flag that the user can mend.
+    """A mistake in a file, an image or a flag that the user can correct.
 
     The message is one line: the file, what was found, what was expected, what to do. `common.program.run` prints it
     without a traceback and ends with exit status 2. Whatever a foreign name puts into it, it stays printable and at

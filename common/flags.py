@@ -1,4 +1,4 @@
-"""Flags that several scripts have, and the types of their values."""
+"""Flags shared by several scripts, and the types of their values."""
 
 import argparse
 from collections.abc import Callable
@@ -21,12 +21,11 @@ def at_least(least: float, kind: type = int, most: float = float("inf")) -> Call
 
 
 def add_network_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that all scripts share."""
+    """The flags of all scripts."""
     parser.add_argument(
         "--weights",
-        help="file with the network's weights (.npy, .npz, .caffemodel; for vgg and resnet .h5, .keras, .npz) if yours "
-        "lies elsewhere than in weights/; or 'random', to try things out without the download (predictions are then "
-        "meaningless)",
+        help="file with the network's weights (.npy, .npz, .caffemodel; for vgg and resnet .h5, .keras, .npz, .npy) if "
+        "it is not in weights/; or 'random', to try things out without a download (predictions are then meaningless)",
     )
     parser.add_argument("--seed", type=at_least(0, most=LARGEST_SEED), default=0, help="random seed (default 0)")
     parser.add_argument(
@@ -35,7 +34,7 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_as_published_flag(parser: argparse.ArgumentParser) -> None:
-    """AlexNet's scripts can compute what the course did."""
+    """For the scripts in which AlexNet can compute what the course did."""
     parser.add_argument(
         "--as_published",
         action="store_true",
@@ -45,6 +44,6 @@ def add_as_published_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def add_image_flags(parser: argparse.ArgumentParser, what: str) -> None:
-    """Image files on the command line, and how many answers to print for each."""
+    """Image files on the command line, and how many classes to print for each."""
     parser.add_argument("images", nargs="*", metavar="IMAGE", help=what)
-    parser.add_argument("--top", type=at_least(1), default=5, help="how many answers to print per image (default 5)")
+    parser.add_argument("--top", type=at_least(1), default=5, help="how many classes to print per image (default 5)")

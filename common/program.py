@@ -80,7 +80,7 @@ def shown(path: str | os.PathLike) -> str:
 def print_top(
     number: int, path: object, probabilities: Sequence[float], names: Sequence[str], top: int, note: str = ""
 ) -> None:
-    """Print the `top` likeliest names for one image, the likeliest first, and a sentence about it."""
+    """Print the `top` most probable names for one image, in this order, and a sentence about it."""
     print(f"Image {number}: {shown(path)}")
     for index in sorted(range(len(names)), key=lambda index: -probabilities[index])[:top]:
         print(f"{printable(names[index])}: {probabilities[index]:.3f}")

@@ -19,7 +19,7 @@ Weights = dict[str, tuple[np.ndarray, ...]] | dict[str, tuple[tf.Variable, ...]]
 
 
 class Dropout(NamedTuple):
-    """Which numbers become 0 in a training step. They follow from the seed and an image's place in its batch.
+    """Which activations become 0 in a training step. They depend on the seed and an image's place in its batch only.
 
     So the devices that share a batch drop together what one device would drop alone.
     """
@@ -165,7 +165,7 @@ class Network(tf.Module):
     def activations(self, images: tf.Tensor, layer: str = "prob") -> tf.Tensor:
         """RGB images (N, height, width, 3), 0-255, of any size -> the output of the named layer, in one graph.
 
-        The last layer answers with ImageNet's classes; all others are taken for features that a head is trained on.
+        The last layer predicts ImageNet's classes; all others are features that a head is trained on.
         """
         images = self.preprocess(images) if layer == self.layer_names[-1] else self.preprocess_features(images)
         return self(images, layer=layer)

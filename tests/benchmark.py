@@ -1,4 +1,4 @@
-"""Measure how fast this machine computes, beside the course's way: one table, about five minutes on two cores.
+"""Measure how fast this machine computes, compared with the course's way: one table, five minutes on two cores.
 
     python tests/benchmark.py                      # everything
     python tests/benchmark.py --only alexnet       # or googlenet, vgg, training, start
@@ -190,7 +190,7 @@ PARTS = dict(alexnet=alexnet_part, googlenet=googlenet_part, vgg=vgg_part, train
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="to measure again what changed")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="measure only these parts")
     args = parser.parse_args()
     load = os.getloadavg()[0]
     start_tensorflow()

@@ -3,7 +3,7 @@
     chance = chances(len(images), seed, epoch)               # once an epoch, for all images
     augment(images[rows], chance[rows])                      # inside a `tf.function`, on the device that trains
 
-The random numbers are drawn apart, so the same seed and epoch give the same images whatever the batches, the
+Random numbers are drawn before batching, so the same seed and epoch give the same images, whatever the batches, the
 workers, or how often a run was resumed. Every change is one that a person would not notice: a sign keeps its meaning.
 """
 

@@ -26,7 +26,7 @@ Report = Callable[[dict], None]
 
 
 class Outcome(NamedTuple):
-    """What a training brought."""
+    """The result of a training."""
 
     classifier: Classifier  # with the weights of the last epoch, see `Run.restore_result`
     inputs: Any  # what it takes: inputs[rows]
@@ -114,7 +114,7 @@ def some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def parameters(classifier: Classifier) -> str:
-    """A sentence: how many parameters are trained, and how many are not."""
+    """A sentence: how many parameters are trained, and how many are frozen."""
     network, layer = classifier.network, classifier.layer
     groups = (classifier.head, classifier.lower, network.variables_between(None, layer))
     head, lower, below = [sum(int(variable.shape.num_elements()) for variable in group) for group in groups]

@@ -6,7 +6,7 @@
 
     TF_CONFIG='{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
 
-  with index 1 on the second one. Worker w looks after the images w, w + workers, w + 2 * workers ...: it computes
+  with index 1 on the second one. Worker w owns the images w, w + workers, w + 2 * workers ...: it computes
   their features and, of every batch, the gradients of those images that are its own. The gradients of all are added
   up, so each step is the same as one machine would make with that batch. The first, the chief, prints and writes.
 """
@@ -32,11 +32,11 @@ class Devices:
         self.replicas = strategy.num_replicas_in_sync // workers  # in this process
 
     def is_own(self, rows: np.ndarray) -> np.ndarray:
-        """Which of the rows this worker looks after: bool (n,)."""
+        """Which of the rows are this worker's own: bool (n,)."""
         return rows % self.workers == self.worker
 
     def own(self, rows: np.ndarray) -> np.ndarray:
-        """Those of the rows that this worker looks after."""
+        """Those of the rows that are this worker's own."""
         return rows if self.workers == 1 else rows[self.is_own(rows)]
 
     def spread(self, *arrays: np.ndarray) -> tuple:

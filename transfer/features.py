@@ -1,4 +1,4 @@
-"""Features of frozen layers: each image goes through the network once, ever."""
+"""Features of frozen layers, computed once and cached."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def key(origin: Provenance, layer: str, pool: bool) -> dict:
 def shared_features(
     network: Network, images: np.ndarray, layer: str, origin: Provenance, devices: Devices, **settings: Any
 ) -> Any:
-    """`frozen_features` of all images; of several workers, each computes those of its own."""
+    """`frozen_features` of all images; with several workers, each computes those of its own images."""
     own = images[devices.worker :: devices.workers]
     features = frozen_features(network, own, layer, origin, **settings)
     return features if devices.workers == 1 else OwnRows(features, devices.workers)
@@ -80,8 +80,8 @@ def mean_and_spread(features: Any, rows: np.ndarray, devices: Devices) -> tuple[
     """Mean of each feature, float32 (features,), and one spread common to all, over the training rows.
 
     Piece by piece, added up in float64: rounding and memory do not grow with the number of images. The spread is the
-    root of the features' mean variance. One for all: dividing each feature by its own would raise those that hardly
-    vary, and costs half a point of accuracy on VGG16's and GoogLeNet's features.
+    root of the features' mean variance. One for all: dividing each feature by its own would amplify those that
+    hardly vary, and costs half a point of accuracy on VGG16's and GoogLeNet's features.
     """
     sums = np.zeros((2, features.shape[1]))
     for chosen in batches(devices.own(rows), 1024):

@@ -1,4 +1,4 @@
-"""The flags of the training scripts, and the records that they stand for: here argparse's namespaces end."""
+"""The flags of the training scripts, and the records that they become: argparse's namespaces end here."""
 
 import argparse
 import pathlib
@@ -23,44 +23,44 @@ def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size:
     """The flags that every training script has."""
     add = parser.add_argument_group("training").add_argument
     add("--epochs", type=at_least(1, most=100_000), default=epochs,
-        help=f"more, if the validation loss still falls (default {epochs})")  # fmt: skip
+        help=f"how many; more, if the validation loss is still falling at the end (default {epochs})")  # fmt: skip
     add("--batch_size", type=at_least(1, most=100_000), default=batch_size, help="images per step (default "
         f"{batch_size or f'{HEAD_BATCH} for a head, {FINE_TUNING_BATCH} for fine-tuning'})")  # fmt: skip
     add("--learning_rate", type=at_least(0, float, 1e30), default=0.001,
         help="learning rate of the head; try 0.0001 if the loss diverges (default 0.001)")  # fmt: skip
-    add("--l2", type=at_least(0, float, 1e30), default=0.0, help="L2 penalty on the head's kernel: 0.001, if the "
-        "validation loss rises again while training continues (default 0)")  # fmt: skip
+    add("--l2", type=at_least(0, float, 1e30), default=0.0, help="L2 penalty on the head's kernel; try 0.001 if the "
+        "validation loss rises while the training loss still falls (default 0)")  # fmt: skip
     add("--patience", type=at_least(0), help="stop after this many epochs without a lower validation loss, and keep "
         f"the best; 0: never stop early (default 0 for a head, {FINE_TUNING_PATIENCE} for fine-tuning)")  # fmt: skip
-    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="float32, when the last digits "
-        "matter (default auto: bfloat16 where the hardware multiplies it)")  # fmt: skip
+    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="float32 if the last digits "
+        "matter (default auto: bfloat16 where the hardware supports it)")  # fmt: skip
     add = parser.add_argument_group("files").add_argument
     add("--training_dir", type=pathlib.Path, metavar="DIR", help="your own images: one folder per class; or folders "
-        "train and val (or test) that hold these")  # fmt: skip
-    add("--validation_dir", type=pathlib.Path, metavar="DIR", help="the same classes, other images; without it a third "
-        "of the training images is held out")  # fmt: skip
-    add("--skip_unreadable", action="store_true", help="leave out (and name) what cannot be read, instead of stopping")
-    add("--test_file", type=pathlib.Path, metavar="FILE", help="test images to judge the result by, at the end: a "
+        "train and val (or test), each with one folder per class")  # fmt: skip
+    add("--validation_dir", type=pathlib.Path, metavar="DIR", help="other images of the same classes; without it, a "
+        "third of the training images is held out")  # fmt: skip
+    add("--skip_unreadable", action="store_true", help="leave out unreadable files, and name them")
+    add("--test_file", type=pathlib.Path, metavar="FILE", help="test images on which to evaluate the result: a "
         "test.p, or GTSRB's official test folder or zip")  # fmt: skip
-    add("--plot", action="store_true", help="draw loss and accuracy, the confusion matrix, the worst mistakes and the "
-        "first layer's filters into the run's folder")  # fmt: skip
-    add("--out", type=pathlib.Path, metavar="DIR", help="where to keep the run (default runs/<script>-<time>)")
+    add("--plot", action="store_true", help="plot loss and accuracy, the confusion matrix, the most confident mistakes "
+        "and the first layer's filters; the plots go into the run's folder")  # fmt: skip
+    add("--out", type=pathlib.Path, metavar="DIR", help="folder for the run (default runs/<script>-<time>)")
     add("--resume", nargs="?", const=runs.NEWEST, metavar="DIR", help="continue a run that was stopped: this one, or "
         "the newest of this script; with --epochs, train a finished one longer")  # fmt: skip
     add("--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR", help="folder for the computed "
-        "features, when data/ has no space; it may be emptied at any time")  # fmt: skip
+        "features, if data/ has too little space; it may be emptied at any time")  # fmt: skip
     add("--no_cache", action="store_true", help="keep the features in memory only")
-    add("--logdir", type=pathlib.Path, metavar="DIR", help="write each epoch's figures for TensorBoard")
+    add("--logdir", type=pathlib.Path, metavar="DIR", help="log each epoch to this folder, for TensorBoard")
     add_network_flags(parser)
 
 
 def add_case_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags with which the sign and the CIFAR-10 script train more than a head on the last features."""
-    add = parser.add_argument_group("the four cases, and what they are made of").add_argument
+    """The flags of the sign and the CIFAR-10 script, which train more than a head on the last features."""
+    add = parser.add_argument_group("the four cases, and their parts").add_argument
     add("--case", type=int, choices=(1, 2, 3, 4), help="few similar images (1, the default), few different ones (2), "
         "many similar (3), many different (4)")  # fmt: skip
-    add("--layer", help="the head's input: an early layer, if your images are unlike ImageNet's (default: the case's)")
-    add("--train", help="head, all, or the name of a layer: train from that one up (default: the case's)")
+    add("--layer", help="the head's input: an early layer if your images are unlike ImageNet's (default: the case's)")
+    add("--train", help="head, all, or the name of the lowest layer to train (default: the case's)")
     add("--from_scratch", action="store_true", help="begin with random weights")
     add(
         "--per_class",
@@ -68,19 +68,19 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="training images per class, to see what few can do (default: all)",
     )
-    add("--validation_per_class", type=at_least(0), default=0, help="fewer validation images, to save time")
-    add("--network", choices=CARDS, default="alexnet", help="another than AlexNet (default alexnet)")
-    add("--image_size", type=at_least(32, most=1024), help="smaller inputs, in pixels, for googlenet, vgg and resnet: "
-        "64 cost a twelfth of 224")  # fmt: skip
+    add("--validation_per_class", type=at_least(0), default=0, help="fewer validation images per class, to save time")
+    add("--network", choices=CARDS, default="alexnet", help="the network (default alexnet)")
+    add("--image_size", type=at_least(32, most=1024), help="side of the network's input in pixels, for googlenet, vgg "
+        "and resnet: 64 costs a twelfth of 224 (default: the network's)")  # fmt: skip
     add = parser.add_argument_group("fine-tuning, when more than the head is trained").add_argument
     shares = ", ".join(f"{card.lower_share[0]:g} for {card.name}" for card in CARDS.values())
     add("--lower_learning_rate", type=at_least(0, float, 1e30), help="learning rate of the layers below the head "
         f"(default: a share of --learning_rate, {shares}, so that they keep what they know)")  # fmt: skip
-    add("--head_epochs", type=at_least(0), help="epochs for the head alone at first, so that its wild first gradients "
-        "do not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
-    add("--weight_decay", type=at_least(0, float, 1e30), help="of the layers below the head (default 0; 0.05 from "
+    add("--head_epochs", type=at_least(0), help="train the head alone for so many epochs first, so that its wild "
+        "first gradients do not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
+    add("--weight_decay", type=at_least(0, float, 1e30), help="of the layers below the head (default 0, or 0.05 from "
         "scratch)")  # fmt: skip
-    add("--no_augment", action="store_true", help="the same images in every epoch; frozen layers then run only once")
+    add("--no_augment", action="store_true", help="the same images in every epoch, so that frozen layers run only once")
     add("--flip", action="store_true", help="mirror every other image; only if no class changes its meaning in a "
         "mirror (CIFAR-10 is always mirrored, signs must not be)")  # fmt: skip
     add("--no_dropout", action="store_true", help="disable dropout (try it if the training loss stays high)")

@@ -25,7 +25,7 @@ from transfer.recipe import Recipe
 from weights.heads import batches
 
 BATCHES_PER_CALL = 8  # of a head alone: its steps take 3 ms, and a call of its own for each would take another 2
-WARM_UP = 0.1  # of all steps; Adam's first steps go by few gradients, and would shake layers that know something
+WARM_UP = 0.1  # of all steps; Adam's first steps rest on few gradients, and would disturb pretrained layers
 
 
 class Examples(NamedTuple):
@@ -57,7 +57,7 @@ def train(
     logdir: pathlib.Path | None = None,
     before: float = np.inf,
 ) -> tuple[list[dict], int]:
-    """Train for `recipe.epochs`, or until `recipe.patience` epochs brought no lower validation loss.
+    """Train for `recipe.epochs`, or until the validation loss has not improved for `recipe.patience` epochs.
 
     run keeps each epoch and may hold earlier ones. report gets each epoch's figures. logdir: for TensorBoard.
     before: the validation loss to beat, that of the head trained alone.
@@ -99,7 +99,7 @@ def best_epoch(history: list[dict], before: float = np.inf) -> int:
 
 
 def out_of_patience(history: list[dict], patience: int, before: float = np.inf) -> bool:
-    """Whether the last `patience` epochs brought no lower validation loss. 0: never."""
+    """Whether the validation loss has not improved for `patience` epochs. 0: never."""
     return bool(patience) and len(history) - best_epoch(history, before) >= patience
 
 
@@ -257,7 +257,7 @@ def predict(
 ) -> np.ndarray:
     """Probabilities, float32 (len(rows), classes), of the images, or features, `inputs[rows]`.
 
-    Each worker computes those of its own images; all of them get all.
+    Each worker computes those of its own images; every worker gets them all.
     """
 
     @tf.function(reduce_retracing=True, autograph=False)

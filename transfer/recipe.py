@@ -1,7 +1,7 @@
-"""What a training is told: which of the four cases of transfer learning it is, and its recipe.
+"""How to train: which of the four cases of transfer learning, and the recipe.
 
 case = preset(3, cards.GOOGLENET)                      # fine-tuning
-recipe = recipe_for(case, cards.GOOGLENET, epochs=8)   # what is not given follows from the case
+recipe = recipe_for(case, cards.GOOGLENET, epochs=8)   # everything else follows from the case
 """
 
 from typing import Any, NamedTuple
@@ -57,9 +57,9 @@ def preset(number: int, card: Card) -> Case:
 
 
 def recipe_for(case: Case, card: Card, training_images: int = 0, **chosen: Any) -> Recipe:
-    """The recipe of a case; `chosen` are fields of `Recipe` that shall differ from its defaults, None leaves them.
+    """The recipe of a case; `chosen` are fields of `Recipe` with other values than its defaults (None: the default).
 
-    training_images: how many there are; fine-tuning validates on no more than these, but at least 1,000.
+    training_images: how many there are; after each epoch, fine-tuning validates on as many, but at least 1,000.
     """
     chosen = {name: value for name, value in chosen.items() if value is not None}
     rate = chosen.get("learning_rate", Recipe().learning_rate)

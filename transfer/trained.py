@@ -1,4 +1,4 @@
-"""A trained classifier as it was kept: found, checked, and ready to answer.
+"""A trained classifier, as it was kept: find it, check it, and predict with it.
 
 trained = load("runs/train_feature_extraction-20260131-101500")
 images = trained.read(["my_sign.jpg"])                 # as it was trained to see them
@@ -99,7 +99,7 @@ def find(path: str | pathlib.Path | None = None, demo: bool = False) -> pathlib.
 
 
 def description(head: Head, path: pathlib.Path) -> str:
-    """A line about a head: whose it is, how good, and whether its run has finished."""
+    """A line about a head: its run, how good it is, and whether the run has finished."""
     provenance, folder = head.provenance, path.parent
     state = runs.state(folder) if (folder / runs.HISTORY).exists() else ""
     return (

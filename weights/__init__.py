@@ -1,1 +1,1 @@
-"""How weights are found, fetched, checked and read; also the folder where they land (git ignores them)."""
+"""Weights: finding, downloading, checking and reading them; also the folder that holds them (git ignores them)."""
