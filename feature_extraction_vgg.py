@@ -153,8 +153,7 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
             results.conclude(kept, outcome, found.split, here, args.plot)
     if kept and here.chief:
         if args.test_file:
-            source = flags.source_of(args)
-            results.judge(folder, traffic_signs.load_test(args.test_file), source, flags.cache_of(args), args.plot)
+            results.judge(folder, traffic_signs.load_test(args.test_file), None, flags.cache_of(args), args.plot)
         print(results.next_step(folder, args.demo, own_images=args.dataset != "traffic" or bool(args.training_dir)))
 
 

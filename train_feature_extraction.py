@@ -19,15 +19,21 @@ the classifier is. It is kept in a folder in runs/, where `feature_extraction.py
 import argparse
 import pathlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from common.program import run
 
 from common.flags import add_as_published_flag
 from data import datasets, traffic_signs
 from data.datasets import Split
+from data.images import Framing
 from transfer import devices, flags, runs
-from transfer.recipe import Recipe, check
+from transfer.recipe import Case, Recipe, check
 from weights import cards
+from weights.cards import Card
+
+if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` is answered without
+    from networks.network import Network
 
 SCRIPT = pathlib.Path(__file__).stem
 
@@ -48,51 +54,73 @@ def train(
     folder: of the run to resume, or None. load: args -> Split. flip: mirror images still belong to their class.
     """
     here = devices.find()
-    card = cards.CARDS[args.network]
+    card, cache = cards.CARDS[args.network], flags.cache_of(args)
     case = flags.case_of(args, card)
-    split, framing = flags.split_of(args, card, lambda: load(args))  # images (N, H, W, 3), labels (N,)
+    split, framing = flags.split_of(args, card, lambda: load(args))  # images uint8 (N, H, W, 3), labels (N,)
     recipe = flags.recipe_of(args, case, card, len(split.training), flip or args.flip)
-    from transfer import cases, features, loading, results, trained
+    from transfer import cases, features, results
 
     # 1. A network that knows ImageNet. What follows the layer `case.layer` is cut off.
-    source = flags.source_of(args)
-    with here.strategy.scope():
-        network = loading.load_network(
-            card, source, seed=args.seed, image_size=args.image_size, precision=args.precision, classifier=False,
-            as_published=args.as_published, trains=case.fine_tuning, from_scratch=case.from_scratch,
-        )  # fmt: skip
-    check(case, network.layer_names, card.title)
+    network = load_backbone(args, card, case, here)
     describe(split, recipe)
 
-    # 2. A folder that keeps the run: the flags, a line per epoch, checkpoints, and the result.
-    origin = trained.provenance_of(
-        network, case.layer, "random" if case.from_scratch else source, args.seed, split.dataset.name, framing
-    )
-    if here.chief and folder is None:
-        folder = runs.begin(script, flags.as_kept(args), datasets.fingerprint(split), args.out, args.demo)
-    kept = runs.Run(folder, origin, split.dataset.class_names, here.chief)
-    kept.check_split(datasets.fingerprint(split))
-    log = args.logdir / folder.name if args.logdir and folder else None
+    # 2. A folder that keeps the run: the flags, an entry per epoch, checkpoints, and the result.
+    kept = open_run(args, folder, script, network, case, split, framing, here)
+    log = args.logdir / kept.folder.name if args.logdir and kept.folder else None
     with kept.locked():
-        if case.fine_tuning:
-            # 3 and 4. A new head first, then the layers below it, from `case.train` up.
-            outcome = cases.fine_tune(
-                network, split, case, recipe, here, origin, kept, print_epoch, flags.cache_of(args), log
-            )
-        else:
-            # 3. Frozen layers always give the same features: compute them once, and train ten epochs on them.
-            vectors = features.shared_features(
-                network, split.dataset.images, case.layer, origin, here, cache=flags.cache_of(args)
-            )  # fc7: (N, 4096)
+        if not case.fine_tuning:
+            # 3. Frozen layers always give the same features: compute them once, then train ten epochs on them.
+            images, origin = split.dataset.images, kept.provenance
+            vectors = features.shared_features(network, images, case.layer, origin, here, cache=cache)  # fc7: (N, 4096)
+
             # 4. A new head, softmax regression: (4096, 43) weights and 43 biases.
             outcome = cases.train_head(vectors, split, recipe, here, kept, print_epoch, log)
+        else:
+            # 3 and 4. The new head first, then with it the layers from `case.train` up.
+            outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache, log)
 
         # 5. How good is it? Judged on images that it has not seen.
         results.conclude(kept, outcome, split, here, args.plot)
         if here.chief and args.test_file:
-            results.judge(kept.folder, traffic_signs.load_test(args.test_file), source, flags.cache_of(args), args.plot)
+            results.judge(kept.folder, traffic_signs.load_test(args.test_file), None, cache, args.plot)
         if here.chief:
             print(results.next_step(kept.folder, args.demo, own_images=bool(args.training_dir)))
+
+
+def load_backbone(args: argparse.Namespace, card: Card, case: Case, here: devices.Devices) -> "Network":
+    """The network without its classifier, on the devices that will train it."""
+    from transfer import loading
+
+    with here.strategy.scope():
+        network = loading.load_network(
+            card, flags.source_of(args), seed=args.seed, image_size=args.image_size, precision=args.precision,
+            classifier=False, as_published=args.as_published, trains=case.fine_tuning, from_scratch=case.from_scratch,
+        )  # fmt: skip
+    check(case, network.layer_names, card.title)
+    return network
+
+
+def open_run(
+    args: argparse.Namespace,
+    folder: pathlib.Path | None,
+    script: str,
+    network: "Network",
+    case: Case,
+    split: Split,
+    framing: Framing,
+    here: devices.Devices,
+) -> runs.Run:
+    """A new run's folder, or the one that is resumed; what a head in it has to remember."""
+    from transfer import trained
+
+    source = "random" if case.from_scratch else flags.source_of(args)
+    origin = trained.provenance_of(network, case.layer, source, args.seed, split.dataset.name, framing)
+    fingerprint = datasets.fingerprint(split)
+    if here.chief and folder is None:
+        folder = runs.begin(script, flags.as_kept(args), fingerprint, args.out, args.demo)
+    kept = runs.Run(folder, origin, split.dataset.class_names, here.chief)
+    kept.check_split(fingerprint)
+    return kept
 
 
 def describe(split: Split, recipe: Recipe) -> None:

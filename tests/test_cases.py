@@ -37,7 +37,7 @@ def train(signs, case, tmp_path, labels=None, **changed):
     origin = trained.provenance_of(network, case.layer, "random", 0)
     run = runs.Run(runs.begin("script", {}, "", tmp_path / "run"), origin, signs.class_names)
     if case.fine_tuning:
-        outcome = cases.fine_tune(network, split, case, recipe, here, origin, run, cache=None)
+        outcome = cases.fine_tune(network, split, case, recipe, here, run, cache=None)
     else:
         vectors = features.shared_features(network, split.dataset.images, case.layer, origin, here, cache=None)
         outcome = cases.train_head(vectors, split, recipe, here, run)

@@ -1,7 +1,7 @@
 """The four cases of transfer learning at work: train a head on frozen features, or the layers below it as well.
 
 outcome = train_head(features, split, recipe, devices)                        # cases 1 and 2
-outcome = fine_tune(network, split, case, recipe, devices, origin)            # cases 3 and 4
+outcome = fine_tune(network, split, case, recipe, devices, run)               # cases 3 and 4
 probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices)
 """
 
@@ -20,7 +20,6 @@ from transfer.features import mean_and_spread, shared_features
 from transfer.recipe import Case, Recipe
 from transfer.runs import Run
 from weights import heads
-from weights.heads import Provenance
 
 Report = Callable[[dict], None]
 
@@ -65,8 +64,7 @@ def fine_tune(
     case: Case,
     recipe: Recipe,
     devices: Devices,
-    origin: Provenance,
-    run: Run | None = None,
+    run: Run,
     report: Report | None = None,
     cache: pathlib.Path | None = feature_store.FEATURES_DIR,
     logdir: pathlib.Path | None = None,
@@ -81,17 +79,16 @@ def fine_tune(
     alone = None
     if recipe.head_epochs:
         print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
-        features = shared_features(network, images, case.layer, origin, devices, cache=cache)
+        features = shared_features(network, images, case.layer, run.provenance, devices, cache=cache)
         head_recipe = recipe._replace(epochs=recipe.head_epochs, augment=False, dropout=False, patience=0)
         alone = train_head(features, watched, head_recipe, devices, None, report, logdir and logdir / "head")
-        if run:
-            run.keep_head(alone.classifier, alone.history)
+        run.keep_head(alone.classifier, alone.history)
 
     first = network.layer_names[0] if case.train == "all" else case.train
     below = network.before(first)
     inputs, after = images, None
     if below and not recipe.augment:  # the frozen layers see the same images in every epoch
-        inputs, after = shared_features(network, images, below, origin, devices, cache=cache, pool=False), below
+        inputs, after = shared_features(network, images, below, run.provenance, devices, cache=cache, pool=False), below
     head, mean, spread = heads.untrained(pooled_size(network.output_shape(case.layer)), names, recipe.seed), 0.0, 1.0
     if alone:
         head = head._replace(kernel=alone.classifier.kernel.numpy(), bias=alone.classifier.bias.numpy())

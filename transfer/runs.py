@@ -83,16 +83,17 @@ class Run:
         if self.folder is None:
             return []
         self._clear_away()
-        history = read_history(self.folder)["epochs"]
+        found = read_history(self.folder)
+        history, self.kept = found["epochs"], found["kept"]
         numbers = sorted(int(path.stem[5:]) for path in self._checkpoints("*.index") if path.stem[5:].isdigit())
         if not history and not numbers:
             return []
         # Killed between the two, a run has one epoch more in its history than in its checkpoint.
         number = next((each for each in reversed(numbers) if len(history) - 1 <= each <= len(history)), None)
         if number is None and not (len(history) == 1 and not numbers):
-            found = f"checkpoints of the epochs {numbers}" if numbers else "no checkpoint"
+            there = f"checkpoints of the epochs {numbers}" if numbers else "no checkpoint"
             raise BadInput(
-                f"{self.folder}: cannot be resumed: {len(history)} epochs in {HISTORY}, {found}; start a new run"
+                f"{self.folder}: cannot be resumed: {len(history)} epochs in {HISTORY}, {there}; start a new run"
             )
         if number is None:  # killed before the first checkpoint was whole
             return []
