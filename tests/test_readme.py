@@ -15,6 +15,8 @@ import pytest
 from conftest import NO_NETWORK, ROOT
 from PIL import Image
 
+from transfer import novelty
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)  # (language, text)
 PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
@@ -96,6 +98,11 @@ def test_links_and_files_exist():
     files = {span for span in INLINE if re.fullmatch(r"[\w/]+\.(py|txt)", span)}
     missing = [name for name in links | files if not (ROOT / name).exists()]
     assert len(links) > 5 and len(files) > 5 and not missing
+
+
+def test_sentences_about_likeness_are_those_that_are_printed():
+    assert novelty.sentence(100).split(":")[0] in README
+    assert f"\n{novelty.sentence(60)}\n" in README
 
 
 @pytest.fixture(scope="module")
