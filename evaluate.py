@@ -13,7 +13,7 @@ mistakes, which say more about a classifier (and about labels) than figures.
 import argparse
 import pathlib
 
-from common.program import run
+from common.program import run, start_tensorflow
 
 from common.files import BadInput
 from common.flags import add_network_flags
@@ -63,6 +63,7 @@ def main() -> None:
     head = heads.load(path)
     print(f"{trained.description(head, path)}\n")
     test = find_images(head, args)
+    start_tensorflow()  # which would write to stderr, should `results` import it first
     from transfer import results
 
     results.judge(path, test, args.weights, feature_store.FEATURES_DIR, args.plot)

@@ -31,7 +31,7 @@ def find_photos(demo: bool) -> list[pathlib.Path]:
         try:
             return images.course_photos()
         except BadInput:
-            print("The course's photos cannot be fetched; scikit-learn's take their place.\n")
+            print("The course's photos could not be downloaded; using scikit-learn's instead.\n")
     return images.sample_photos()
 
 

@@ -1,4 +1,4 @@
-"""Files: foreign ones opened and read with care, ours written whole or not at all; mistakes told in one line."""
+"""Files: foreign ones are read with care, ours are written whole or not at all; mistakes are reported in one line."""
 
 import contextlib
 import errno
@@ -36,7 +36,7 @@ class BadInput(Exception):
 
     The message is one line: the file, what was found, what was expected, what to do. `common.program.run` prints it
     without a traceback and ends with exit status 2. Whatever a foreign name puts into it, it stays printable and at
-    most LONGEST_MESSAGE characters long; of a longer one, both ends are kept (the file, and what to do).
+    most LONGEST_MESSAGE characters long; if it is longer, both ends are kept (the file, and what to do).
     """
 
     def __init__(self, message: object) -> None:
@@ -161,7 +161,7 @@ def make_folder(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Give a temporary path beside `path`; rename it to `path` when the block ends well, else delete it.
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else delete it.
 
     A reader therefore sees the old file or the new one, never half of one, whenever the writer is stopped. What a
     killed writer has left behind is deleted by the next one.

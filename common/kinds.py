@@ -1,4 +1,4 @@
-"""What kind of file is it? Told by the first and last bytes, whatever the name says; nothing in it is run.
+"""What kind of file is it? Recognised by the first and last bytes, whatever its name; nothing in it is run.
 
     kind_of("weights.npy")        # "an HTML page": the download was an error page
 

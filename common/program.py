@@ -1,4 +1,4 @@
-"""How every script starts and ends: TensorFlow kept quiet, mistakes told in one line, exit status 2.
+"""How every script starts and ends: TensorFlow kept quiet, mistakes reported in one line, exit status 2.
 
 A script imports this module before the slow ones (NumPy, SciPy ...): from then on Ctrl-C shows no traceback.
 """
@@ -27,8 +27,8 @@ INTERRUPTED = 130  # exit status of what Ctrl-C ends: 128 and the signal's numbe
 def run(main: Callable[[], None]) -> None:
     """Call `main()`; a `BadInput` becomes one line on stderr and exit status 2, Ctrl-C exit status 130.
 
-    So do a disk that is full, a path that the system refuses, and a lack of memory. A reader of our output that has
-    gone (`| head`) is no mistake. Characters that the terminal cannot show are escaped.
+    So do a full disk, a path that the system refuses, and a lack of memory. Output that is no longer read (`| head`) is
+    not a mistake. Characters that the terminal cannot show are escaped.
 
     The scripts import TensorFlow inside their functions, when it is first needed: `--help` and a mistyped flag
     are then answered at once, and the settings below are in force before TensorFlow reads them.
@@ -51,7 +51,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _status(main: Callable[[], None]) -> int | str | None:
-    """The exit status of `main()`, after its mistake has been told."""
+    """The exit status of `main()`, after its mistake has been reported."""
     try:
         main()
     except BadInput as error:
@@ -93,7 +93,7 @@ def _refusal(error: OSError) -> BadInput:
 
 
 def _told(message: object) -> int:
-    """Tell of a mistake; return the exit status."""
+    """Report a mistake on stderr; return the exit status."""
     try:
         print(f"error: {printable(message)}", file=sys.stderr, flush=True)
     except OSError:
@@ -102,7 +102,7 @@ def _told(message: object) -> int:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Let a stream that takes nothing lead nowhere: Python would try again at its end, and print a traceback."""
+    """Point a stream that takes nothing at nothing: Python would try again at exit, and print a traceback."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

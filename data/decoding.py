@@ -152,7 +152,7 @@ def _raw_mode(tile: tuple) -> str | None:
 
 
 def _with_bytes_swapped(tile: tuple) -> tuple:
-    """The part of a file that Pillow is to decode, with the other byte of each number taken for the high one."""
+    """The part of a file that Pillow is to decode, with the other byte of each number as the high one."""
     mode, arguments = CAN_BE_SWAPPED[_raw_mode(tile)], tile[3]
     arguments = (mode, *arguments[1:]) if isinstance(arguments, tuple) else mode
     # A plain tuple before Pillow 11.1.

@@ -116,7 +116,7 @@ def find_signs(paths: Sequence[str], demo: bool, seed: int) -> tuple[list[str], 
             course = images.course_signs()
             return [str(path) for path in course], read_signs(course), []
         except BadInput:
-            print("The course's signs cannot be fetched; drawn ones take their place.\n")
+            print("The course's signs could not be downloaded; using drawn ones instead.\n")
     signs = drawn(per_class=1, seed=seed)
     chosen = [signs.class_names.index(name) for name in ("Road work", "Stop")]
     return [f"drawn, {signs.class_names[index]}" for index in chosen], signs.images[chosen], []
@@ -128,11 +128,11 @@ def tracks_of(labels: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray
     A track is the 30 images that a passing car took of one physical sign. They are nearly copies: with some of them
     in training, the others say little about signs never seen. train.p does not say which belong together, so:
 
-    * If the labels are those of the full file, or of every n-th image of it, positions tell exactly.
-    * Else, if every class lies in one piece, `sizes` (N, 2) tell: a sign grows as the car comes closer, and a new track
-      begins where it is suddenly small. Only a drop to less than a tenth of the area counts. Tracks are then never
-      split (within GTSRB's own, one drop goes to 0.10, the other 1,306 stay above 0.17) but often merged, which is
-      harmless. The later train.p and valid.p are of this kind.
+    * If the labels are those of the full file, or of every n-th image of it, the positions determine the tracks.
+    * Else, if the images of each class are contiguous, `sizes` (N, 2) do: a sign grows as the car comes closer, and a
+      new track begins where it is suddenly small. Only a drop to less than a tenth of the area counts. Tracks are then
+      never split (within GTSRB's own, one drop goes to 0.10, the other 1,306 stay above 0.17) but often merged, which
+      is harmless. The later train.p and valid.p are of this kind.
     * Shuffled images, or no sizes: None.
     """
     counts = np.full(sum(TRACKS), 30)

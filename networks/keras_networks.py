@@ -114,7 +114,7 @@ class KerasNetwork(Network):
         return network
 
     def __call__(self, x: tf.Tensor, layer: str = "prob", *others: object, **settings: object) -> tf.Tensor:
-        """As of `Network`. BadInput for the classes of a network without its classifier."""
+        """See `Network`. BadInput for the classes of a network without its classifier."""
         if layer == "prob" and layer not in self.layer_names:
             raise BadInput(f"{self.card.title} was loaded without its classifier: it gives features, not classes")
         return super().__call__(x, layer, *others, **settings)
@@ -128,7 +128,7 @@ class KerasNetwork(Network):
         return {}
 
     def names_between(self, after: str | None, layer: str) -> list[str]:
-        """As of `Network`; the way to VGG16's classifier does not lead through avg_pool."""
+        """See `Network`; the path to VGG16's classifier does not go through avg_pool."""
         names = super().names_between(after, layer)
         if "avg_pool" in (self._classifier_reads, layer):
             return names
@@ -141,7 +141,7 @@ class KerasNetwork(Network):
         return self._layer_of[weights_name]
 
     def output_shape(self, layer: str) -> tuple[int, ...]:
-        """As of `Network`; Keras knows it."""
+        """See `Network`; Keras knows it."""
         return self._shapes[self.names_between(None, layer)[-1]]
 
     def save(self, path: str | os.PathLike) -> None:

@@ -1,4 +1,4 @@
-"""What all networks share: running the layers between two names, preprocessing, variables, keeping them in a file."""
+"""What all networks share: preprocessing, running the layers between two names, variables, saving them to a file."""
 
 import math
 import os
@@ -111,7 +111,7 @@ class Network(tf.Module):
         raise NotImplementedError
 
     def cast_weights(self, layers: Sequence[str]) -> Weights:
-        """The weights of these layers in the type that is computed in."""
+        """The weights of these layers in the type of the computation."""
         return {
             name: tuple(tf.cast(each, self.dtype) for each in arrays)
             for name, arrays in self.weights.items()

@@ -7,13 +7,13 @@
     features = frozen(network, image_shape=(32, 32, 3), layer="fc7")   # built once
     features(images)                                                 # uint8 (N, 32, 32, 3) -> float32 (N, 4096)
 
-`alexnet.py` says what is computed; here is only how it is computed faster, and a test holds the two together. What
-pays, on two cores of a Zen 4 server:
+`alexnet.py` says what is computed; this module computes the same faster, and a test compares the two. What helps, on
+two cores of a Zen 4 server:
 
 * Small images never become 227 x 227: resizing and conv1 are one linear map, see `first_layer`.
 * Local response normalisation is a few lines of arithmetic that `jit_compile` turns into one pass over memory: a third
   of the time of a product with a band of ones, an eighth of the library's.
-* Weights are brought to bfloat16 once, not for every batch; float32 ones are not copied.
+* Weights are converted to bfloat16 once, not for every batch; float32 ones are not copied.
 
 Larger images, `as_published` and GoogLeNet use the readable first layer and the rest of the above; networks from Keras
 are compiled as they are.

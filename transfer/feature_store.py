@@ -6,7 +6,7 @@ For each key there are, in the order in which they appear:
 
     .<name>.lock         there while a process computes; others wait for it
     <name>.json          the whole key; the files below count only while it is there and right
-    <name>.part          rows so far: its length tells how many, and a run that was stopped is continued from here
+    <name>.part          rows so far: its length says how many, and a run that was stopped continues from here
     <name>.part.sha256   a line per batch: its last row's number, the hash of the part up to there
     <name>.npy.sha256    the hash of what follows, as `sha256sum -c` reads it
     <name>.npy           all rows: the part under its final name
@@ -67,8 +67,8 @@ def stored(
     JSON can hold, all that shapes the features besides the images; its "network" and "layer" begin the file's name.
     folder: None keeps the features in memory. label: stands before the progress bar.
 
-    Raises BadInput when there are no images, when the folder or the disk takes nothing, and for features that are
-    not finite.
+    Raises BadInput when there are no images, when the folder cannot be written or the disk is full, and for features
+    that are not finite.
     """
     if not len(images):
         raise BadInput("no images to compute features of; give at least one")

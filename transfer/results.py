@@ -1,4 +1,4 @@
-"""What a training script ends with: the report on the result, and what to do with it."""
+"""The end of every training script: the report on the result, and what to do next."""
 
 import pathlib
 

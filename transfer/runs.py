@@ -11,7 +11,7 @@
 Each file is written whole or not at all, and in this order: history, network, head, checkpoint. Killed at any moment, a
 run has lost the epoch it was in and nothing else. A run is locked while it trains.
 
-A folder may come from elsewhere, so nothing in it is followed out of it: `settings.json` carries a signature made with
+A folder may come from elsewhere, so no path in it is followed out of it: `settings.json` carries a signature made with
 a key that stays on this machine, and without it the paths among the flags have to be given again.
 """
 

@@ -1,7 +1,7 @@
-"""Read Caffe's `.caffemodel`, a protocol-buffer message, and bring its arrays into TensorFlow's order.
+"""Read Caffe's `.caffemodel`, a protocol-buffer message, and transpose its arrays to TensorFlow's order.
 
 Only the few fields that hold arrays are looked at; the numbers of the fields are those of Caffe's `caffe.proto`.
-A message is a row of fields, each a key (field number * 8 + wire type) and a value.
+A message is a sequence of fields, each a key (field number * 8 + wire type) and a value.
 """
 
 import math
@@ -195,7 +195,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _field(message: memoryview, position: int) -> tuple[int, int | memoryview, int]:
-    """(field number, value, position behind it) of the field at `position`."""
+    """(field number, value, position after it) of the field at `position`."""
     key, position = _varint(message, position)
     wire = key & 7
     if wire == VARINT:
@@ -213,7 +213,7 @@ def _field(message: memoryview, position: int) -> tuple[int, int | memoryview, i
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """The number whose bytes start at `position`, seven bits in each, and the position behind them."""
+    """The number whose bytes start at `position`, seven bits in each, and the position after them."""
     number = 0
     for shift in range(0, 70, 7):
         if position >= len(message):

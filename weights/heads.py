@@ -91,7 +91,7 @@ def load(path: str | os.PathLike) -> Head:
 
 
 def _small(stored: dict[str, npz.Stored], name: str) -> np.ndarray:
-    """One of the arrays, read unless its shape tells that it cannot be a head's."""
+    """One of the arrays, read unless its shape shows that it cannot be a head's."""
     array = stored[name]
     if len(array.shape) > 2 or (array.dtype.kind == "U") != (name not in ("kernel", "bias")):
         raise ValueError(f"{name} is {array.dtype} {array.shape!s:.60}")

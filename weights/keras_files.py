@@ -8,8 +8,8 @@ The format is recognised by the file's content, the layers are found by name:
 * VGG16 as others converted it from Caffe: `.npz` with `conv1_1_W` and `conv1_1_b` (University of Toronto), `.npy` with
   a pickled `{"conv1_1": [kernel, bias], ...}`
 
-Of a whole model, other layers (a head of its own) are passed over, and a backbone that is nested in it is found. Names
-of ResNet50's layers in Keras before 2.2 (`res2a_branch2a`) are known.
+In a whole model, other layers (such as a head of its own) are skipped, and a nested backbone is found. The names of
+ResNet50's layers in Keras before 2.2 (`res2a_branch2a`) are known.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ def _opened(path: str | os.PathLike, kind: str, title: str) -> Iterator[dict[str
 
 
 def _named(layers: dict[str, list[Stored]], shapes: Iterable[str]) -> dict[str, Stored]:
-    """{"layer/part": array}. A layer's arrays are told apart by their order, as Keras itself does it."""
+    """{"layer/part": array}. A layer's arrays are identified by their order, as Keras itself does it."""
     parts = {}
     for name in shapes:
         parts.setdefault(name.split("/")[0], []).append(name)
@@ -191,7 +191,7 @@ def _checked(
 
 
 def _surplus(name: str, shapes: Iterable[str], classifier: tuple[str, ...]) -> bool:
-    """Whether this is an array of a larger network: its layer is named like ours, with other numbers in the name."""
+    """Whether this is an array of a larger network: its layer is named as ours are, but with other numbers."""
     layer = name.split("/")[0]
     ours = {each.split("/")[0] for each in shapes}
     if name in shapes or name.startswith(classifier):

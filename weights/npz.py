@@ -1,7 +1,7 @@
 """Read `.npz` files from elsewhere: an archive of `.npy` files, of which nothing is read before its size is known.
 
-A few kilobytes of zip can hold gigabytes of zeros. So the archive tells each array's shape and type first, and gives
-the numbers of those that are asked for, one at a time.
+A few kilobytes of zip can hold gigabytes of zeros. So shapes and types are read first, and then the
+numbers of those arrays that are asked for, one at a time.
 """
 
 import contextlib

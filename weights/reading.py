@@ -1,4 +1,4 @@
-"""Read a network's weights from any of the formats in which they are passed around, and check them.
+"""Read a network's weights from any of the formats in common use, and check them.
 
 `load(card)` returns `{layer: (kernel, bias)}`, float32, in the card's order: kernels (height, width, in / groups, out)
 or (in, out), biases (out,). The format is recognised by the file's content:
