@@ -23,7 +23,7 @@ import numpy as np
 
 from common.files import BadInput
 from common.flags import at_least
-from data import DATA_DIR, bottleneck_files, cifar10, datasets, traffic_signs
+from data import DATA_DIR, bottleneck_files, datasets, traffic_signs
 from data.datasets import Dataset, Split
 from transfer import devices, flags, runs
 from transfer.recipe import Case
@@ -44,11 +44,10 @@ class Bottleneck(NamedTuple):
 
 
 def load_images(args: argparse.Namespace) -> Split:
-    """Labelled images, split as the course did it: signs by track, a fifth of CIFAR-10's 50,000 for validation."""
-    if args.dataset == "traffic":
-        signs = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load()
-        return datasets.split(signs, args.split or "track", args.seed)
-    return datasets.split(cifar10.load(), "random", args.seed, held_out=0.2)
+    """Labelled images, split as the course did it: a third of the signs, by track, or a fifth of other images."""
+    source = datasets.named(args.dataset)
+    images = source.drawn(seed=args.seed) if args.demo else source.load()
+    return datasets.split(images, args.split, args.seed, held_out=datasets.HELD_OUT if source.split == "track" else 0.2)
 
 
 def from_files(training_file: pathlib.Path, validation_file: pathlib.Path) -> Bottleneck:
@@ -118,7 +117,7 @@ def default_files(args: argparse.Namespace) -> tuple[pathlib.Path, pathlib.Path]
     name = f"{args.network}_{args.dataset}"
     if args.image_size != cards.CARDS[args.network].input_size:
         name += f"_{args.image_size}px"
-    if args.split == "track" and args.dataset == "traffic":
+    if args.split == "track":
         name += "_track"
     name = f"demo_{name}" if args.demo else name
     return (
@@ -179,11 +178,10 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     args.dataset = args.dataset or ("traffic" if args.demo else "cifar10")
     card = cards.CARDS[args.network]
     args.image_size = args.image_size or (DEMO_SIZE if args.demo and not card.fixed_size else card.input_size)
-    if args.split == "track" and args.dataset == "cifar10":
-        parser.error("argument --split: CIFAR-10 has no tracks, every image shows another thing")
-    args.split = args.split or ("track" if args.dataset == "traffic" else "random")
-    if args.demo and args.dataset != "traffic":
-        parser.error("argument --demo: its images are drawn signs; leave out --dataset, or --demo")
+    source = datasets.named(args.dataset)
+    if args.split == "track" and source.split != "track":
+        parser.error("argument --split: these images have no tracks, every one shows another object")
+    args.split = args.split or source.split
     if bool(args.training_file) != bool(args.validation_file):
         raise BadInput("--training_file and --validation_file: one is missing; give both, or none to have them made")
     return args, folder

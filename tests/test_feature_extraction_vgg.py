@@ -63,7 +63,8 @@ def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp
     flags = f"--demo --network {network} --per_class 2 --split track --epochs 2 --cache {tmp_path / 'features'}".split()
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
     small = script.traffic_signs.drawn
-    monkeypatch.setattr(script.traffic_signs, "drawn", lambda seed: small(per_class=3, seed=seed))
+    source = script.traffic_signs.SOURCE._replace(drawn=lambda seed: small(per_class=3, seed=seed))
+    monkeypatch.setattr(script.traffic_signs, "SOURCE", source)
     script.main()
     printed = capsys.readouterr().out
     width = {"vgg": 512, "googlenet": 1024, "resnet": 2048, "alexnet": 4096}[network]
