@@ -11,7 +11,7 @@ from common.files import BadInput
 from data import datasets
 from data.datasets import Dataset, Split
 from data.images import Framing
-from transfer import cases, devices, fast, features, runs, trained
+from transfer import cases, devices, fast, features, loop, runs, trained
 from transfer.recipe import Recipe
 from weights import heads
 
@@ -115,3 +115,16 @@ def test_features_do_not_depend_on_the_batch_size(network):
     two = features.frozen_features(network, images, "fc7", origin, None, batch_size=7)[:]
     assert one.shape == (7, 4096) and one.dtype == np.float32
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(two).max())
+
+
+def test_without_a_run_the_classifier_ends_with_its_best_epoch():
+    """A learning rate that diverges slowly: the first epoch is the best, and its weights are what remains."""
+    rng = np.random.default_rng(0)
+    numbers, labels = rng.normal(size=(200, 5)).astype(np.float32), rng.integers(0, 2, 200)
+    split = Split(made_up(labels, ["a", "b"]), np.arange(100), np.arange(100, 200))
+    recipe = Recipe(epochs=6, batch_size=10, learning_rate=0.5, patience=3)
+    outcome = cases.train_head(numbers, split, recipe, devices.find())
+    probabilities = loop.predict(outcome.classifier, numbers, split.validation, devices.find())
+    loss = -np.log(probabilities[np.arange(100), labels[100:]]).mean()
+    losses = [epoch["validation_loss"] for epoch in outcome.history]
+    assert outcome.kept < len(losses) and loss == pytest.approx(min(losses), rel=1e-4)

@@ -138,7 +138,9 @@ def independent_images(judged: Report, parts: Split) -> tuple[float | None, str]
         right[judged.mistakes] = 0
         tracks = dataset.tracks[rows]
         count = effective_count(right, tracks)
-        return count, f"the {len(rows):,} images show {len(np.unique(tracks)):,} objects" if count < len(rows) else ""
+        return count, f"the {len(rows):,} images show {len(np.unique(tracks)):,} objects" if len(
+            np.unique(tracks)
+        ) < len(rows) else ""
     if dataset.images_per_track > 1:
         # Which images show the same object is unknown, so assume the worst: that they are right or wrong together.
         count = max(1, round(len(rows) / dataset.images_per_track))

@@ -62,14 +62,15 @@ def train(
     run keeps each epoch and may hold earlier ones. report gets each epoch's figures. logdir: for TensorBoard.
     before: the validation loss to beat, that of the head trained alone.
 
-    Returns (history, number of the epoch whose weights are the result). That is the last one for a head alone without
+    Returns (history, number of the epoch whose weights are the result); without a run, the classifier then has them.
+    That is the last one for a head alone without
     patience, else the one with the lowest validation loss: 0 when none is lower than `before`. Raises BadInput for a
     loss that is not finite.
     """
     work = Work(classifier, recipe, devices, len(examples.rows))
     history = run.restore(classifier.variables_of_training, work.optimizers) if run else []
     log = summaries(logdir) if logdir and devices.chief else lambda epoch: None
-    keep_best = bool(recipe.patience or classifier.lower)
+    keep_best, best = bool(recipe.patience or classifier.lower), None
     while len(history) < recipe.epochs and not out_of_patience(history, recipe.patience, before):
         number, start = len(history) + 1, time.perf_counter()
         loss, accuracy = one_epoch(work, examples, number)
@@ -87,8 +88,13 @@ def train(
                 "this epoch was not kept; try a tenth of --learning_rate"
             )
         history.append(epoch)
+        is_best = not keep_best or best_epoch(history, before) == number
         if run:
-            run.keep(classifier, history, best=not keep_best or best_epoch(history, before) == number)
+            run.keep(classifier, history, is_best)
+        elif is_best:
+            best = [variable.numpy() for variable in classifier.variables_of_training]
+    for variable, value in zip(classifier.variables_of_training, best or []):
+        variable.assign(value)
     return history, best_epoch(history, before) if keep_best else len(history)
 
 

@@ -121,7 +121,7 @@ def sentence(percentile: float) -> str:
     """For people: where among known images an image lies, 0 to 100."""
     if percentile >= PERCENTILE:
         return f"Unlike anything in training: further from every class than {PERCENTILE} % of known images"
-    return f"Further from its nearest class than {percentile:.0f} % of known images"
+    return f"Further from its nearest class than {int(percentile)} % of known images"
 
 
 def _distances_from_the_others(
