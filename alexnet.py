@@ -14,12 +14,16 @@ ImageNet validation set (centre crop), 60,965,224 parameters.
 
 import tensorflow as tf
 
+from common.files import BadInput
 from networks.network import Layers, Network, Normalize, Weights
 from weights.cards import ALEXNET
 
 
 class AlexNet(Network):
     """BVLC AlexNet; for `weights` and `dtype` see `Network`.
+
+    `image_size`: the convolutions take any from 67 pixels on. fc6 multiplies 6 x 6 x 256 numbers, so it and the layers
+    above it are there at 227 pixels only.
 
     `as_published` rebuilds the course's graph of 2017, to compare with its numbers: conv1 padded SAME, so that border
     positions see zeros, which the weights were not trained for (sides 57-28-13-6; after pool5 the shapes agree again,
@@ -38,11 +42,14 @@ class AlexNet(Network):
     ) -> None:
         super().__init__(weights, normalize or local_response_normalization, image_size, dtype)
         self.as_published = as_published
+        if as_published and self.image_size != self.card.input_size:
+            raise BadInput(f"--image_size {image_size}: --as_published computes what the course did, from "
+                           f"{self.card.input_size} pixels; leave one of the two out")  # fmt: skip
 
     def layers(self, w: Weights) -> Layers:
         """[(name, function)] in order; at the end of each line its output's height x width x channels."""
         padding = "SAME" if self.as_published else "VALID"
-        return [
+        layers = [
             ("conv1", lambda x: conv(x, *w["conv1"], stride=4, padding=padding)),  # 55 x 55 x  96, kernels 11 x 11
             ("norm1", self.normalize),                                             # 55 x 55 x  96
             ("pool1", max_pool),                                                   # 27 x 27 x  96
@@ -58,9 +65,11 @@ class AlexNet(Network):
             ("fc8", lambda x: dense(x, *w["fc8"])),                                # 1000, logits
             ("prob", softmax),                                                     # 1000
         ]  # fmt: skip
+        whole = self.image_size == self.card.input_size
+        return layers if whole else [layer for layer in layers if layer[0] not in self.card.fixed_layers]
 
     def preprocess(self, images: tf.Tensor) -> tf.Tensor:
-        """RGB images (N, height, width, 3), 0-255 -> the network's input (N, 227, 227, 3).
+        """RGB images (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3).
 
         As published: red, green, blue, minus the image's own mean, one number. The weights were not trained for this.
         """

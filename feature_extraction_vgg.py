@@ -144,6 +144,8 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
         kept.check_split(fingerprint)
     log = args.logdir / (folder.name if folder else SCRIPT) if args.logdir else None
     with kept.locked() if kept else contextlib.nullcontext():
+        if kept:
+            kept.change_flags(flags.changeable(args))
         outcome = cases.train_head(found.features, found.split, recipe, here, kept, print_epoch, log)
         accuracies = [epoch["validation_accuracy"] for epoch in outcome.history]
         best = int(np.argmax(accuracies))
@@ -177,7 +179,9 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     args, folder = flags.parse(parser, SCRIPT)
     args.dataset = args.dataset or ("traffic" if args.demo else "cifar10")
     card = cards.CARDS[args.network]
-    args.image_size = args.image_size or (DEMO_SIZE if args.demo and not card.fixed_size else card.input_size)
+    fixed = card.bottleneck in card.fixed_layers
+    args.image_size = args.image_size or (DEMO_SIZE if args.demo and not fixed else card.input_size)
+    card.checked_size(args.image_size, card.bottleneck)
     source = datasets.named(args.dataset)
     if args.split == "track" and source.split != "track":
         parser.error("argument --split: these images have no tracks, every one shows another object")

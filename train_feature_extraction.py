@@ -68,16 +68,18 @@ def train(
     kept = open_run(args, folder, script, network, case, split, framing, here)
     log = args.logdir / kept.folder.name if args.logdir and kept.folder else None
     with kept.locked():
+        kept.change_flags(flags.changeable(args))
+        teacher = flags.teacher_of(args, split.dataset, here)  # another classifier to learn from, or None
         if not case.fine_tuning:
             # 3. Frozen layers always give the same features: compute them once, then train ten epochs on them.
             images, origin = split.dataset.images, kept.provenance
             vectors = features.shared_features(network, images, case.layer, origin, here, cache=cache)  # fc7: (N, 4096)
 
             # 4. A new head, softmax regression: (4096, 43) weights and 43 biases.
-            outcome = cases.train_head(vectors, split, recipe, here, kept, print_epoch, log)
+            outcome = cases.train_head(vectors, split, recipe, here, kept, print_epoch, log, teacher)
         else:
             # 3 and 4. The new head first, then with it the layers from `case.train` up.
-            outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache, log)
+            outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache, log, teacher)
 
         # 5. How good is it? Judged on images that it has not seen.
         results.conclude(kept, outcome, split, here, args.plot)

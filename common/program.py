@@ -137,18 +137,18 @@ def start_tensorflow() -> None:
         tf.function(lambda number: number, jit_compile=True)(0)  # the compiler announces itself, too (0.1 s)
 
 
-def compute_dtype(precision: str, gradients: bool = False) -> "tf.DType":
-    """TensorFlow's type to compute features in, or also gradients, for "float32", "bfloat16" or "auto".
+def compute_dtype(precision: str, slow_gradients: bool = False) -> "tf.DType":
+    """TensorFlow's type to compute features and gradients in, for "float32", "bfloat16" or "auto".
 
     bfloat16 keeps float32's range with 3 digits, enough for features, and is about twice as fast where the hardware
     multiplies it: GPUs from Nvidia's Ampere on, processors with AVX-512 BF16 or AMX. Elsewhere it would be slower.
-    For gradients, "auto" takes it on GPUs only: on a Zen 4 processor AlexNet learns 1.4 times as fast with it,
-    GoogLeNet 0.6 times.
+    slow_gradients: of a network whose gradients processors compute more slowly in bfloat16 (see `weights.cards`). For
+    these, "auto" takes it on GPUs only.
     """
     import tensorflow as tf
 
     if precision == "auto":
-        fast = _multiplies_bfloat16() and not (gradients and not tf.config.list_physical_devices("GPU"))
+        fast = _multiplies_bfloat16() and not (slow_gradients and not tf.config.list_physical_devices("GPU"))
         precision = "bfloat16" if fast else "float32"
     return tf.as_dtype(precision)
 

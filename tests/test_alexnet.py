@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import in_one_line
 
 import alexnet
 from caffe_classes import class_names
@@ -95,6 +96,24 @@ def test_shapes_and_parameters(network):
     assert sum(int(np.prod(variable.shape)) for variable in network.variables) == 60_965_224
     with pytest.raises(ValueError, match="fc9.*conv1, norm1"):
         network(image, layer="fc9")
+
+
+def test_convolutions_take_other_sizes(alexnet_weights):
+    """Each output at 163 pixels is that of the same window at 227, away from conv2's padded borders."""
+    images = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3), dtype=np.uint8)
+    for size, side in (67, 1), (131, 3), (163, 4):
+        smaller = alexnet.AlexNet(alexnet_weights, image_size=size)
+        assert smaller.preprocess(images).shape == (1, size, size, 3)
+        assert smaller.activations(images, layer="pool5").shape == (1, side, side, 256)
+    x = np.random.default_rng(1).normal(0, 60, (1, 227, 227, 3)).astype(np.float32)
+    large = alexnet.AlexNet(alexnet_weights)(x, layer="pool1")
+    close(smaller(x[:, 32:195, 32:195], layer="pool1"), large[:, 4:23, 4:23])
+    with pytest.raises(ValueError, match="no layer 'fc6'.*pool5"):
+        smaller(x[:, 32:195, 32:195], layer="fc6")
+    assert "67 to" in in_one_line(alexnet.AlexNet, alexnet_weights, image_size=66)
+    assert "course" in in_one_line(alexnet.AlexNet, alexnet_weights, image_size=131, as_published=True)
+    ALEXNET.checked_size(131, "pool5"), ALEXNET.checked_size(227, "fc7")
+    assert "227 pixels only from fc6" in in_one_line(ALEXNET.checked_size, 131, "fc7")
 
 
 def test_normalize_equals_numpy():

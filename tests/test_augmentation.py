@@ -152,3 +152,34 @@ def test_a_image_is_the_same_in_any_batch():
         np.testing.assert_array_equal(compiled(images[order], chance[order]), together[order])
         np.testing.assert_allclose(augment(images, chance), together, atol=0.05)
     assert compiled(images[:0], chance[:0]).shape == (0, 227, 227, 3)  # a worker's share of a small batch
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("shape, size", [((64, 64), 131), ((24, 40), 31)])
+def test_random_crops_equal_scipy(shape, size, flip):
+    """Each output pixel is read where its centre lies in the original, beyond the border the outermost pixel."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (6, *shape, 3), dtype=np.uint8)
+    chance = rng.random((6, CHANCES), dtype=np.float32)
+    chance[:, 4:6] = 0.5  # no change of light
+    chance[:3, :3] = [(0, 0, 0.5), (0.999999, 0.999999, 0), (0.5, 0.5, 0.999999)]  # two corners, the whole
+    ours = augmentation.random_crops(images, chance, 0.5, size, flip).numpy()
+    assert ours.shape == (6, size, size, 3) and ours.dtype == np.float32
+    for image, (across, down, scale, *_, mirrored), result in zip(images, chance.astype(float), ours):
+        share = 0.5 + 0.5 * scale
+        rows, columns = [
+            (1 - share) * place * length + share * length * (np.arange(size) + 0.5) / size - 0.5
+            for place, length in zip((down, across), shape)
+        ]
+        columns = columns[::-1] if flip and mirrored >= 0.5 else columns
+        places = np.stack(np.meshgrid(rows, columns, indexing="ij"))
+        planes = np.moveaxis(image.astype(float), -1, 0)
+        expected = [ndimage.map_coordinates(plane, places, order=1, mode="nearest") for plane in planes]
+        np.testing.assert_allclose(result, np.stack(expected, -1), atol=0.05)
+
+
+def test_the_largest_crop_is_the_network_s_own_resize():
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    chance = np.full((2, CHANCES), 0.5, np.float32)
+    whole = augmentation.random_crops(images, chance, 1.0, 227)
+    np.testing.assert_allclose(whole, tf.image.resize(tf.cast(images, tf.float32), (227, 227)), atol=0.05)

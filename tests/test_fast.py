@@ -74,6 +74,13 @@ def test_as_published_equals_its_definition(alexnet_weights):
     assert error(features(images), definition(published, images, "pool2")) < 1e-5
 
 
+def test_other_sizes_equal_their_definition(alexnet_weights):
+    smaller = alexnet.AlexNet(alexnet_weights, image_size=131)
+    images = random_images(32, 32)
+    features = fast.frozen(smaller, (32, 32, 3), "pool5")
+    assert error(features(images), definition(smaller, images, "pool5")) < 1e-5
+
+
 def test_googlenet_equals_its_definition(googlenet_weights):  # noqa: F811
     network = googlenet.GoogLeNet(googlenet_weights, image_size=64)
     images = random_images(40, 30)

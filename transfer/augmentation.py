@@ -1,7 +1,8 @@
 """Augmentation: each epoch sees the training images a little shifted, turned, larger or smaller, and in other light.
 
-    chance = chances(len(images), seed, epoch)               # once an epoch, for all images
-    augment(images[rows], chance[rows])                      # inside a `tf.function`, on the device that trains
+    chance = chances(len(images), seed, epoch)                     # once an epoch, for all images
+    augment(images[rows], chance[rows])                            # inside a `tf.function`, on the device that trains
+    random_crops(images[rows], chance[rows], least=0.5, size=227)  # instead, for photos of things of any size
 
 Random numbers are drawn before batching, so the same seed and epoch give the same images, whatever the batches, the
 workers, or how often a run was resumed. Every change is one that a person would not notice: a sign keeps its meaning.
@@ -40,6 +41,44 @@ def augment(images: tf.Tensor, chance: tf.Tensor, flip: bool = False) -> tf.Tens
         interpolation="BILINEAR",
         fill_mode="NEAREST",  # the border goes on outwards: neither black corners nor a mirrored piece of the sign
     )
+    return other_light(x, chance)
+
+
+def random_crops(images: tf.Tensor, chance: tf.Tensor, least: float, size: int, flip: bool = False) -> tf.Tensor:
+    """Random crops at the size of the network's input, in other light: float32 (N, size, size, 3), 0-255.
+
+    For what may lie anywhere in an image and be of any size, as things in photos do. images, chance, flip: as in
+    `augment`. least: the smallest crop, as a share of each side; the largest is the whole image.
+
+    Cropped, mirrored and resized in one step: each pixel is a mix of four of the original's, without blur on the way.
+    A crop whose right edge comes before its left one is mirrored.
+    """
+    images, chance = other_light(images, chance), tf.cast(chance, tf.float32)
+    share = least + (1 - least) * chance[:, 2]
+    top, bottom = edges(images.shape[1], chance[:, 1], share, size)
+    left, right = edges(images.shape[2], chance[:, 0], share, size)
+    if flip:
+        flipped = chance[:, 6] >= 0.5
+        left, right = tf.where(flipped, right, left), tf.where(flipped, left, right)
+    # The outer half of a border pixel lies outside the centres; there the op would mix in what is beyond, 0.
+    padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+    boxes = tf.stack([top, left, bottom, right], axis=1)
+    return tf.image.crop_and_resize(padded, boxes, tf.range(tf.shape(images)[0]), (size, size))
+
+
+def edges(length: int, chance: tf.Tensor, share: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Along a side of `length` pixels, the centres of a crop's first and last output pixel, both (N,).
+
+    In the units of `tf.image.crop_and_resize`: 0 is the centre of the padded side's first pixel, 1 that of its last.
+    """
+    start, step = (1 - share) * chance * length, share * length / size
+    first = start + step / 2 + 0.5  # padding moves all by 1, and a pixel's centre lies half a pixel after its edge
+    return first / (length + 1), (first + (size - 1) * step) / (length + 1)
+
+
+def other_light(images: tf.Tensor, chance: tf.Tensor) -> tf.Tensor:
+    """The same images brighter or darker, with more or less contrast: float32 (N, H, W, 3), 0-255."""
+    x, chance = tf.cast(images, tf.float32), tf.cast(chance, tf.float32)
     contrast, brightness = [each[:, None, None, None] for each in tf.unstack(2 * chance[:, 4:6] - 1, axis=1)]
     x = tf.clip_by_value(x / 255, 0, 1)
     # Curves that rise everywhere and keep both ends. Plain factors would clip: dark signs before a bright sky turned

@@ -27,7 +27,7 @@ Report = Callable[[dict], None]
 class Outcome(NamedTuple):
     """The result of a training."""
 
-    classifier: Classifier  # with the weights of the last epoch, see `Run.restore_result`
+    classifier: Classifier  # with the weights of the last epoch, or their averages; see `Run.restore_result`
     inputs: Any  # what it takes: inputs[rows]
     history: list[dict]  # the epochs
     kept: int  # number of the epoch that is the result; 0: the head alone, before fine-tuning
@@ -42,18 +42,19 @@ def train_head(
     run: Run | None = None,
     report: Report | None = None,
     logdir: pathlib.Path | None = None,
+    teacher: Any = None,
 ) -> Outcome:
     """Softmax regression on features (N, D), whose rows are those of `split.dataset`.
 
     The head sees the features minus their mean and divided by their spread: networks differ in the scale of their
     features, and one that is always about 5 would drown another that varies by 0.1. The course trained without this
-    (`recipe.standardize`).
+    (`recipe.standardize`). teacher: see `transfer.teacher`, for `recipe.teacher_share`.
     """
     head = heads.untrained(features.shape[1], split.dataset.class_names, recipe.seed)
     mean, spread = mean_and_spread(features, split.training, devices) if recipe.standardize else (0.0, 1.0)
     with devices.strategy.scope():
         classifier = Classifier(head, mean, spread)
-    examples = loop.Examples(features, split.dataset.labels, split.training, split.validation)
+    examples = loop.Examples(features, split.dataset.labels, split.training, split.validation, teacher)
     history, kept = loop.train(classifier, examples, recipe, devices, run, report, logdir)
     return Outcome(classifier, features, history, kept)
 
@@ -68,11 +69,13 @@ def fine_tune(
     report: Report | None = None,
     cache: pathlib.Path | None = feature_store.FEATURES_DIR,
     logdir: pathlib.Path | None = None,
+    teacher: Any = None,
 ) -> Outcome:
     """Train the network from the layer `case.train` upwards, and the head.
 
     The head comes first, alone (`recipe.head_epochs`): its result is epoch 0, which the epochs of all layers have to
-    beat. Validation looks at `recipe.validated` images at most, the same in every epoch.
+    beat. Validation looks at `recipe.validated` images at most, the same in every epoch. teacher: see
+    `transfer.teacher`, for `recipe.teacher_share`.
     """
     images, labels, names = split.dataset.images, split.dataset.labels, split.dataset.class_names
     watched = split._replace(validation=some(split.validation, recipe.validated, recipe.seed))
@@ -81,7 +84,7 @@ def fine_tune(
         print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
         features = shared_features(network, images, case.layer, run.provenance, devices, cache=cache)
         head_recipe = recipe._replace(epochs=recipe.head_epochs, augment=False, dropout=False, patience=0)
-        alone = train_head(features, watched, head_recipe, devices, None, report, logdir and logdir / "head")
+        alone = train_head(features, watched, head_recipe, devices, None, report, logdir and logdir / "head", teacher)
         run.keep_head(alone.classifier, alone.history)
 
     first = network.layer_names[0] if case.train == "all" else case.train
@@ -97,7 +100,7 @@ def fine_tune(
         classifier = Classifier(head, mean, spread, network, case.layer, after, first)
     print(parameters(classifier), flush=True)
 
-    examples = loop.Examples(inputs, labels, watched.training, watched.validation)
+    examples = loop.Examples(inputs, labels, watched.training, watched.validation, teacher)
     to_beat = alone.history[-1]["validation_loss"] if alone else np.inf
     history, kept = loop.train(classifier, examples, recipe, devices, run, report, logdir, to_beat)
     if alone and not kept:

@@ -15,8 +15,8 @@ two cores of a Zen 4 server:
   of the time of a product with a band of ones, an eighth of the library's.
 * Weights are converted to bfloat16 once, not for every batch; float32 ones are not copied.
 
-Larger images, `as_published` and GoogLeNet use the readable first layer and the rest of the above; networks from Keras
-are compiled as they are.
+Larger images, other input sizes, `as_published` and GoogLeNet use the readable first layer and the rest of the above;
+networks from Keras are compiled as they are.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,8 @@ def frozen(
     def prepare(images: tf.Tensor) -> tf.Tensor:
         return tf.cast(network.preprocess_features(images), network.dtype)
 
-    if isinstance(network, AlexNet) and not network.as_published and max(image_shape[:2]) <= LARGEST_FUSED:
+    at_227 = isinstance(network, AlexNet) and network.image_size == network.card.input_size
+    if at_227 and not network.as_published and max(image_shape[:2]) <= LARGEST_FUSED:
         prepare, layers["conv1"] = tf.identity, first_layer(network, image_shape)
 
     @tf.function(input_signature=[tf.TensorSpec((None, *image_shape), tf.uint8)], autograph=False)

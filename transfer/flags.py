@@ -8,15 +8,19 @@ from typing import Any
 from common.files import BadInput
 from common.flags import add_network_flags, at_least
 from data import datasets, own_images
-from data.datasets import Split
+from data.datasets import Dataset, Split
 from data.images import Framing
 from transfer import feature_store, runs
+from transfer.devices import Devices
 from transfer.recipe import FINE_TUNING_BATCH, FINE_TUNING_PATIENCE, HEAD_BATCH, Case, Recipe, preset, recipe_for
-from weights.cards import CARDS, Card
+from weights.cards import ALEXNET, CARDS, Card
 
 # Flags that are paths. Those that are written to, or read, are taken from a foreign run only when they are given again.
-PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "test_file", "cache", "logdir", "out"}
-OPEN_ON_RESUME = {"resume", "epochs", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
+PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "test_file", "cache", "logdir", "out",
+         "teacher", "teacher_weights"}  # fmt: skip
+CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
+OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
+FINE_TUNING_ONLY = ("random_crop", "ema", "decay_epochs")
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
@@ -70,8 +74,10 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--validation_per_class", type=at_least(0), default=0, help="fewer validation images per class, to save time")
     add("--network", choices=CARDS, default="alexnet", help="the network (default alexnet)")
-    add("--image_size", type=at_least(32, most=1024), help="side of the network's input in pixels, for googlenet, vgg "
-        "and resnet: 64 costs a twelfth of 224 (default: the network's)")  # fmt: skip
+    add("--image_size", type=at_least(32, most=1024), help="side of the network's input in pixels: 64 costs a twelfth "
+        "of 224; for alexnet 67 or more, with --layer pool5 or lower (default: the network's)")  # fmt: skip
+    add("--label_smoothing", type=at_least(0, float, 1), default=0.0, help="share of each label that is spread over "
+        "all classes: 0.1 guards against overconfidence in long runs (default 0)")  # fmt: skip
     add = parser.add_argument_group("fine-tuning, when more than the head is trained").add_argument
     shares = ", ".join(f"{card.lower_share[0]:g} for {card.name}" for card in CARDS.values())
     add("--lower_learning_rate", type=at_least(0, float, 1e30), help="learning rate of the layers below the head "
@@ -80,17 +86,37 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         "first gradients do not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
     add("--weight_decay", type=at_least(0, float, 1e30), help="of the layers below the head (default 0, or 0.05 from "
         "scratch)")  # fmt: skip
+    add("--decay_epochs", type=at_least(0, most=100_000), default=0, metavar="N", help="hold the learning rates, and "
+        "let them fall to 0 over the last N epochs only: for long runs, which --resume can then prolong or end with "
+        "another --epochs (default 0: they fall from the start, as a cosine)")  # fmt: skip
+    add("--ema", type=at_least(0, float, 1), default=0.0, metavar="DECAY", help="validate and keep moving averages of "
+        "the weights, of which each step leaves this share: 0.998, if accuracy jumps from epoch to epoch (default 0: "
+        "the weights of the last step)")  # fmt: skip
+    add("--random_crop", type=at_least(0, float, 1), default=0.0, metavar="SHARE", help="show random crops, from "
+        "this share of the side up to all of it, instead of slightly moved images: 0.5 for many photos of things of "
+        "any size (default 0: none)")  # fmt: skip
     add("--no_augment", action="store_true", help="the same images in every epoch, so that frozen layers run only once")
     add("--flip", action="store_true", help="mirror every other image; only if no class changes its meaning in a "
         "mirror (CIFAR-10 is always mirrored, signs must not be)")  # fmt: skip
     add("--no_dropout", action="store_true", help="disable dropout (try it if the training loss stays high)")
+    add = parser.add_argument_group("distillation").add_argument
+    add("--teacher", type=pathlib.Path, metavar="RUN", help="learn from the probabilities of another run's "
+        "classifier, too: a better one of the same classes, such as a head on another network")  # fmt: skip
+    add("--teacher_share", type=at_least(0, float, 1), default=0.7, help="of the loss; the labels have the rest: less, "
+        "if the teacher is often wrong (default 0.7)")  # fmt: skip
+    add("--temperature", type=at_least(0.1, float, 100), default=2.0, help="divide the logits by it: more, to learn "
+        "how the teacher ranks the unlikely classes (default 2)")  # fmt: skip
+    add("--teacher_weights", type=pathlib.Path, metavar="FILE", help="the weights of the teacher's network, if they "
+        "lie elsewhere than its run says")  # fmt: skip
 
 
 def parse(parser: argparse.ArgumentParser, script: str) -> tuple[argparse.Namespace, pathlib.Path | None]:
     """Parse the command line. Returns (args, the run's folder or None); with --resume, both are those of the run."""
     args, defaults = parser.parse_args(), parser.parse_args([])
     if args.resume:
-        given = {name for name, value in vars(args).items() if value != getattr(defaults, name)}
+        absent = object()  # argparse leaves what is there already, so this remains of each flag that is not given
+        only = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(defaults), absent)))
+        given = {name for name, value in vars(only).items() if value is not absent}
         folder = runs.find(args.resume, script, args.demo)
         kept = resumed(folder, script, args, given, defaults)
         return argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume}), folder
@@ -98,8 +124,10 @@ def parse(parser: argparse.ArgumentParser, script: str) -> tuple[argparse.Namesp
         runs.check_new(args.out)
     if args.validation_dir and not args.training_dir:
         raise BadInput("--validation_dir: --training_dir is missing; give both")
-    if args.test_file and not args.test_file.exists():  # not after hours of training
-        raise BadInput(f"--test_file {args.test_file}: no such file; give the path of one that is there")
+    for name in ("test_file", "teacher", "teacher_weights"):
+        path = getattr(args, name, None)
+        if path and not path.exists():  # not after hours of training
+            raise BadInput(f"--{name} {path}: no such file; give the path of one that is there")
     if args.logdir and args.logdir.exists() and not args.logdir.is_dir():
         raise BadInput(f"--logdir {args.logdir}: is a file; name a folder")
     return args, None
@@ -116,18 +144,32 @@ def resumed(
     for name in PATHS & flags.keys():
         flags[name] = pathlib.Path(flags[name]) if flags[name] else None
     for name in given - OPEN_ON_RESUME:
-        value = getattr(args, name).absolute() if name in PATHS else getattr(args, name)
-        if value != flags.get(name):
-            raise BadInput(f"--{name} {getattr(args, name)}: {folder} was started with {flags.get(name)}; leave the "
-                           "flag out to continue it, or start a new run")  # fmt: skip
+        value, kept = getattr(args, name), flags.get(name, getattr(defaults, name))
+        if (value.resolve() != (kept and kept.resolve())) if name in PATHS else (value != kept):
+            raise BadInput(f"--{name} {getattr(args, name)}: {folder} was started with {kept}; leave the flag "
+                           "out to continue it, or start a new run")  # fmt: skip
     finished = runs.read_history(folder)["epochs"]
     if "epochs" in given and args.epochs < len(finished):
         raise BadInput(
             f"--epochs {args.epochs}: {folder} has {len(finished)} epochs already; give more, or leave it out"
         )
+    if finished and "patience" in given:
+        check_patience(folder, args.patience, flags)
     if not runs.begun_here(folder):
         check_foreign(folder, flags, given, defaults)
     return flags | {name: getattr(args, name) for name in given & OPEN_ON_RESUME}
+
+
+def check_patience(folder: pathlib.Path, patience: int, flags: dict) -> None:
+    """`BadInput` when another epoch would become the result than the one that the run has kept.
+
+    Fine-tuning keeps the best epoch, a head alone does so only with patience.
+    """
+    trained = flags.get("train") or preset(flags.get("case") or 1, ALEXNET).train  # whatever the network
+    if trained == "head" and bool(patience) != bool(flags.get("patience")):
+        kept = "best" if flags.get("patience") else "last"
+        raise BadInput(f"--patience {patience}: {folder} has kept its {kept} epoch only; leave the flag out, or "
+                       "start a new run")  # fmt: skip
 
 
 def check_foreign(folder: pathlib.Path, flags: dict, given: set[str], defaults: argparse.Namespace) -> None:
@@ -150,9 +192,23 @@ def as_kept(args: argparse.Namespace) -> dict:
     }
 
 
+def changeable(args: argparse.Namespace) -> dict:
+    """Those of the kept flags that --resume may have changed."""
+    return {name: value for name, value in as_kept(args).items() if name in CHANGEABLE}
+
+
 def source_of(args: argparse.Namespace) -> str | None:
     """Where the network's weights come from: a file, "random", or None for the published ones."""
     return args.weights or ("random" if args.demo else None)
+
+
+def teacher_of(args: argparse.Namespace, dataset: Dataset, devices: Devices) -> Any:
+    """The teacher of these images, see `transfer.teacher`; None without one."""
+    if not args.teacher:
+        return None
+    from transfer import teacher
+
+    return teacher.load(args.teacher, dataset, devices, cache_of(args), args.teacher_weights)
 
 
 def cache_of(args: argparse.Namespace) -> pathlib.Path | None:
@@ -166,14 +222,24 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
     changed = Case(args.layer or case.layer, args.train or case.train, args.from_scratch or case.from_scratch)
     if changed.from_scratch and args.weights:
         raise BadInput("--from_scratch: begins without weights; leave out this or --weights")
+    for name in FINE_TUNING_ONLY:
+        if getattr(args, name) and not changed.fine_tuning:
+            raise BadInput(f"--{name} {getattr(args, name)}: only the head is trained; train more (--train all), or "
+                           "leave the flag out")  # fmt: skip
+    if args.random_crop and args.no_augment:
+        raise BadInput("--random_crop: is augmentation; leave out this or --no_augment")
+    card.checked_size(args.image_size, changed.layer)
     return changed
 
 
 def recipe_of(args: argparse.Namespace, case: Case, card: Card, training_images: int, flip: bool = False) -> Recipe:
     """The recipe: the case's, changed by the flags that say otherwise."""
     names = ("epochs", "batch_size", "learning_rate", "lower_learning_rate", "l2", "patience", "head_epochs",
-             "weight_decay", "seed")  # fmt: skip
+             "weight_decay", "label_smoothing", "temperature", "decay_epochs", "ema", "random_crop",
+             "seed")  # fmt: skip
     chosen: dict[str, Any] = {name: getattr(args, name, None) for name in names}
+    if getattr(args, "teacher", None):
+        chosen["teacher_share"] = args.teacher_share
     if getattr(args, "no_augment", False):
         chosen["augment"] = False
     if getattr(args, "no_dropout", False):

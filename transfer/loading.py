@@ -47,7 +47,7 @@ def load_network(
 
         settings["normalize"] = fast.normalize  # its gradient is faster, too
     module, name = card.module.rsplit(".", 1)
-    dtype = compute_dtype(precision, gradients=trains)
+    dtype = compute_dtype(precision, slow_gradients=trains and card.slow_bfloat16_gradients)
     return getattr(importlib.import_module(module), name).load(
         card, source, seed, image_size, dtype, features_only=not classifier, **settings
     )

@@ -19,13 +19,15 @@ from tqdm import tqdm
 from common.files import BadInput
 from networks.network import Dropout
 from transfer import augmentation
+from transfer.averaging import Average
 from transfer.classifier import Classifier
 from transfer.devices import Devices
+from transfer.losses import cross_entropy, training_losses
 from transfer.recipe import Recipe
+from transfer.schedules import schedule
 from weights.heads import batches
 
 BATCHES_PER_CALL = 8  # of a head alone: its steps take 3 ms, and a call of its own for each would take another 2
-WARM_UP = 0.1  # of all steps; Adam's first steps rest on few gradients, and would disturb pretrained layers
 
 
 class Examples(NamedTuple):
@@ -35,6 +37,7 @@ class Examples(NamedTuple):
     labels: np.ndarray  # (N,) int64
     rows: np.ndarray
     validation_rows: np.ndarray
+    teacher: Any = None  # teacher[rows] gives a teacher's logits, float32 (n, classes)
 
 
 class Keeper(Protocol):
@@ -43,8 +46,8 @@ class Keeper(Protocol):
     def restore(self, variables: list, optimizers: list) -> list[dict]:
         """Set variables and optimizers to those of the last epoch that was kept; return the history up to there."""
 
-    def keep(self, classifier: Classifier, history: list[dict], best: bool) -> None:
-        """Keep the epoch that has just ended."""
+    def keep(self, classifier: Classifier, history: list[dict], best: bool, averaged: Callable) -> None:
+        """Keep the epoch that has just ended; inside `averaged()` the classifier holds the weights it is judged by."""
 
 
 def train(
@@ -63,18 +66,19 @@ def train(
     before: the validation loss to beat, that of the head trained alone.
 
     Returns (history, number of the epoch whose weights are the result); without a run, the classifier then has them.
-    That is the last one for a head alone without
-    patience, else the one with the lowest validation loss: 0 when none is lower than `before`. Raises BadInput for a
-    loss that is not finite.
+    That is the last one for a head alone without patience, else the one with the lowest validation loss: 0 when none is
+    lower than `before`. With `recipe.ema`, an epoch's weights are their moving averages at its end: these are validated,
+    kept, and left in the classifier. Raises BadInput for a loss that is not finite.
     """
     work = Work(classifier, recipe, devices, len(examples.rows))
-    history = run.restore(classifier.variables_of_training, work.optimizers) if run else []
+    history = run.restore(work.variables, work.optimizers) if run else []
     log = summaries(logdir) if logdir and devices.chief else lambda epoch: None
     keep_best, best = bool(recipe.patience or classifier.lower), None
     while len(history) < recipe.epochs and not out_of_patience(history, recipe.patience, before):
         number, start = len(history) + 1, time.perf_counter()
         loss, accuracy = one_epoch(work, examples, number)
-        validation_loss, validation_accuracy = validate(work, examples)
+        with work.average.in_place():
+            validation_loss, validation_accuracy = validate(work, examples)
         epoch = {
             "epoch": number, "seconds": time.perf_counter() - start, "loss": loss, "accuracy": accuracy,
             "validation_loss": validation_loss, "validation_accuracy": validation_accuracy,
@@ -90,9 +94,11 @@ def train(
         history.append(epoch)
         is_best = not keep_best or best_epoch(history, before) == number
         if run:
-            run.keep(classifier, history, is_best)
+            run.keep(classifier, history, is_best, work.average.in_place)
         elif is_best:
-            best = [variable.numpy() for variable in classifier.variables_of_training]
+            with work.average.in_place():
+                best = [variable.numpy() for variable in classifier.variables_of_training]
+    work.average.assign()
     for variable, value in zip(classifier.variables_of_training, best or []):
         variable.assign(value)
     return history, best_epoch(history, before) if keep_best else len(history)
@@ -123,30 +129,43 @@ def summaries(logdir: pathlib.Path) -> Callable[[dict], None]:
     return log
 
 
+class Batch(NamedTuple):
+    """What a training step takes, a row per image: arrays, tensors, or a replica's part of them."""
+
+    x: Any  # (n, ...), the classifier's input
+    y: Any  # (n,), labels
+    chance: Any  # (n, CHANCES) for augmentation, or (n, 0)
+    taught: Any  # (n, classes), a teacher's logits, or (n, 0)
+    place: Any  # (n,), where in the whole batch the image stands
+    weight: Any  # (n,), 1, or 0 for padding rows
+
+
 class Work:
     """The compiled steps of one training: `train_step` changes the weights, `validation_step` looks at them."""
 
     def __init__(self, classifier: Classifier, recipe: Recipe, devices: Devices, images: int) -> None:
         self.classifier, self.recipe, self.devices = classifier, recipe, devices
         self.optimizers = optimizers(classifier, recipe, devices, images)
+        decay = recipe.ema if classifier.lower else 0.0
+        self.average = Average(classifier.variables_of_training, decay, devices.strategy)
+        self.variables = [*classifier.variables_of_training, *self.average.variables]  # to be kept
         # Several batches per call where they are features and one device has them all.
         alone = classifier.network is None and devices.strategy.num_replicas_in_sync == 1
         self.train_step = self.several_steps if alone else self.one_step
         self.rows_per_call = recipe.batch_size * (BATCHES_PER_CALL if alone else 1)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def one_step(self, x, y, chance, place, weight, size, number):  # noqa: ANN001, ANN201 - tensors all
+    def one_step(self, batch, size, number):  # noqa: ANN001, ANN201 - tensors all
         """One batch, shared among the devices. Returns the sums of losses and of right answers."""
-        arguments = (x, y, chance, place, weight, size, number)
-        return self.added_up(self.devices.strategy.run(self.replica_step, arguments))
+        return self.added_up(self.devices.strategy.run(self.replica_step, (batch, size, number)))
 
     @tf.function(reduce_retracing=True)  # autograph makes the loop a part of the graph
-    def several_steps(self, x, y, chance, place, weight, _, number):  # noqa: ANN001, ANN201
+    def several_steps(self, batches, _, number):  # noqa: ANN001, ANN201
         """Several batches, one after the other."""
         total = tf.zeros(2)
-        for first in tf.range(0, tf.shape(y)[0], self.recipe.batch_size):
-            batch = [each[first : first + self.recipe.batch_size] for each in (x, y, chance, place, weight)]
-            total += self.replica_step(*batch, tf.reduce_sum(batch[-1]), number)
+        for first in tf.range(0, tf.shape(batches.y)[0], self.recipe.batch_size):
+            batch = Batch(*[each[first : first + self.recipe.batch_size] for each in batches])
+            total += self.replica_step(batch, tf.reduce_sum(batch.weight), number)
         return total
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -154,29 +173,36 @@ class Work:
         """The sums of losses and of right answers of a batch, shared among the devices."""
         return self.added_up(self.devices.strategy.run(self.replica_validation, (x, y, weight)))
 
-    def replica_step(self, x, y, chance, place, weight, size, number):  # noqa: ANN001, ANN201
+    def replica_step(self, batch, size, number):  # noqa: ANN001, ANN201
         """A device's part of a batch of `size` images: gradients, an optimizer step, (sum of losses, right answers)."""
         classifier, recipe = self.classifier, self.recipe
-        if recipe.augment:
-            x = augmentation.augment(x, chance, flip=recipe.flip)
-        dropout = Dropout([recipe.seed, number], place, recipe.batch_size) if recipe.dropout else None
+        x = self.augmented(batch.x, batch.chance) if recipe.augment else batch.x
+        dropout = Dropout([recipe.seed, number], batch.place, recipe.batch_size) if recipe.dropout else None
         groups = [classifier.head, classifier.lower]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(groups)
             logits = classifier.logits(x, dropout)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
-            loss = tf.reduce_sum(losses * weight) / size  # the replicas' gradients are added up
+            losses = training_losses(logits, batch.y, batch.taught, recipe)
+            loss = tf.reduce_sum(losses * batch.weight) / size  # the replicas' gradients are added up
             if recipe.l2:
                 replicas = self.devices.strategy.num_replicas_in_sync
                 loss += recipe.l2 * tf.reduce_sum(classifier.kernel**2) / replicas
         for optimizer, gradients, variables in zip(self.optimizers, tape.gradient(loss, groups), groups):
             optimizer.apply_gradients(zip(gradients, variables))
-        return sums(losses, logits, y, weight)
+        return sums(losses, logits, batch.y, batch.weight)
+
+    def augmented(self, x, chance):  # noqa: ANN001, ANN201
+        """The images as this epoch sees them."""
+        recipe = self.recipe
+        if recipe.random_crop:
+            size = self.classifier.network.image_size
+            return augmentation.random_crops(x, chance, recipe.random_crop, size, recipe.flip)
+        return augmentation.augment(x, chance, recipe.flip)
 
     def replica_validation(self, x, y, weight):  # noqa: ANN001, ANN201
         """A device's part of a batch."""
         logits = self.classifier.logits(x)
-        return sums(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits), logits, y, weight)
+        return sums(cross_entropy(logits, y), logits, y, weight)
 
     def added_up(self, values):  # noqa: ANN001, ANN201
         """The sum over all devices."""
@@ -191,25 +217,19 @@ def sums(losses: tf.Tensor, logits: tf.Tensor, y: tf.Tensor, weight: tf.Tensor) 
 
 def optimizers(classifier: Classifier, recipe: Recipe, devices: Devices, images: int) -> list:
     """Adam for the head, and another, with a learning rate of its own, for the layers below it."""
-    steps = recipe.epochs * -(-images // recipe.batch_size)
+
+    def rate(highest: float) -> Any:
+        steps = -(-images // recipe.batch_size)
+        return schedule(highest, steps, recipe.epochs, recipe.decay_epochs) if classifier.lower else highest
+
     with devices.strategy.scope():
-        head = tf.keras.optimizers.Adam(schedule(recipe.learning_rate, steps, falls=bool(classifier.lower)))
+        head = tf.keras.optimizers.Adam(rate(recipe.learning_rate))
         head.build(classifier.head)
         if not classifier.lower:
             return [head]
-        rate = schedule(recipe.lower_learning_rate, steps, falls=True)
-        lower = tf.keras.optimizers.Adam(rate, weight_decay=recipe.weight_decay or None)
+        lower = tf.keras.optimizers.Adam(rate(recipe.lower_learning_rate), weight_decay=recipe.weight_decay or None)
         lower.build(classifier.lower)
     return [head, lower]
-
-
-def schedule(rate: float, steps: int, falls: bool) -> Any:
-    """The learning rate of each step: constant for a head alone, else warmed up, then falling to 0 as a cosine."""
-    if not falls:
-        return rate
-    warm_up = int(WARM_UP * steps)
-    cosine = tf.keras.optimizers.schedules.CosineDecay
-    return cosine(0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up) if warm_up else cosine(rate, steps)
 
 
 def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
@@ -222,14 +242,17 @@ def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
         for chosen in batches(order, work.rows_per_call):
             place = np.flatnonzero(devices.is_own(chosen)).astype(np.int32)  # in the batch
             own = chosen[place]
-            chance = np.zeros((len(own), 0), np.float32) if chances is None else chances[own]
-            yield len(chosen), examples.inputs[own], examples.labels[own], chance, place
+            nothing = np.zeros((len(own), 0), np.float32)
+            chance = nothing if chances is None else chances[own]
+            taught = examples.teacher[own] if recipe.teacher_share else nothing
+            yield len(chosen), examples.inputs[own], examples.labels[own], chance, taught, place
 
     steps = -(-len(order) // work.rows_per_call)
     bar = tqdm(prefetched(fetched()), f"Epoch {epoch}", steps, unit="step", leave=False, delay=2, disable=None)
     total = 0
     for number, (size, *arrays) in enumerate(bar, (epoch - 1) * steps):
-        total += work.train_step(*devices.spread(*arrays), np.float32(size), np.int32(number))
+        total += work.train_step(Batch(*devices.spread(*arrays)), np.float32(size), np.int32(number))
+        work.average.update(number)
     return [float(each) for each in total / len(order)]
 
 

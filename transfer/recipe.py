@@ -40,8 +40,14 @@ class Recipe(NamedTuple):
     head_epochs: int = 0  # of the head alone, before the layers below it join
     augment: bool = False
     flip: bool = False  # augmentation mirrors every other image
+    random_crop: float = 0.0  # augmentation cuts out squares, from this share of the side up to all of it
     dropout: bool = False
     standardize: bool = True  # the head sees features minus their mean, divided by their spread
+    label_smoothing: float = 0.0  # share of each label that is spread over all classes
+    teacher_share: float = 0.0  # of the loss: how far the network agrees with a teacher, see `transfer.teacher`
+    temperature: float = 2.0  # what its and the teacher's logits are divided by first
+    decay_epochs: int = 0  # of fine-tuning: hold the rates until the last of these epochs; 0: they fall from the start
+    ema: float = 0.0  # of fine-tuning: what one step leaves of the weights' moving averages, which are the result
     validated: int = 0  # validate on at most this many images per epoch
     seed: int = 0
 

@@ -24,7 +24,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from common.program import shown
@@ -103,15 +103,35 @@ class Run:
             print(f"Continuing after epoch {number}\n", flush=True)
         return history[:number]
 
-    def keep(self, classifier: Any, history: list[dict], best: bool) -> None:
-        """Keep the epoch that has just ended; as the result of the run when it is the best."""
+    def change_flags(self, flags: dict) -> None:
+        """Keep these flags, given with --resume, in place of the run's own: the next --resume then continues with them.
+
+        Only a run that this machine began is signed again: one from elsewhere is not trusted because it was resumed.
+        """
+        settings = read_settings(self.folder) if self.writes else {"flags": flags}
+        if any(settings["flags"].get(name) != value for name, value in flags.items()):
+            settings["flags"] |= flags
+            _write_settings(self.folder, settings, signed=begun_here(self.folder))
+
+    def keep(
+        self,
+        classifier: Any,
+        history: list[dict],
+        best: bool,
+        averaged: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+    ) -> None:
+        """Keep the epoch that has just ended; as the result of the run when it is the best.
+
+        averaged: inside `averaged()` the classifier holds the weights that are the result, see `transfer.averaging`.
+        """
         if not self.writes:
             return
         if best:
             self.kept = len(history)
         self._write_history(history)
         if best:
-            self._keep_result(classifier, history[-1])
+            with averaged():
+                self._keep_result(classifier, history[-1])
         self._write_checkpoint(history)
 
     def keep_head(self, classifier: Any, history: list[dict]) -> None:
@@ -220,10 +240,7 @@ def begin(script: str, flags: dict, split: str, out: pathlib.Path | None = None,
     else:
         folder = _new_folder(f"{'demo-' if demo else ''}{script}-{time.strftime('%Y%m%d-%H%M%S')}")
     check_writable(folder / SETTINGS)
-    settings = {"script": script, "flags": flags, "split": split}
-    settings["signature"] = _signature(settings)
-    with written_whole(folder / SETTINGS) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1, sort_keys=True))
+    _write_settings(folder, {"script": script, "flags": flags, "split": split}, signed=True)
     return folder
 
 
@@ -271,6 +288,14 @@ def read_settings(folder: pathlib.Path) -> dict:
     ):
         raise BadInput(f"{folder}: no run, its {SETTINGS} is damaged or of another kind; give a run's folder")
     return settings
+
+
+def _write_settings(folder: pathlib.Path, settings: dict, signed: bool) -> None:
+    settings = {name: value for name, value in settings.items() if name != "signature"}
+    if signed:
+        settings["signature"] = _signature(settings)
+    with written_whole(folder / SETTINGS) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1, sort_keys=True))
 
 
 def begun_here(folder: pathlib.Path) -> bool:

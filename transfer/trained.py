@@ -113,18 +113,20 @@ def load(
     weights: str | None = None,
     as_published: bool = False,
     head: Head | None = None,
+    flag: str = "--weights",
 ) -> Trained:
     """The classifier of a run's folder, or of a head file; `BadInput` when these are not the weights it was trained on.
 
     weights: a file, "random", or None for the weights that the head remembers. as_published: asked for by the user;
-    wrong unless the head was trained so. head: what `heads.load(path)` returned, if it was called already.
+    wrong unless the head was trained so. head: what `heads.load(path)` returned, if it was called already. flag: what
+    `weights` is called on the command line, for messages.
     """
     path = find(path)
     head = head or heads.load(path)
     origin = head.provenance
     if as_published and not origin.as_published:
         raise BadInput("--as_published: the head was trained without it; train one with it, or leave the flag out")
-    source = weights or _remembered(origin.weights, path)
+    source = weights or _remembered(origin.weights, path, flag)
     network = load_network(
         cards.CARDS[origin.network],
         source,
@@ -137,7 +139,7 @@ def load(
     if reading.fingerprint(network.weights) != origin.fingerprint:
         raise BadInput(
             f"{weights or source or 'the published weights'}: not the weights that {shown(path)} was trained on, which "
-            f"were {origin.weights or 'the published ones'}; name those with --weights, or train a new head"
+            f"were {origin.weights or 'the published ones'}; name those with {flag}, or train a new head"
         )
     from networks.network import pooled_size
 
@@ -147,7 +149,7 @@ def load(
     return Trained(network, head, path.parent)
 
 
-def _remembered(weights: str | None, path: pathlib.Path) -> str | None:
+def _remembered(weights: str | None, path: pathlib.Path, flag: str) -> str | None:
     """The weights that a head names: beside it, or in weights/; elsewhere only if the run was begun on this machine."""
     if weights in (None, "random"):
         return weights
@@ -155,7 +157,7 @@ def _remembered(weights: str | None, path: pathlib.Path) -> str | None:
     file = (folder / weights).resolve()
     at_home = file.is_relative_to(folder) or file.is_relative_to(reading.WEIGHTS_DIR.resolve())
     if not at_home and not runs.begun_here(folder):
-        raise BadInput(f"{shown(path)}: was trained on {weights}; name that file with --weights if you trust it")
+        raise BadInput(f"{shown(path)}: was trained on {weights}; name that file with {flag} if you trust it")
     if not file.exists():
-        raise BadInput(f"{shown(path)}: was trained on {file}, which is gone; name its new place with --weights")
+        raise BadInput(f"{shown(path)}: was trained on {file}, which is gone; name its new place with {flag}")
     return str(file)

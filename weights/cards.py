@@ -34,7 +34,8 @@ class Card:
     other_files: tuple[Source, ...] = ()  # the same weights in other formats, tried after `file`
     licence: str
     input_size: int  # side of the square input in pixels
-    smallest_size: int  # the smallest side that it computes features from; `input_size` where no other fits
+    smallest_size: int  # the smallest side that it computes features from
+    fixed_layers: tuple[str, ...] = ()  # those that need `input_size`: their kernels read whole feature maps
     framing: Literal["squeeze", "crop"]  # how its training images became square: squeezed to 256 x 256, or scaled
     #   until the shorter side was 256, both then cut out of the centre
     mean_bgr: tuple[float, float, float]  # subtracted from pixels of 0-255, in the order blue, green, red
@@ -48,6 +49,7 @@ class Card:
     early_layer: str  # where edges and textures end and parts of objects begin: for images unlike ImageNet's
     lower_share: tuple[float, float]  # learning rate of the layers below a head, as a share of the head's: when they
     #   begin with published weights, and from scratch
+    slow_bfloat16_gradients: bool = False  # processors train it faster in float32, even those that multiply bfloat16
     course_version: bool = False  # whether the course of 2017 computed it in a way of its own, --as_published
     flattened: dict[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     #   dense layer -> (channels, height, width) of the feature map it reads
@@ -58,16 +60,12 @@ class Card:
     application: str = ""  # module and function in keras.applications
     blocks: tuple[str, ...] = ()  # of such a network: Keras's layers at which its blocks end
 
-    @property
-    def fixed_size(self) -> bool:
-        """Whether the network takes images of `input_size` only."""
-        return self.smallest_size == self.input_size
-
-    def checked_size(self, image_size: int | None = None) -> int:
-        """`image_size`, or the card's input size for None. BadInput for one that the network does not take."""
+    def checked_size(self, image_size: int | None = None, layer: str = "") -> int:
+        """`image_size`, or the card's input size for None. BadInput for one that the layers up to `layer` refuse."""
         size = image_size or self.input_size
-        if self.fixed_size and size != self.input_size:
-            raise BadInput(f"--image_size {size}: {self.title} takes {self.input_size} pixels only; leave the flag out")
+        if layer in self.fixed_layers and size != self.input_size:
+            raise BadInput(f"--image_size {size}: {self.title} takes {self.input_size} pixels only from "
+                           f"{self.fixed_layers[0]} on; leave it out, or put the head on a lower --layer")  # fmt: skip
         if not self.smallest_size <= size <= LARGEST_SIZE:
             raise BadInput(f"--image_size {size}: {self.title} takes {self.smallest_size} to {LARGEST_SIZE} pixels")
         return size
@@ -96,7 +94,8 @@ ALEXNET = Card(
     ),
     licence="released for unrestricted use (Berkeley Vision and Learning Center)",
     input_size=227,  # what 11x11 windows every 4 pixels need for 55 positions without padding
-    smallest_size=227,  # fc6 reads 6 x 6 x 256, no more and no less
+    smallest_size=67,  # leaves one position after pool5: 67 -> 15 -> 7 -> 3 -> 1
+    fixed_layers=("fc6", "fc7", "fc8", "prob"),  # fc6 reads 6 x 6 x 256, no more and no less
     framing="squeeze",
     mean_bgr=(104.00698793, 116.66876762, 122.67891434),
     shapes={
@@ -185,6 +184,7 @@ GOOGLENET = Card(
     bottleneck_size=1024,
     early_layer="pool3",
     lower_share=(0.3, 0.3),
+    slow_bfloat16_gradients=True,  # a Zen 4 processor makes 0.6 times as many steps in bfloat16; of AlexNet's, 1.4
     flattened={},  # the classifier reads 1024 x 1 x 1
     dropout={"pool5": 0.4},  # table 1 of the paper
     caffe_name="GoogleNet",

@@ -123,7 +123,8 @@ def _provenance(values: Any) -> Provenance:
     checks = {
         "network": True,
         "layer": _is_text(values.get("layer"), r"\w{1,60}"),
-        "image_size": _is_whole(values.get("image_size"), card.smallest_size, cards.LARGEST_SIZE),
+        "image_size": _is_whole(values.get("image_size"), card.smallest_size, cards.LARGEST_SIZE)
+        and (values["image_size"] == card.input_size or values["layer"] not in card.fixed_layers),
         "as_published": values.get("as_published") is False
         or (values.get("as_published") is True and card.course_version),
         "precision": values.get("precision") in ("float32", "bfloat16"),
