@@ -13,6 +13,8 @@ from conftest import NO_NETWORK, QUICK, ROOT, lines, run
 
 LAST_LOSS, LAST_VALIDATION_LOSS = 2.1043310, 2.1793878  # of the previous version, undisturbed
 FINE = [*QUICK, "--train", "inception_5b", "--epochs", "3", "--head_epochs", "1", "--patience", "0"]
+LONG = [*FINE, "--batch_size", "16", "--ema", "0.9", "--random_crop", "0.7", "--label_smoothing", "0.1",
+        "--decay_epochs", "1", "--cache", "cache"]  # fmt: skip
 
 # What is put before the script's own main: each kills the program, as kill -9 does, at a moment of its own.
 KILL = "import os, signal\ndie = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -115,6 +117,18 @@ def test_kill_9_loses_nothing(moment, undisturbed, tmp_path):
     for found, expected in zip(result(tmp_path / "run"), undisturbed):
         np.testing.assert_equal(found, expected)  # bit by bit
     assert not [path for path in (tmp_path / "run").rglob("*") if path.suffix == ".part"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_ended_earlier_ends_as_if_that_had_been_meant_from_the_start(tmp_path):
+    killed("an epoch", *LONG, "--epochs", 9, "--patience", 5, "--out", "run", cwd=tmp_path)
+    straight = run("train_feature_extraction.py", *LONG, "--out", "straight", cwd=tmp_path)
+    assert (straight.returncode, straight.stderr) == (0, ""), straight.stderr
+    for changed in (["--epochs", 3, "--patience", 0], []):  # the second time, it remembers
+        done = run("train_feature_extraction.py", "--resume", "run", *changed, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        for found, expected in zip(result(tmp_path / "run"), result(tmp_path / "straight")):
+            np.testing.assert_equal(found, expected)  # bit by bit
 
 
 def test_resuming_what_cannot_be_resumed(tmp_path):

@@ -1,0 +1,99 @@
+"""What the flags stand for, and which of them --resume takes."""
+
+import json
+import pathlib
+
+import pytest
+from conftest import in_one_line
+
+import train_feature_extraction as script
+from transfer import flags, runs
+from transfer.recipe import Recipe
+from weights.cards import ALEXNET, CARDS
+
+FIGURES = {"loss": 1.0, "accuracy": 0.5, "validation_loss": 1.0, "validation_accuracy": 0.5}
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    def parse(*arguments):
+        monkeypatch.setattr("sys.argv", ["train_feature_extraction.py", *map(str, arguments)])
+        return script.parse_arguments()[0]
+
+    return parse
+
+
+@pytest.fixture
+def begun(parse, tmp_path, monkeypatch):
+    """A function: flags, number of epochs so far -> the folder of a run."""
+    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+
+    def begun(*arguments, epochs=11):
+        folder = runs.begin("train_feature_extraction", flags.as_kept(parse(*arguments)), "", tmp_path / "run")
+        history = {"ended": False, "epochs": [FIGURES | {"epoch": number + 1} for number in range(epochs)]}
+        (folder / "history.json").write_text(json.dumps(history))
+        return folder
+
+    return begun
+
+
+def recipe(args):
+    card = CARDS[args.network]
+    return flags.recipe_of(args, flags.case_of(args, card), card, 5000)
+
+
+def test_recipes_follow_from_flags(parse, tmp_path):
+    assert recipe(parse()) == Recipe()  # what is for long runs is off
+    taught = recipe(parse("--teacher", tmp_path, "--label_smoothing", 0.1))
+    assert taught == Recipe(teacher_share=0.7, label_smoothing=0.1)
+    long = recipe(parse("--case", 4, "--layer", "pool5", "--image_size", 131, "--decay_epochs", 3, "--ema", 0.998,
+                        "--random_crop", 0.5, "--flip"))  # fmt: skip
+    assert (long.decay_epochs, long.ema, long.random_crop, long.augment) == (3, 0.998, 0.5, True)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--ema", 0.9], "only the head is trained"), (["--random_crop", 0.5], "only the head is trained"),
+    (["--train", "all", "--random_crop", 0.5, "--no_augment"], "--no_augment"),
+    (["--image_size", 131], "227 pixels only from fc6"), (["--teacher", "nowhere"], "--teacher nowhere: no such file"),
+    (["--image_size", 66, "--layer", "pool5"], "67 to"),
+])  # fmt: skip
+def test_flags_that_contradict_each_other(arguments, message, parse):
+    assert message in in_one_line(lambda: flags.case_of(parse(*arguments), ALEXNET))
+
+
+def test_a_flag_that_is_given_counts_even_with_its_default(parse, begun):
+    folder = begun("--epochs", 20, "--learning_rate", 0.01)
+    assert parse("--resume", folder).epochs == 20
+    assert "has 11 epochs already" in in_one_line(parse, "--resume", folder, "--epochs", 10)
+    assert "started with 0.01" in in_one_line(parse, "--resume", folder, "--learning_rate", 0.001)
+    assert parse("--resume", folder, "--ema", 0).epochs == 20  # as it was
+
+
+def test_what_resuming_changes_is_kept_and_a_stranger_stays_one(parse, begun):
+    folder = begun("--case", 4, "--patience", 2)
+    for signed in True, False:
+        epochs = 30 + signed
+        args = parse("--resume", folder, "--epochs", epochs, "--patience", 0)
+        runs.Run(folder, None, []).change_flags(flags.changeable(args))
+        again = parse("--resume", folder)
+        assert (again.epochs, again.patience, again.case) == (epochs, 0, 4)
+        assert runs.begun_here(folder) == signed
+        settings = runs.read_settings(folder)
+        (folder / "settings.json").write_text(json.dumps(settings | {"signature": "forged"}))
+
+
+def test_patience_changes_where_the_epoch_it_asks_for_is_kept(parse, begun):
+    folder = begun("--patience", 0)
+    assert "last epoch only" in in_one_line(parse, "--resume", folder, "--patience", 3)
+    assert parse("--resume", folder, "--patience", 0).patience == 0
+
+
+def test_a_stranger_s_teacher_is_named_again_or_left_alone(parse, begun, tmp_path):
+    (tmp_path / "teacher").mkdir()
+    folder = begun("--teacher", tmp_path / "teacher")
+    assert parse("--resume", folder).teacher == tmp_path / "teacher"
+    settings = runs.read_settings(folder)
+    del settings["signature"]
+    (folder / "settings.json").write_text(json.dumps(settings))
+    assert "--teacher" in in_one_line(parse, "--resume", folder)
+    assert parse("--resume", folder, "--teacher", pathlib.Path("elsewhere")).teacher == pathlib.Path("elsewhere")
