@@ -30,9 +30,17 @@ def test_the_course_s_layout(tmp_path, features, dumps):
 
 
 def test_ours_are_read_back_and_say_how_they_were_made(tmp_path):
-    bottleneck_files.write(tmp_path / "ours.p", X, Y, "AlexNet, fc7")
+    how = {"network": "alexnet", "layer": "fc7", "images": "a hash"}
+    bottleneck_files.write(tmp_path / "ours.p", X, Y, how)
     np.testing.assert_array_equal(bottleneck_files.read_features(tmp_path / "ours.p")[0], X)
-    assert bottleneck_files.made_from(tmp_path / "ours.p") == "AlexNet, fc7"
+    assert bottleneck_files.made_from(tmp_path / "ours.p") == how
+    assert bottleneck_files.is_made_from(tmp_path / "ours.p", how)
+    for other in ({"layer": "fc6"}, {"images": "another"}):
+        assert not bottleneck_files.is_made_from(tmp_path / "ours.p", how | other)
+    assert not bottleneck_files.is_made_from(tmp_path / "absent.p", how)
+    older = {"features": X, "labels": Y, "made_from": '{"network": "alexnet", "layer": "fc7", "per_class": 3}'}
+    (tmp_path / "older.p").write_bytes(pickle.dumps(older))
+    assert bottleneck_files.is_made_from(tmp_path / "older.p", how)  # the version before did not note the images
     with open(tmp_path / "ours.p", "rb") as file:
         assert set(pickle.load(file)) == {"features", "labels", "made_from"}
 

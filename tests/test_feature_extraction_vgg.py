@@ -56,7 +56,9 @@ def test_one_file_alone(tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("error: --training_file and --validation_file: one is")
 
 
-@pytest.mark.parametrize("network", ["vgg", "googlenet", "resnet", "alexnet"])
+@pytest.mark.parametrize(
+    "network", ["googlenet", "alexnet", *(pytest.param(each, marks=pytest.mark.slow) for each in ("vgg", "resnet"))]
+)
 def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
     monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
