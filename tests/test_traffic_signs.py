@@ -546,8 +546,8 @@ def test_addresses_and_hashes_of_the_test_set(empty_data, monkeypatch):
 def test_own_signs_are_squeezed_to_32_pixels(tmp_path):
     image = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 3, 3, axis=2).repeat(96, axis=0)
     Image.fromarray(image).save(tmp_path / "sign.png")
-    names, found = traffic_signs.find_signs([str(tmp_path / "sign.png")], False, 0)
-    assert names == [str(tmp_path / "sign.png")] and found.shape == (1, 32, 32, 3)
+    names, found, problems = traffic_signs.find_signs([str(tmp_path / "sign.png")], False, 0)
+    assert names == [str(tmp_path / "sign.png")] and found.shape == (1, 32, 32, 3) and not problems
     assert np.abs(found[0, :, 1:-1, 0].astype(int) - (np.arange(1, 31) * 6 + 1.5)).max() <= 1
 
 
@@ -557,11 +557,11 @@ def test_drawn_signs_take_the_place_of_the_course_s(demo, monkeypatch, capsys):
         raise BadInput("no network")
 
     monkeypatch.setattr(traffic_signs.images, "course_signs", no_network)
-    names, found = traffic_signs.find_signs([], demo, 3)
+    names, found, problems = traffic_signs.find_signs([], demo, 3)
     assert names == ["drawn, Road work", "drawn, Stop"]
     expected = traffic_signs.drawn(per_class=1, seed=3)
     np.testing.assert_array_equal(found, expected.images[[25, 14]])
-    assert ("cannot be fetched" in capsys.readouterr().out) != demo
+    assert ("using drawn ones" in capsys.readouterr().out) != demo and not problems
 
 
 # Drawn signs and the real file
