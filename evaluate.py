@@ -16,7 +16,7 @@ import pathlib
 from common.program import run, start_tensorflow
 
 from common.files import BadInput
-from common.flags import add_network_flags
+from common.flags import Parser, add_network_flags
 from data import cifar10, images, own_images, traffic_signs
 from data.datasets import Dataset
 from transfer import feature_store, trained
@@ -40,7 +40,7 @@ def find_images(head: Head, args: argparse.Namespace) -> Dataset:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")
     parser.add_argument("--test_file", type=pathlib.Path, help="a test.p, or GTSRB's official test images, as a folder "
                         "or zip, if they are not in data/")  # fmt: skip

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import softmax
 
 from common.files import BadInput, check_new_folder
-from common.flags import add_as_published_flag, add_image_flags, add_network_flags
+from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags
 from data import images, traffic_signs
 from transfer import flags, loading, novelty, trained
 from weights import cards, heads
@@ -80,7 +80,7 @@ def answer(
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_image_flags(parser, "your own images: signs cut out closely, or whatever the classifier was trained on")
     add_network_flags(parser)
     add_as_published_flag(parser)

@@ -22,7 +22,7 @@ from common.program import run, start_tensorflow
 import numpy as np
 
 from common.files import BadInput
-from common.flags import at_least
+from common.flags import Parser, at_least
 from data import DATA_DIR, bottleneck_files, datasets, traffic_signs
 from data.datasets import Dataset, Split
 from transfer import devices, flags, runs
@@ -165,12 +165,17 @@ def print_epoch(epoch: dict) -> None:
 
 
 def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     flags.add_training_flags(parser, epochs=50, batch_size=256)
     add = parser.add_argument_group("features").add_argument
     add("--network", choices=cards.CARDS, default="vgg", help="the network that computes the features (default vgg)")
     add("--dataset", choices=datasets.TABLE, help="the images (default cifar10)")
-    add("--per_class", type=at_least(0), default=100, help="training images per class; 0 takes all (default 100)")
+    add(
+        "--per_class",
+        type=at_least(0),
+        default=100,
+        help="training images per class; 0 takes all (default 100)",
+    )
     add("--image_size", type=at_least(32, most=1024), help="side of the input; 64 pixels cost a twelfth of 224")
     add("--split", choices=("random", "track"), help="how to split the signs: by track (default), or at random, as the "
         "course did (flattering: images of one sign are then in both training and validation)")  # fmt: skip

@@ -17,7 +17,7 @@ from common.program import print_top, run
 
 from caffe_classes import class_names
 from common.files import BadInput
-from common.flags import add_as_published_flag, add_image_flags, add_network_flags
+from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags
 from data import images
 from transfer import flags, loading
 from weights import cards
@@ -36,7 +36,7 @@ def find_photos(demo: bool) -> list[pathlib.Path]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_image_flags(parser, "your own photos, in any common format and of any size")
     parser.add_argument("--network", choices=cards.CARDS, default="alexnet", help="the network (default alexnet)")
     add_network_flags(parser)

@@ -14,14 +14,14 @@ import time
 from common.program import print_top, run
 
 from caffe_classes import class_names
-from common.flags import add_as_published_flag, add_image_flags, add_network_flags
+from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags
 from data import images, traffic_signs
 from transfer import flags, loading
 from weights import cards
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_image_flags(parser, "your own images, cut out closely around the sign")
     add_network_flags(parser)
     add_as_published_flag(parser)

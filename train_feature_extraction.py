@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from common.program import run
 
-from common.flags import add_as_published_flag
+from common.flags import Parser, add_as_published_flag
 from data import datasets, traffic_signs
 from data.datasets import Split
 from data.images import Framing
@@ -144,7 +144,7 @@ def print_epoch(epoch: dict) -> None:
 
 
 def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument(
         "--training_file",
         type=pathlib.Path,

@@ -14,7 +14,7 @@ import pathlib
 
 from common.program import run
 
-from common.flags import add_as_published_flag
+from common.flags import Parser, add_as_published_flag
 from data import cifar10, datasets
 from data.datasets import Split
 from train_feature_extraction import train
@@ -31,7 +31,7 @@ def load_images(args: argparse.Namespace) -> Split:
 
 
 def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     flags.add_training_flags(parser, epochs=2)
     flags.add_case_flags(parser)
     add_as_published_flag(parser)

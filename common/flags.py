@@ -2,17 +2,32 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any, NoReturn
 
+from common.files import LONGEST_MESSAGE, printable
+
+LARGEST = 10**9
 LARGEST_SEED = 2**32 - 1  # NumPy's generators and Keras take 32 bits
 
 
-def at_least(least: float, kind: type = int, most: float = float("inf")) -> Callable[[str], float]:
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, with a script's docstring as its help, and mistakes told in one printable line."""
+
+    def __init__(self, description: str | None, **settings: Any) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the mistake; exit with status 2."""
+        super().error(printable(message, LONGEST_MESSAGE))
+
+
+def at_least(least: float, kind: type = int, most: float = LARGEST) -> Callable[[str], float]:
     """argparse's type for numbers from `least` to `most`."""
 
     def number(text: str) -> float:
         value = kind(text)
         if not least <= value <= most:  # nan, too, is refused
-            limits = f"{least} or more" if most == float("inf") else f"{least} to {most}"
+            limits = f"{least} or more" if most == LARGEST else f"{least} to {most}"
             raise argparse.ArgumentTypeError(f"{text:.50}: expected {limits}")
         return value
 

@@ -30,7 +30,7 @@ from typing import BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from common.files import BadInput, one_at_a_time, open_regular, written_whole
+from common.files import BadInput, one_at_a_time, open_regular, start_of, written_whole
 from data import DATA_DIR, images, traffic_signs
 from data.datasets import Dataset, Split, check, joined, split
 from data.decoding import longest_side
@@ -44,6 +44,7 @@ SYSTEM_FILES = {  # of Windows, macOS and network drives; in lower case
     "lost+found", "@eadir", "#recycle", "@recycle",
 }  # fmt: skip
 ABANDONED = 3600  # seconds after which a file that nobody writes to is given up
+LONGEST_RECORD = 100_000_000  # bytes of the list of files that are no images
 AHEAD = 64  # images decoded before they are written: 10 MB at 227x227
 
 
@@ -326,7 +327,7 @@ def _kept(
     All rows are read once, for their hash: about a second per GB.
     """
     try:
-        record = json.loads(path.with_suffix(".json").read_text())
+        record = json.loads(start_of(path.with_suffix(".json"), LONGEST_RECORD))
         unreadable, decoded = [files[number] for number in record["unreadable"]], np.load(path, mmap_mode="r")
         shape = (len(files) - len(unreadable), framing.size, framing.size, 3)
         if decoded.shape != shape or decoded.dtype != np.uint8 or not decoded.flags.c_contiguous:

@@ -8,14 +8,13 @@
 Downloads in data/ and weights/ are never deleted.
 """
 
-import argparse
 import pathlib
 import shutil
 from collections.abc import Iterable
 
 from common.program import run, shown
 
-from common.flags import at_least
+from common.flags import Parser, at_least
 from data.own_images import PICTURES_DIR
 from transfer import runs
 from transfer.feature_store import FEATURES_DIR
@@ -59,9 +58,7 @@ def delete(paths: Iterable[pathlib.Path]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m transfer.clean", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, prog="python -m transfer.clean")
     parser.add_argument("--delete", nargs="+", choices=KINDS, default=[], help="what to delete (default: nothing)")
     parser.add_argument("--keep", type=at_least(0), default=0, help="with --delete runs: spare the newest so many")
     args = parser.parse_args()

@@ -72,7 +72,12 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="training images per class, to see what few can do (default: all)",
     )
-    add("--validation_per_class", type=at_least(0), default=0, help="fewer validation images per class, to save time")
+    add(
+        "--validation_per_class",
+        type=at_least(0),
+        default=0,
+        help="fewer validation images per class, to save time",
+    )
     add("--network", choices=CARDS, default="alexnet", help="the network (default alexnet)")
     add("--image_size", type=at_least(32, most=1024), help="side of the network's input in pixels: 64 costs a twelfth "
         "of 224; for alexnet 67 or more, with --layer pool5 or lower (default: the network's)")  # fmt: skip
@@ -86,7 +91,7 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         "first gradients do not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
     add("--weight_decay", type=at_least(0, float, 1e30), help="of the layers below the head (default 0, or 0.05 from "
         "scratch)")  # fmt: skip
-    add("--decay_epochs", type=at_least(0, most=100_000), default=0, metavar="N", help="hold the learning rates, and "
+    add("--decay_epochs", type=at_least(0), default=0, metavar="N", help="hold the learning rates, and "
         "let them fall to 0 over the last N epochs only: for long runs, which --resume can then prolong or end with "
         "another --epochs (default 0: they fall from the start, as a cosine)")  # fmt: skip
     add("--ema", type=at_least(0, float, 1), default=0.0, metavar="DECAY", help="validate and keep moving averages of "
