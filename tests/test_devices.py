@@ -14,7 +14,8 @@ from transfer import devices
 
 # The head alone on features that each worker computes its share of, then layers and head together, with augmentation
 # and dropout.
-FLAGS = [*QUICK, "--train", "inception_5b", "--epochs", "2", "--head_epochs", "1"]
+FLAGS = [*QUICK, "--train", "inception_5b", "--epochs", "2", "--head_epochs", "1", "--batch_size", "16", "--ema", "0.9",
+         "--random_crop", "0.7", "--decay_epochs", "1"]  # fmt: skip
 TWO_PROCESSORS = """
 import sys, tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
