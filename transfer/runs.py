@@ -3,7 +3,7 @@
     runs/train_feature_extraction-20260131-101500/
         settings.json       the flags, so that --resume needs none
         history.json        one entry per epoch; which one is the result; whether the run has finished
-        checkpoint/         ckpt-7.*: variables and optimizers after epoch 7, to continue from; state.json: their hashes
+        checkpoint/         variables and optimizers after the last epoch, to continue from (transfer/checkpoints.py)
         head.npz            the result: the head with its class names and provenance (see weights/heads.py)
         network-7.npz       the whole network of that epoch, where more than the head was trained; a weights file like
                             those in weights/
@@ -29,17 +29,15 @@ from typing import Any
 
 from common.program import shown
 
-from common.files import BadInput, check_writable, exclusive, foreign, open_regular, written_whole
+from common.files import BadInput, check_writable, exclusive, foreign, written_whole
+from transfer import checkpoints
 from weights import heads, reading
 from weights.heads import Provenance
 
 RUNS_DIR = pathlib.Path(__file__).resolve().parents[1] / "runs"
-SETTINGS, HISTORY, CHECKPOINT, STATE = "settings.json", "history.json", "checkpoint", "state.json"
-LOCK = ".lock"
+SETTINGS, HISTORY, LOCK = "settings.json", "history.json", ".lock"
 KEY = ".key"  # in RUNS_DIR: 32 random bytes that tell this machine's own settings from foreign ones
 NEWEST = "newest"  # what --resume means without a folder
-PIECE = 2**20  # bytes hashed at a time
-LARGEST_JSON = 50_000_000  # bytes; a thousand epochs take 0.3 MB
 
 
 class Run:
@@ -85,7 +83,7 @@ class Run:
         self._clear_away()
         found = read_history(self.folder)
         history, self.kept = found["epochs"], found["kept"]
-        numbers = sorted(int(path.stem[5:]) for path in self._checkpoints("*.index") if path.stem[5:].isdigit())
+        numbers = checkpoints.epochs(self.folder)
         if not history and not numbers:
             return []
         # Killed between the two, a run has one epoch more in its history than in its checkpoint.
@@ -97,8 +95,7 @@ class Run:
             )
         if number is None:  # killed before the first checkpoint was whole
             return []
-        self._check_hashes(number, history[:number])
-        self._read_checkpoint(number)
+        checkpoints.read(self.folder, history[:number], variables, optimizers)
         if self.writes:
             print(f"Continuing after epoch {number}\n", flush=True)
         return history[:number]
@@ -132,7 +129,7 @@ class Run:
         if best:
             with averaged():
                 self._keep_result(classifier, history[-1])
-        self._write_checkpoint(history)
+        checkpoints.write(self.folder, history, self.variables, self.optimizers)
 
     def keep_head(self, classifier: Any, history: list[dict]) -> None:
         """Keep a head that was trained alone, on the untrained network: epoch 0 of fine-tuning."""
@@ -170,59 +167,12 @@ class Run:
     def _write_history(self, history: list[dict], ended: bool = False) -> None:
         content = {"ended": ended, "kept": self.kept, "head": self.head_history, "epochs": history}
         with written_whole(self.folder / HISTORY) as temporary:
-            temporary.write_text(json.dumps(content | {"sha256": _hash_of(content)}, indent=1))
-
-    def _checkpoints(self, pattern: str) -> list[pathlib.Path]:
-        return list((self.folder / CHECKPOINT).glob(f"ckpt-{pattern}"))
-
-    def _checkpoint(self, epoch: int) -> tuple[Any, Any]:
-        """(TensorFlow's checkpoint object, its counter of epochs)."""
-        import tensorflow as tf
-
-        slots = [[variable.value for variable in optimizer.variables] for optimizer in self.optimizers]
-        counter = tf.Variable(epoch, dtype=tf.int64)
-        return tf.train.Checkpoint(epoch=counter, variables=self.variables, optimizers=slots), counter
-
-    def _read_checkpoint(self, number: int) -> None:
-        # Read by its own name, inside the folder: TensorFlow's manager would follow, and delete, the paths in a file.
-        with foreign(self.folder, "a run that can be resumed", "start a new run"):
-            checkpoint, counter = self._checkpoint(number)
-            checkpoint.read(str(self.folder / CHECKPOINT / f"ckpt-{number}")).assert_existing_objects_matched()
-            if counter.numpy() != number:
-                raise ValueError(f"its checkpoint {number} is of epoch {counter.numpy()}")
-
-    def _write_checkpoint(self, history: list[dict]) -> None:
-        number = len(history)
-        folder = self.folder / CHECKPOINT
-        try:
-            self._checkpoint(number)[0].write(str(folder / f"ckpt-{number}"))
-        except Exception as error:  # whatever TensorFlow makes of a full disk
-            told = str(error).strip().splitlines()[0]
-            raise BadInput(f"{self.folder}: cannot be written ({told:.150}); free space and --resume it") from None
-        files = {path.name: _hash_of(path) for path in self._checkpoints(f"{number}.*")}
-        with written_whole(folder / STATE) as temporary:
-            temporary.write_text(json.dumps({"epoch": number, "history": _hash_of(history), "files": files}))
-        for other in self._checkpoints("*"):
-            if other.name not in files:
-                other.unlink()
-
-    def _check_hashes(self, number: int, history: list[dict]) -> None:
-        """`BadInput` unless checkpoint and history are the ones that were written. Earlier versions kept no hashes."""
-        path = self.folder / CHECKPOINT / STATE
-        if not path.exists():
-            return
-        state = _read_json(path)
-        with foreign(path, "the hashes of a checkpoint", "start a new run"):
-            if state["epoch"] != number:  # killed between the checkpoint and its hashes
-                return
-            files = {path.name: _hash_of(path) for path in self._checkpoints(f"{number}.*")}
-            if files != state["files"] or _hash_of(history) != state["history"]:
-                raise ValueError("the checkpoint or the history was changed after it was written")
+            temporary.write_text(json.dumps(content | {"sha256": checkpoints.hash_of(content)}, indent=1))
 
     def _clear_away(self) -> None:
         """Delete what a killed process was writing."""
         if self.writes:
-            for half in [*self.folder.glob(".*.part"), *(self.folder / CHECKPOINT).glob("*temp*")]:
+            for half in [*self.folder.glob(".*.part"), *(self.folder / checkpoints.FOLDER).glob("*temp*")]:
                 if half.is_dir():
                     shutil.rmtree(half, ignore_errors=True)
                 else:
@@ -280,7 +230,7 @@ def read_settings(folder: pathlib.Path) -> dict:
     """settings.json of a run: {"script": str, "flags": dict, ...}. `BadInput` when it is none."""
     if not (folder / SETTINGS).exists():
         raise BadInput(f"{folder}: no run, it has no {SETTINGS}; give a folder that a training script wrote")
-    settings = _read_json(folder / SETTINGS)
+    settings = checkpoints.read_json(folder / SETTINGS)
     if (
         not isinstance(settings, dict)
         or not isinstance(settings.get("script"), str)
@@ -312,10 +262,10 @@ def read_history(folder: pathlib.Path) -> dict:
     path = folder / HISTORY
     if not path.exists():
         return {"ended": False, "kept": 0, "head": [], "epochs": []}
-    history = _read_json(path)
+    history = checkpoints.read_json(path)
     with foreign(path, "the history of a run", "start a new run"):
         hashed = history.pop("sha256", None)
-        if hashed and hashed != _hash_of(history):
+        if hashed and hashed != checkpoints.hash_of(history):
             raise ValueError("it was changed after it was written")
         epochs = [*history["epochs"], *history.get("head", [])]
         for epoch in epochs:
@@ -377,22 +327,3 @@ def _signature(settings: dict) -> str:
             temporary.write_bytes(secrets.token_bytes(32))
     content = json.dumps(settings, sort_keys=True).encode()
     return hmac.new(path.read_bytes(), content, hashlib.sha256).hexdigest()
-
-
-def _hash_of(content: Any) -> str:
-    """SHA-256 of a file, or of a value as JSON."""
-    if isinstance(content, pathlib.Path):
-        digest = hashlib.sha256()
-        with open_regular(content) as file:
-            while piece := file.read(PIECE):
-                digest.update(piece)
-        return digest.hexdigest()
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _read_json(path: pathlib.Path) -> Any:
-    with open_regular(path, "a run's file") as file, foreign(path, "a file that a training script wrote", "start anew"):
-        text = file.read(LARGEST_JSON + 1)
-        if len(text) > LARGEST_JSON:
-            raise ValueError("it is too large")
-        return json.loads(text)

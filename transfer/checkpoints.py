@@ -1,0 +1,86 @@
+"""Checkpoints in a run's folder: variables and optimizers after an epoch, and hashes that tell when they were changed.
+
+    checkpoint/ckpt-7.index, ckpt-7.data-...    TensorFlow's own format, after epoch 7
+    checkpoint/state.json                       SHA-256 of these files, and of the history that belongs to them
+
+They are read and deleted by their own names, inside the folder: TensorFlow's manager would follow the paths in a file.
+"""
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+from common.files import BadInput, file_hash, foreign, open_regular, written_whole
+
+FOLDER, STATE = "checkpoint", "state.json"
+LARGEST_JSON = 50_000_000  # bytes; a thousand epochs take 0.3 MB
+
+
+def epochs(run: pathlib.Path) -> list[int]:
+    """After which epochs the run's folder has a checkpoint, in order."""
+    return sorted(int(path.stem[5:]) for path in _files(run, "*.index") if path.stem[5:].isdigit())
+
+
+def write(run: pathlib.Path, history: list[dict], variables: list, optimizers: list) -> None:
+    """Keep the state after the last epoch of `history`; then delete the older ones."""
+    number = len(history)
+    try:
+        _checkpoint(number, variables, optimizers)[0].write(str(run / FOLDER / f"ckpt-{number}"))
+    except Exception as error:  # whatever TensorFlow makes of a full disk
+        told = str(error).strip().splitlines()[0]
+        raise BadInput(f"{run}: cannot be written ({told:.150}); free space and --resume it") from None
+    state = {"epoch": number, "history": hash_of(history), "files": _hashes(run, number)}
+    with written_whole(run / FOLDER / STATE) as temporary:
+        temporary.write_text(json.dumps(state))
+    for other in _files(run, "*"):
+        if other.name not in state["files"]:
+            other.unlink()
+
+
+def read(run: pathlib.Path, history: list[dict], variables: list, optimizers: list) -> None:
+    """Set variables and optimizers to their state after the last epoch of `history`.
+
+    `BadInput` for a checkpoint that is damaged, of other variables, or was changed since. (Earlier versions kept no
+    hashes, and a process that is killed between the checkpoint and its hashes leaves those of the one before.)
+    """
+    number = len(history)
+    with foreign(run, "a run that can be resumed", "start a new run"):
+        state = read_json(run / FOLDER / STATE) if (run / FOLDER / STATE).exists() else {"epoch": None}
+        if state["epoch"] == number and (state["files"], state["history"]) != (_hashes(run, number), hash_of(history)):
+            raise ValueError("its checkpoint or history was changed after it was written")
+        checkpoint, counter = _checkpoint(number, variables, optimizers)
+        checkpoint.read(str(run / FOLDER / f"ckpt-{number}")).assert_existing_objects_matched()
+        if counter.numpy() != number:
+            raise ValueError(f"its checkpoint {number} is of epoch {counter.numpy()}")
+
+
+def hash_of(value: Any) -> str:
+    """SHA-256 of a value as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """A small JSON file of a run. `BadInput` when it is damaged."""
+    with open_regular(path, "a run's file") as file, foreign(path, "a file that a training script wrote", "start anew"):
+        text = file.read(LARGEST_JSON + 1)
+        if len(text) > LARGEST_JSON:
+            raise ValueError("it is too large")
+        return json.loads(text)
+
+
+def _checkpoint(epoch: int, variables: list, optimizers: list) -> tuple[Any, Any]:
+    """(TensorFlow's checkpoint object, its counter of epochs)."""
+    import tensorflow as tf
+
+    slots = [[variable.value for variable in optimizer.variables] for optimizer in optimizers]
+    counter = tf.Variable(epoch, dtype=tf.int64)
+    return tf.train.Checkpoint(epoch=counter, variables=variables, optimizers=slots), counter
+
+
+def _files(run: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    return list((run / FOLDER).glob(f"ckpt-{pattern}"))
+
+
+def _hashes(run: pathlib.Path, number: int) -> dict[str, str]:
+    return {path.name: file_hash(path, "sha256") for path in _files(run, f"{number}.*")}
