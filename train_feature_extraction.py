@@ -53,11 +53,11 @@ def train(
 
     folder: of the run to resume, or None. load: args -> Split. flip: mirror images still belong to their class.
     """
-    here = devices.find()
     card, cache = cards.CARDS[args.network], flags.cache_of(args)
     case = flags.case_of(args, card)
     split, framing = flags.split_of(args, card, lambda: load(args))  # images uint8 (N, H, W, 3), labels (N,)
     recipe = flags.recipe_of(args, case, card, len(split.training), flip or args.flip)
+    here = devices.find()  # TensorFlow starts, once nothing is wrong with flags and images
     from transfer import cases, features, results
 
     # 1. A network that knows ImageNet. What follows the layer `case.layer` is cut off.

@@ -418,6 +418,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, kind, width, heig
     assert "million pixels" in refused("images", images.read, tmp_path / "image")
 
 
+@pytest.mark.slow
 def test_a_large_image_takes_bounded_memory(tmp_path):
     """64 million transparent pixels in 200 kB: 256 MB decoded, 192 MB as RGB; floats of all would be 1.3 GB more."""
     Image.new("RGBA", (8000, 8000), (255, 0, 0, 128)).save(tmp_path / "a.png")

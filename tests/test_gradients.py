@@ -87,6 +87,7 @@ def test_gradient_of_convolution_in_two_groups(dtype):
         close(ours.flat[places], differences(grouped, exact_weight, exact, number, places), dtype)
 
 
+@pytest.mark.slow
 def test_gradient_of_convolution_in_two_groups_without_onednn():
     """TensorFlow's own kernels on the processor, as on processors or builds without oneDNN, know no groups."""
     command = [sys.executable, "-m", "pytest", "-q", "-k", "in_two_groups and not without", __file__]

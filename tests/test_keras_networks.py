@@ -115,9 +115,11 @@ def test_every_layer_is_kerass_own(card):
 
 
 @BOTH
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", [tf.float32, pytest.param(tf.bfloat16, marks=pytest.mark.slow)], ids=["float32", "bfloat16"]
+)
 def test_fine_tuning_moves_all_but_the_statistics(card, dtype):
-    network = KerasNetwork.load(card, "random", 1, image_size=32, dtype=dtype, features_only=True)
+    network = KerasNetwork.load(card, "random", 1, image_size=32, dtype=tf.as_dtype(dtype), features_only=True)
     before, trained = named(network), network.variables_between(card.blocks[0], "avg_pool")
     x = tf.random.stateless_normal((4, 32, 32, 3), (0, 0), stddev=60)
 

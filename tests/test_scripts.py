@@ -83,7 +83,7 @@ def test_inference_demo(script, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("network", ["googlenet", "resnet"])
+@pytest.mark.parametrize("network", ["googlenet", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_imagenet_inference_with_another_network(network, tmp_path):
     done = run("imagenet_inference.py", "--demo", "--network", network, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

@@ -225,6 +225,8 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
     """The case, changed by the flags that say otherwise."""
     case = preset(args.case or 1, card)
     changed = Case(args.layer or case.layer, args.train or case.train, args.from_scratch or case.from_scratch)
+    if changed.from_scratch and not changed.fine_tuning:
+        raise BadInput("--from_scratch: with --train head nothing below the head is ever trained; add --train all")
     if changed.from_scratch and args.weights:
         raise BadInput("--from_scratch: begins without weights; leave out this or --weights")
     for name in FINE_TUNING_ONLY:

@@ -92,5 +92,3 @@ def check(case: Case, layer_names: list[str], title: str) -> None:
     below = names[: names.index(case.layer) + 1]
     if case.train not in ("head", "all", *below):
         raise BadInput(f"--train {case.train}: expected head, all, or a layer up to {case.layer}: {', '.join(below)}")
-    if case.from_scratch and not case.fine_tuning:
-        raise BadInput("--from_scratch: with --train head nothing below the head is ever trained; add --train all")
