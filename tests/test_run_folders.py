@@ -1,0 +1,84 @@
+"""Folders of runs: one for each run however many start at once, locked, and believed only as far as their hashes go."""
+
+import concurrent.futures
+import json
+
+import pytest
+from conftest import in_one_line, refused
+
+from transfer import runs
+from weights.heads import Provenance
+
+ORIGIN = Provenance("googlenet", "pool5", 64, False, "float32", "random", 0, "0" * 16, "signs", 0.5, 32, "whole", 0)
+EPOCHS = [{"epoch": number, "seconds": 1.0, "loss": 1 / number, "accuracy": 0.5, "validation_loss": 1 / number,
+           "validation_accuracy": 0.5} for number in (1, 2, 3)]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    return runs.begin("script", {"epochs": 3}, "the split")
+
+
+def test_runs_that_start_in_the_same_second_get_a_folder_each(folder):
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        folders = list(pool.map(lambda _: runs.begin("script", {}, ""), range(60)))
+    assert len({folder, *folders}) == 61 and all((each / runs.SETTINGS).exists() for each in folders)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(folder):
+    first, second = (runs.Run(folder, ORIGIN, ["a", "b"]) for _ in range(2))
+    with first.locked():
+        assert runs.is_locked(folder)
+        assert "is being trained by another process" in in_one_line(second.locked().__enter__)
+    assert not runs.is_locked(folder)
+
+
+def test_other_images_than_those_it_was_begun_with(folder):
+    run = runs.Run(folder, ORIGIN, ["a", "b"])
+    run.check_split("the split")
+    assert "the images have changed since it was begun" in in_one_line(run.check_split, "another split")
+
+
+def test_only_settings_that_were_signed_here_are_trusted(folder):
+    assert runs.begun_here(folder)
+    settings = json.loads((folder / runs.SETTINGS).read_text())
+    settings["flags"]["cache"] = "/somewhere/else"
+    (folder / runs.SETTINGS).write_text(json.dumps(settings))
+    assert not runs.begun_here(folder)
+    assert runs.read_settings(folder)["flags"]["cache"] == "/somewhere/else"  # read, not trusted
+
+
+def test_a_history_without_its_checkpoint_is_not_started_anew(folder):
+    run = runs.Run(folder, ORIGIN, ["a", "b"])
+    run._write_history(EPOCHS)
+    assert "3 epochs in history.json, no checkpoint" in in_one_line(run.restore, [], [])
+
+
+CHANGES = {
+    "another loss": lambda content: content["epochs"][0].update(loss=0.1),
+    "an epoch less": lambda content: content["epochs"].pop(),
+    "another result": lambda content: content.update(kept=1),
+    "nan": lambda content: (content["epochs"][0].update(loss=float("nan")), content.pop("sha256")),
+    "epochs out of order": lambda content: (content["epochs"].reverse(), content.pop("sha256")),
+    "a text for a number": lambda content: (content["epochs"][0].update(loss="1"), content.pop("sha256")),
+    "no epochs": lambda content: (content.pop("epochs"), content.pop("sha256")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_history_that_was_changed(folder, change):
+    runs.Run(folder, ORIGIN, ["a", "b"])._write_history(EPOCHS)
+    assert runs.read_history(folder)["epochs"] == EPOCHS
+    content = json.loads((folder / runs.HISTORY).read_text())
+    CHANGES[change](content)
+    (folder / runs.HISTORY).write_text(json.dumps(content))
+    assert "history.json" in refused("run", runs.read_history, folder)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"script": 1, "flags": {}}', '{"script": "x", "flags": []}', "\x00"]
+)
+def test_settings_that_are_none(folder, content):
+    (folder / runs.SETTINGS).write_text(content)
+    assert "settings.json" in refused("run", runs.read_settings, folder) and not runs.begun_here(folder)
