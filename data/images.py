@@ -100,17 +100,15 @@ def raise_for(problems: list[BadInput]) -> None:
 def expand(paths: Iterable[str]) -> list[str]:
     """The paths with wildcards (`*.jpg`, `**/*.png`) replaced by the files they match: Windows leaves this to programs.
 
-    A path that exists is left as it is, with brackets or not. `BadInput` if a wildcard matches nothing.
+    A path that exists is left as it is, with brackets or not; so is a wildcard that matches nothing, which reading it
+    will tell.
     """
     expanded = []
     for path in map(os.fspath, paths):
-        if not glob.has_magic(path) or os.path.lexists(path):
-            expanded.append(path)
-            continue
-        matches = sorted(filter(os.path.isfile, glob.iglob(path, recursive=True)))
-        if not matches:
-            raise BadInput(f"{path}: no such file, and no file matches it; give the path of an image")
-        expanded += matches
+        matches = []
+        if glob.has_magic(path) and not os.path.lexists(path):
+            matches = sorted(filter(os.path.isfile, glob.iglob(path, recursive=True)))
+        expanded += matches or [path]
     return expanded
 
 

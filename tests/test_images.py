@@ -108,7 +108,8 @@ def test_wildcards(tmp_path, monkeypatch):
     assert images.expand(["c.jpg", "?.png", "absent.png"]) == ["c.jpg", "a.png", "b.png", "absent.png"]
     assert images.expand(["[1].png", "[ab].png"]) == ["[1].png", "a.png", "b.png"]
     assert sorted(images.expand(["**/*.png"])) == ["[1].png", "a.png", "b.png", "deep/er/d.png"]
-    assert "no file matches" in in_one_line(images.expand, ["*.gif"])
+    assert images.expand(["*.gif", "c.jpg"]) == ["*.gif", "c.jpg"]
+    assert "*.gif: " in in_one_line(images.read_all, ["*.gif"], images.Framing(8))
 
 
 def test_course_images_are_fetched_once(tmp_path, monkeypatch):
