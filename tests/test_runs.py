@@ -58,9 +58,9 @@ MOMENTS = {
         write, tf.train.Checkpoint.write = tf.train.Checkpoint.write, half
     """,
     "between the checkpoint and its hashes": """
-        from transfer import runs
-        written_whole = runs.written_whole
-        runs.written_whole = lambda path: die() if path.name == "state.json" and '"epoch": 1' in (
+        from transfer import checkpoints
+        written_whole = checkpoints.written_whole
+        checkpoints.written_whole = lambda path: die() if '"epoch": 1' in (
             path.read_text() if path.exists() else "") else written_whole(path)
     """,
 }
