@@ -82,7 +82,7 @@ def train(
             outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache, log, teacher)
 
         # 5. How good is it? Judged on images that it has not seen.
-        results.conclude(kept, outcome, split, here, args.plot)
+        results.conclude(kept, outcome, split, here, args.plot, network)
         if here.chief and args.test_file:
             results.judge(kept.folder, traffic_signs.load_test(args.test_file), None, cache, args.plot)
         if here.chief:

@@ -259,12 +259,8 @@ def one_at_a_time(path: str | os.PathLike, waiting: str) -> Iterator[None]:
             print(waiting, file=sys.stderr, flush=True)
             told = True
         time.sleep(POLL)
-    with file:
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows deletes no open file; there it stays
-                path.unlink()
+    with _held(path, file):
+        yield
 
 
 @contextlib.contextmanager
@@ -274,6 +270,13 @@ def exclusive(path: str | os.PathLike, refusal: str) -> Iterator[None]:
     file = _locked(path)
     if file is None:
         raise BadInput(refusal)
+    with _held(path, file):
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: pathlib.Path, file: BinaryIO) -> Iterator[None]:
+    """Keep the lock on the open file at `path` while the block runs; then delete the file."""
     with file:
         try:
             yield

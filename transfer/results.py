@@ -9,6 +9,7 @@ import numpy as np
 from common.files import BadInput
 from data import datasets
 from data.datasets import Dataset, Split
+from networks.network import Network
 from transfer import clean, evaluation, feature_store, loop, novelty, plots, trained
 from transfer.cases import Outcome, some
 from transfer.devices import Devices
@@ -19,11 +20,13 @@ KNOWN_IMAGES = 2000  # of training and of validation each
 MENTIONED = 2e9  # bytes of kept features
 
 
-def conclude(run: Run, outcome: Outcome, split: Split, devices: Devices, plot: bool = False) -> None:
+def conclude(
+    run: Run, outcome: Outcome, split: Split, devices: Devices, plot: bool = False, network: Network | None = None
+) -> None:
     """Mark the run as finished and report how good its result is on the validation images; tables go into its folder.
 
-    plot: curves, the first layer's filters, the confusion matrix and the most confident mistakes as well. Each worker
-    computes its share, the chief reports.
+    plot: curves, the confusion matrix, the most confident mistakes and the filters of the first layer of `network`, if
+    it is given, as well. Each worker computes its share, the chief reports.
     """
     if devices.chief:
         run.end(outcome.history, outcome.kept)
@@ -40,8 +43,8 @@ def conclude(run: Run, outcome: Outcome, split: Split, devices: Devices, plot: b
         phases = (("head", outcome.head_history), ("layers", outcome.history))
         history = [epoch | {"phase": phase} for phase, epochs in phases for epoch in epochs]
         plots.curves(history, run.folder / "curves.png", kept=outcome.kept)
-        if outcome.classifier.network:
-            first_kernel = np.asarray(next(iter(outcome.classifier.network.weights.values()))[0])
+        if network:
+            first_kernel = np.asarray(next(iter(network.weights.values()))[0])
             plots.filters(first_kernel, run.folder / "filters.png")
 
 
