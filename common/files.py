@@ -160,11 +160,12 @@ def make_folder(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def written_whole(path: str | os.PathLike, keep: bool = False) -> Iterator[pathlib.Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else delete it.
 
     A reader therefore sees the old file or the new one, never half of one, whenever the writer is stopped. What a
-    killed writer has left behind is deleted by the next one.
+    killed writer has left behind is deleted by the next one. keep: of several writers the first one wins, and what
+    lies at `path` by then is left as it is.
     """
     path = pathlib.Path(path)
     handle, temporary = _temporary(path)
@@ -174,13 +175,25 @@ def written_whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         if os.name == "nt":  # renames no open file
             os.close(handle)
             handle = None
-        os.replace(temporary, path)
+        if not (keep and _linked(temporary, path)):
+            os.replace(temporary, path)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({reason(error)}); free space or choose another place") from None
     finally:
         if handle is not None:
             os.close(handle)
         temporary.unlink(missing_ok=True)
+
+
+def _linked(temporary: pathlib.Path, path: pathlib.Path) -> bool:
+    """Give the file its second name unless another one has it; False on a file system without links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        return os.path.lexists(path)
+    return True
 
 
 def check_writable(path: str | os.PathLike) -> None:

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import json
+import os
+import threading
 
 import pytest
 from conftest import in_one_line, refused
@@ -53,6 +55,38 @@ def test_a_history_without_its_checkpoint_is_not_started_anew(folder):
     run = runs.Run(folder, ORIGIN, ["a", "b"])
     run._write_history(EPOCHS)
     assert "3 epochs in history.json, no checkpoint" in in_one_line(run.restore, [], [])
+
+
+def test_runs_that_start_at_the_same_moment_make_one_key(tmp_path, monkeypatch):
+    start = threading.Barrier(8)
+
+    def sign(_):
+        start.wait()
+        return runs._signature({"script": "x"})
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for number in range(50):
+            monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / str(number))
+            signatures = set(pool.map(sign, range(8)))
+            assert len(signatures) == 1 and [path.name for path in runs.RUNS_DIR.iterdir()] == [runs.KEY]
+
+
+@pytest.mark.parametrize("content", [b"", bytes(31), bytes(33), None])
+def test_a_damaged_key_signs_nothing(folder, content):
+    (runs.RUNS_DIR / runs.KEY).unlink()
+    if content is None:
+        os.mkfifo(runs.RUNS_DIR / runs.KEY)
+    else:
+        (runs.RUNS_DIR / runs.KEY).write_bytes(content)
+    assert not runs.begun_here(folder)
+    assert ".key" in in_one_line(runs.begin, "script", {}, "")
+
+
+@pytest.mark.parametrize("signature", ["é", "\udcff", "", None, 1, [], {"a": 1}, "0" * 64])
+def test_signatures_that_are_none(folder, signature):
+    settings = json.loads((folder / runs.SETTINGS).read_text()) | {"signature": signature}
+    (folder / runs.SETTINGS).write_text(json.dumps(settings))
+    assert not runs.begun_here(folder)
 
 
 CHANGES = {

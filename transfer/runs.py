@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import os
 import pathlib
 import secrets
 import shutil
@@ -29,14 +30,14 @@ from typing import Any
 
 from common.program import shown
 
-from common.files import BadInput, check_writable, exclusive, foreign, written_whole
+from common.files import BadInput, check_writable, exclusive, foreign, open_regular, written_whole
 from transfer import checkpoints
 from weights import heads, reading
 from weights.heads import Provenance
 
 RUNS_DIR = pathlib.Path(__file__).resolve().parents[1] / "runs"
 SETTINGS, HISTORY, LOCK = "settings.json", "history.json", ".lock"
-KEY = ".key"  # in RUNS_DIR: 32 random bytes that tell this machine's own settings from foreign ones
+KEY, KEY_SIZE = ".key", 32  # in RUNS_DIR: random bytes that tell this machine's own settings from foreign ones
 NEWEST = "newest"  # what --resume means without a folder
 
 
@@ -252,7 +253,8 @@ def begun_here(folder: pathlib.Path) -> bool:
     """Whether this machine began the run: its flags, and the paths among them, can then be trusted."""
     try:
         settings = read_settings(folder)
-        return hmac.compare_digest(str(settings.pop("signature", "")), _signature(settings))
+        given = str(settings.pop("signature", "")).encode(errors="replace")
+        return hmac.compare_digest(given, _signature(settings).encode())
     except BadInput:
         return False
 
@@ -320,10 +322,19 @@ def state(folder: pathlib.Path) -> str:
 
 
 def _signature(settings: dict) -> str:
-    """HMAC-SHA256 of the settings under this machine's key, which is made when it is first needed."""
+    """HMAC-SHA256 of the settings under this machine's key, in hexadecimal."""
+    return hmac.new(_key(), json.dumps(settings, sort_keys=True).encode(), hashlib.sha256).hexdigest()
+
+
+def _key() -> bytes:
+    """This machine's key. It is made when it is first needed, once, however many runs start at that moment."""
     path = RUNS_DIR / KEY
-    if not path.exists():
-        with written_whole(path) as temporary:
-            temporary.write_bytes(secrets.token_bytes(32))
-    content = json.dumps(settings, sort_keys=True).encode()
-    return hmac.new(path.read_bytes(), content, hashlib.sha256).hexdigest()
+    if not os.path.lexists(path):
+        with written_whole(path, keep=True) as temporary:
+            temporary.write_bytes(secrets.token_bytes(KEY_SIZE))
+    with open_regular(path, "the key that signs runs") as file:
+        key = file.read(KEY_SIZE + 1)
+    if len(key) != KEY_SIZE:
+        raise BadInput(f"{path}: is damaged, expected {KEY_SIZE} bytes; delete it (a new one is made, and the runs so "
+                       "far then count as begun elsewhere)")  # fmt: skip
+    return key
