@@ -12,7 +12,16 @@ FLOORS = {  # room: the rooms it may import
     "alexnet": {"networks", "weights", "common"},
     "googlenet": {"alexnet", "networks", "weights", "common"},
     "caffe_classes": set(),
-    "transfer": {"transfer", "alexnet", "googlenet", "networks", "weights", "data", "common"},
+    "transfer": {
+        "transfer",
+        "alexnet",
+        "googlenet",
+        "networks",
+        "weights",
+        "data",
+        "common",
+        "caffe_classes",
+    },  # fmt: skip
 }
 SCRIPTS = {
     "imagenet_inference", "traffic_sign_inference", "feature_extraction", "train_feature_extraction",

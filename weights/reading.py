@@ -6,13 +6,13 @@ or (in, out), biases (out,). The format is recognised by the file's content:
 * `.npy` with a pickled dict: `{layer: [kernel, bias]}` or `{layer: {"weights": kernel, "biases": bias}}`
 * `.npz` with `layer/weights` and `layer/biases` (or `layer/kernel` and `layer/bias`)
 * `.caffemodel`, as Caffe writes it
+* a small `.npz`, see `weights.small`
 
 Names may have `_` where Caffe has `/`, as caffe-tensorflow writes them. VGG16 and ResNet50: see `weights.keras_files`.
 """
 
 import contextlib
 import hashlib
-import math
 import os
 import pathlib
 import re
@@ -23,7 +23,8 @@ import numpy as np
 
 from common import fetching, kinds, safe_pickle
 from common.files import BadInput, written_whole
-from weights import caffemodel, npz
+from weights import caffemodel, npz, small
+from weights.arrays import aligned, all_finite, empty
 from weights.cards import Card
 from weights.npz import Stored
 
@@ -33,7 +34,6 @@ ADVICE = "give another file with --weights"
 PARTS = ("weights", "biases")
 PIXEL_SPREAD = 64  # about the standard deviation of a photo's pixels, 0-255
 MOST_PROBLEMS = 4  # named in one message
-ALIGNMENT = 64  # bytes; TensorFlow takes an array that begins at a multiple of this as it lies, and copies any other
 
 Weights = dict[str, tuple[np.ndarray, np.ndarray]]
 Layers = dict[str, object]  # a layer's arrays as the file holds them, not yet checked
@@ -80,7 +80,7 @@ def opened(path: str | os.PathLike, card: Card) -> Iterator[Layers]:
     kind = kinds.kind_of(path, FORMATS)
     if kind == kinds.NPZ:
         with npz.opened(path, FORMATS, ADVICE) as arrays:
-            yield _grouped(arrays)
+            yield small.layers(arrays, card) if small.MARK in arrays else _grouped(arrays)
     elif kind == kinds.NPY:
         yield from_npy(path)
     elif kind in (kinds.CAFFEMODEL, kinds.UNKNOWN):  # which has no mark of its own
@@ -142,8 +142,8 @@ def checked(layers: Layers, card: Card, path: str | os.PathLike) -> Weights:
     for layer in card.shapes if not problems else ():
         arrays = layers.pop(layer)  # let go of the originals one by one: no second copy of the whole
         with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite
-            weights[layer] = tuple(_aligned(each.read() if isinstance(each, Stored) else each) for each in arrays)
-        if not all(_finite(array) for array in weights[layer]):
+            weights[layer] = tuple(aligned(each.read() if isinstance(each, Stored) else each) for each in arrays)
+        if not all(all_finite(array) for array in weights[layer]):
             problems.append(f"{layer} holds NaN or infinite numbers")
     if problems:
         more = f" and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
@@ -164,25 +164,6 @@ def _problem(arrays: object, shape: tuple[int, ...]) -> str | None:
     return None
 
 
-def _aligned(array: np.ndarray) -> np.ndarray:
-    """The same numbers as float32, read-only, at an address that TensorFlow takes without another copy."""
-    copy = _empty(array.shape)
-    copy[...] = array
-    copy.flags.writeable = False
-    return copy
-
-
-def _empty(shape: tuple[int, ...]) -> np.ndarray:
-    size = 4 * math.prod(shape)
-    buffer = np.empty(size + ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % ALIGNMENT
-    return buffer[start : start + size].view(np.float32).reshape(shape)
-
-
-def _finite(array: np.ndarray) -> bool:
-    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))  # a NaN is passed on by both
-
-
 def random_weights(card: Card, seed: int = 0) -> Weights:
     """Weights for trying things out: He-initialised kernels, zero biases.
 
@@ -194,7 +175,7 @@ def random_weights(card: Card, seed: int = 0) -> Weights:
     weights = {}
     for layer, shape in card.shapes.items():
         rng = np.random.default_rng([seed, zlib.crc32(layer.encode())])
-        kernel = rng.standard_normal(out=_empty(shape), dtype=np.float32)
+        kernel = rng.standard_normal(out=empty(shape), dtype=np.float32)
         kernel *= np.float32(np.sqrt(2 / np.prod(shape[:-1])) / {first: PIXEL_SPREAD, last: 4}.get(layer, 1))
         kernel.flags.writeable = False  # as what is read: variables may stand on it
         weights[layer] = (kernel, np.zeros(shape[-1], np.float32))

@@ -1,0 +1,248 @@
+"""Small files of weights: both directions against plain NumPy, damage, and the program that makes one."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+from conftest import ALEXNET_SHAPES, in_one_line, refused
+
+from caffe_classes import class_names
+from common.files import file_hash
+from transfer import shrink
+from weights import cards, heads, reading, small
+
+# AlexNet in small: a convolution, two dense layers, a classifier of which 3 of 5 classes are known.
+SHAPES = {"conv1": (3, 3, 3, 4), "fc6": (108, 80), "fc7": (80, 64), "fc8": (64, 5)}
+CARD = dataclasses.replace(cards.ALEXNET, title="Small net", shapes=SHAPES, flattened={}, caffe_name="")
+KNOWN = np.array([0, 2, 3])
+
+
+def network(seed=0, rank=3):
+    """Weights of SHAPES with the known columns of fc8 alone; fc6 and fc7 have this rank, nearly."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for layer, shape in (SHAPES | {"fc8": (64, 3)}).items():
+        kernel = rng.standard_normal(shape)
+        if layer in ("fc6", "fc7"):
+            kernel = rng.standard_normal((shape[0], rank)) @ rng.standard_normal((rank, shape[1])) + 0.01 * kernel
+        weights[layer] = (kernel.astype(np.float32), rng.standard_normal(shape[-1]).astype(np.float32))
+    return weights
+
+
+def written(path, arrays):
+    path.write_bytes(small.archive(arrays))
+    return path
+
+
+def off(ours, theirs):
+    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+
+
+@pytest.fixture
+def arrays():
+    return small.pack(network(), KNOWN, 6000)
+
+
+def test_expanding_is_what_the_format_says(tmp_path):
+    """Against sums of outer products in float64, number by number."""
+    rng = np.random.default_rng(1)
+    arrays = {"small": np.int8(1), "classes": KNOWN.astype(np.int16)}
+    expected = {}
+    for layer, shape in (SHAPES | {"fc8": (64, 3)}).items():
+        bias = rng.standard_normal(shape[-1]).astype(np.float32)
+        if layer in ("fc6", "fc7"):
+            left, right = (rng.integers(-127, 128, (5, side), np.int8) for side in shape)
+            exponents, scale = rng.integers(0, 7, 5, np.int8), rng.random(shape[0]).astype(np.float32)
+            total = sum(2.0 ** exponents[k] * np.outer(left[k].astype(int), right[k].astype(int)) for k in range(5))
+            kernel = (total * scale[:, None].astype(np.float64)).astype(np.float32)
+            arrays |= {f"{layer}/left": left, f"{layer}/right": right, f"{layer}/exponents": exponents}
+        else:
+            numbers, scale = rng.integers(-127, 128, shape, np.int8), rng.random(shape[-1]).astype(np.float32)
+            kernel = (numbers * scale.astype(np.float64)).astype(np.float32)
+            arrays[f"{layer}/bytes"] = numbers
+        arrays |= {f"{layer}/scale": scale, f"{layer}/biases": bias}
+        expected[layer] = kernel, bias
+    weights = reading.load(CARD, written(tmp_path / "a.npz", arrays))
+    for layer in ("conv1", "fc6", "fc7"):
+        for one, other in zip(weights[layer], expected[layer]):
+            assert one.dtype == np.float32 and np.array_equal(one, other)
+            assert not one.flags.writeable
+    kernel, bias = weights["fc8"]
+    assert np.array_equal(kernel[:, KNOWN], expected["fc8"][0]) and not kernel[:, [1, 4]].any()
+    assert np.array_equal(bias[KNOWN], expected["fc8"][1]) and (bias[[1, 4]] == small.UNKNOWN).all()
+
+
+def test_packing_and_expanding(tmp_path, arrays):
+    weights, path = network(), written(tmp_path / "a.npz", arrays)
+    assert path.stat().st_size <= 6000
+    expanded = reading.load(CARD, path)
+    for layer in ("conv1", "fc6", "fc7"):
+        assert off(expanded[layer][0], weights[layer][0]) < 0.02
+        assert np.array_equal(expanded[layer][1], weights[layer][1])
+    assert off(expanded["fc8"][0][:, KNOWN], weights["fc8"][0]) < 0.02
+
+
+def test_fewer_bytes_cost_accuracy():
+    weights = network(rank=64)
+    sizes, errors = [], []
+    for most in (6000, 9000, 16_000):
+        arrays = small.pack(weights, KNOWN, most)
+        sizes.append(len(small.archive(arrays)))
+        errors.append(off(small.product(*(arrays[f"fc6/{part}"] for part in ("left", "right", "exponents", "scale"))),
+                          weights["fc6"][0]))  # fmt: skip
+        assert sizes[-1] <= most
+    assert sizes == sorted(sizes) and errors == sorted(errors, reverse=True) and errors[0] > 5 * errors[-1]
+    assert "1,000 bytes: too few" in in_one_line(small.pack, weights, KNOWN, 1000)
+
+
+def test_images_show_what_matters():
+    """Inputs that live in a few directions, far from 0: the same bytes then keep their outputs better."""
+    weights, rng = network(rank=64), np.random.default_rng(2)
+    inputs = np.maximum(rng.standard_normal((800, 4)) @ rng.standard_normal((4, 108)) + 3, 0).astype(np.float32)
+    seen, others = inputs[:600], inputs[600:]
+
+    def error(arrays):
+        ours, theirs = others, others
+        for layer in ("fc6", "fc7"):
+            kernel = small.product(*(arrays[f"{layer}/{part}"] for part in ("left", "right", "exponents", "scale")))
+            ours = np.maximum(ours @ kernel + arrays[f"{layer}/biases"], 0)
+            theirs = np.maximum(theirs @ weights[layer][0] + weights[layer][1], 0)
+        return off(ours, theirs)
+
+    assert error(small.pack(weights, KNOWN, 7000, seen)) < 0.5 * error(small.pack(weights, KNOWN, 7000))
+
+
+def test_the_sums_are_exact_in_any_order(arrays):
+    left, right, exponents, scale = (arrays[f"fc6/{part}"] for part in ("left", "right", "exponents", "scale"))
+    kernel, order = small.product(left, right, exponents, scale), np.arange(len(left))[::-1]
+    assert np.array_equal(small.product(left[order], right[order], exponents[order], scale), kernel)
+    assert small.is_exact(left, right, exponents)
+    assert not small.is_exact(np.full((1, 2), 127, np.int8), np.full((1, 2), 127, np.int8), np.array([11], np.int8))
+
+
+DAMAGE = {
+    "another format": {"small": np.int8(2)},
+    "a format of another kind": {"small": np.array([1, 1], np.int8)},
+    "float bytes": {"conv1/bytes": np.zeros((3, 3, 3, 4), np.float32)},
+    "too few scales": {"conv1/scale": np.ones(3, np.float32)},
+    "another kernel": {"conv1/bytes": np.zeros((3, 3, 2, 4), np.int8)},
+    "no scale": {"conv1/scale": None},
+    "no bias": {"fc6/biases": None},
+    "no fc7": {"fc7/left": None, "fc7/right": None, "fc7/exponents": None, "fc7/scale": None, "fc7/biases": None},
+    "no exponents": {"fc6/exponents": None},
+    "too many exponents": {"fc6/exponents": np.zeros(9, np.int8)},
+    "the wrong side": {"fc6/right": np.zeros((3, 81), np.int8)},
+    "a huge rank": {"fc6/left": np.zeros((5000, 108), np.int8), "fc6/right": np.zeros((5000, 80), np.int8),
+                    "fc6/exponents": np.zeros(5000, np.int8)},
+    "a scale that is not finite": {"fc6/scale": np.full(108, np.nan, np.float32)},
+    "a bias that is not finite": {"fc8/biases": np.full(3, np.inf, np.float32)},
+    "a surplus layer": {"fc9/biases": np.zeros(3, np.float32), "fc9/scale": np.ones(3, np.float32),
+                        "fc9/bytes": np.zeros((3, 3), np.int8)},
+    "no classes": {"classes": None},
+    "more classes than columns": {"classes": np.arange(4, dtype=np.int16)},
+    "classes in disorder": {"classes": np.array([3, 0, 2], np.int16)},
+    "a class twice": {"classes": np.array([0, 2, 2], np.int16)},
+    "a class that is not there": {"classes": np.array([0, 2, 5], np.int16)},
+    "a class below zero": {"classes": np.array([-1, 2, 3], np.int16)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damaged_files_are_refused(what, tmp_path, arrays):
+    changed = {name: array for name, array in (arrays | DAMAGE[what]).items() if array is not None}
+    message = refused("small weights", reading.load, CARD, written(tmp_path / "a.npz", changed))
+    assert "a.npz: is " in message and "--weights" in message
+
+
+def test_cut_and_flipped_bytes(tmp_path, arrays):
+    content, path, rng = small.archive(arrays), tmp_path / "a.npz", np.random.default_rng(3)
+    for _ in range(60):
+        damaged = bytearray(content[: rng.integers(1, len(content))] if rng.random() < 0.3 else content)
+        for place in rng.integers(0, len(damaged), rng.integers(1, 4)):
+            damaged[place] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            reading.load(CARD, path)
+        except reading.BadInput:
+            pass
+
+
+# --- the program
+
+
+def test_numbers_of_classes():
+    assert list(shrink.numbers_of(["goldfish, Carassius auratus", "goldfish", "TENCH", "great_white_shark"][1:])) == [
+        1, 0, 2]  # fmt: skip
+    assert list(shrink.numbers_of(["n01443537"], ["n01440764 tench, Tinca tinca", "n01443537 goldfish"])) == [1]
+    assert list(shrink.numbers_of(class_names[:134])) == list(range(134))
+    assert "none of ImageNet's classes" in in_one_line(shrink.numbers_of, ["a traffic light that talks"])
+    assert "--synsets" in in_one_line(shrink.numbers_of, ["n01443537"])
+    assert "crane: is 2 of" in in_one_line(shrink.numbers_of, ["crane"])
+    assert "the same" in in_one_line(shrink.numbers_of, ["goldfish", "Carassius auratus"])
+
+
+PROVENANCE = heads.Provenance("alexnet", "fc7", 227, False, "float32", "random", 0, "0" * 16, "photos", 0.5, 64,
+                              "whole", 0)  # fmt: skip
+
+
+def test_the_program(tmp_path, monkeypatch, capsys):
+    """A network with a head on it as its classifier."""
+    card = dataclasses.replace(CARD, shapes=SHAPES | {"fc8": (64, 1000)})
+    monkeypatch.setitem(cards.CARDS, "alexnet", card)
+    weights = network() | {"fc8": (np.zeros((64, 1000), np.float32), np.zeros(1000, np.float32))}
+    reading.save(weights, tmp_path / "network.npz")
+    names = ["weasel", "miniature poodle", "goldfish, Carassius auratus"]
+    head = heads.untrained(64, names, provenance=PROVENANCE)
+    heads.save(head, tmp_path / "head.npz")
+    out = tmp_path / "small.npz"
+    command = ["shrink", tmp_path / "network.npz", "--head", tmp_path / "head.npz", "--out", out, "--megabytes"]
+    monkeypatch.setattr(sys, "argv", [*map(str, command), "0.01"])
+    shrink.main()
+    printed = capsys.readouterr().out
+    assert f"{out.stat().st_size:,} bytes" in printed and "3 classes; expanded in " in printed
+    assert f"SHA-256 {file_hash(out, 'sha256')}" in printed
+    kernel, bias = reading.load(card, out)["fc8"]
+    for column, name in enumerate(names):
+        number = class_names.index(next(each for each in class_names if each.startswith(name)))
+        assert off(kernel[:, number], head.kernel[:, column]) < 0.01 and bias[number] == 0
+    assert (bias == small.UNKNOWN).sum() == 997
+    monkeypatch.setattr(sys, "argv", [*map(str, command), "0.001"])
+    before = out.read_bytes()
+    assert "too few" in in_one_line(shrink.main) and out.read_bytes() == before
+    heads.save(head._replace(provenance=PROVENANCE._replace(layer="conv1")), tmp_path / "head.npz")
+    assert "--layer fc7" in in_one_line(shrink.main)
+
+
+def test_a_classifier_of_other_widths(tmp_path):
+    """fc8 of a file: with all columns, of which the known are taken; with one per class; with another number."""
+    card = dataclasses.replace(CARD, shapes=SHAPES | {"fc8": (64, 1000)})
+    synsets = ()
+    for columns in (1000, 3):
+        weights = network() | {"fc8": (np.arange(64 * columns, dtype=np.float32).reshape(64, columns),
+                                       np.arange(columns, dtype=np.float32))}  # fmt: skip
+        reading.save(weights, tmp_path / "n.npz")
+        read = shrink.network_of(tmp_path / "n.npz", card)
+        packable, numbers = shrink.with_classifier(read, card, None, ["weasel", "goldfish", "tench"], synsets)
+        assert list(numbers) == [0, 1, 356]
+        assert list(packable["fc8"][1]) == ([0, 1, 356] if columns == 1000 else [2, 1, 0])
+        assert np.array_equal(packable["fc8"][0][0], packable["fc8"][1])
+    assert "name as many" in in_one_line(shrink.with_classifier, read, card, None, ["tench"], synsets)
+
+
+def test_the_whole_of_alexnet(tmp_path):
+    """The size of its layers, not their content: of rank 4."""
+    rng = np.random.default_rng(4)
+    arrays = {"small": np.int8(1), "classes": np.arange(0, 1000, 5, dtype=np.int16)}
+    for layer, shape in ALEXNET_SHAPES.items():
+        shape = (4096, 200) if layer == "fc8" else shape
+        if layer in ("fc6", "fc7"):
+            arrays |= {f"{layer}/left": rng.integers(-9, 9, (4, shape[0]), np.int8),
+                       f"{layer}/right": rng.integers(-9, 9, (4, shape[1]), np.int8),
+                       f"{layer}/exponents": np.zeros(4, np.int8)}  # fmt: skip
+        else:
+            arrays[f"{layer}/bytes"] = rng.integers(-9, 9, shape, np.int8)
+        arrays[f"{layer}/scale"] = np.ones(shape[0 if layer in ("fc6", "fc7") else -1], np.float32)
+        arrays[f"{layer}/biases"] = np.zeros(shape[-1], np.float32)
+    weights = reading.load(cards.ALEXNET, written(tmp_path / "a.npz", arrays))
+    assert {layer: kernel.shape for layer, (kernel, _) in weights.items()} == ALEXNET_SHAPES

@@ -1,0 +1,207 @@
+"""Make a small file of a network that was trained here: AlexNet in 10 MB instead of 244, see `weights.small`.
+
+    python -m transfer.shrink runs/my_network --classes names.txt --images photos/train --out weights/alexnet-tiny.npz
+
+The first argument is a weights file, or the folder of a run that trained the whole network (`--case 4 --layer fc7`).
+Its classifier is the run's head, another head on fc7 (`--head`), or the file's own fc8. The head's classes, or those
+that `--classes` lists, are ImageNet's: by their names, by one of their synonyms, or by WordNet's numbers (n01443537),
+which need `--synsets`, Caffe's synset_words.txt. `--images`: some of the images that the network was trained on, one
+folder per class, so that what matters to them is kept; without them the same size costs some accuracy.
+
+Output: the largest arrays, the file's size, the seconds it takes to expand, and the relative error of each layer's
+kernel; on images that were not looked at before, how far the output of the dense layers is off, and how often the same
+class is named. It takes a few minutes.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import pathlib
+import re
+import time
+from collections.abc import Sequence
+
+from common.program import run, shown, start_tensorflow
+
+import numpy as np
+
+from caffe_classes import class_names
+from common.files import BadInput, open_regular, written_whole
+from common.flags import Parser, at_least
+from weights import cards, heads, reading, small
+from weights.cards import Card
+from weights.reading import Weights
+
+SAMPLE = 6000  # images that are looked at; the dense layers' inputs take 37 KB each
+CHECKED = 1000  # of these, images that only the result is judged on
+LONGEST_LIST = 1_000_000  # bytes of a list of classes
+
+
+def read_lines(path: pathlib.Path) -> list[str]:
+    """The lines of a text file that are not empty."""
+    with open_regular(path, "a list of classes, one per line") as file:
+        text = file.read(LONGEST_LIST).decode(errors="replace")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def numbers_of(names: Sequence[str], synsets: Sequence[str] = ()) -> np.ndarray:
+    """ImageNet's numbers, 0-999, of classes.
+
+    names: as `caffe_classes` has them, one of the synonyms that no other class has (case and underscores do not
+    matter), or WordNet's numbers. synsets: 1,000 lines such as "n01440764 tench, Tinca tinca", in ImageNet's order.
+    Raises BadInput for a class that is not ImageNet's, and for one that is named twice.
+    """
+    whole, synonyms = {}, {}
+    for number, name in enumerate(class_names):
+        whole.setdefault(_plain(name), set()).add(number)
+        for each in name.split(", "):
+            synonyms.setdefault(_plain(each), set()).add(number)
+    by_synset = {line.split()[0]: {number} for number, line in enumerate(synsets)}
+    known, numbers = synonyms | whole | by_synset, []
+    for name in names:
+        found = known.get(_plain(name), ())
+        if len(found) != 1:
+            hint = "; WordNet's numbers need --synsets" if re.fullmatch(r"n\d{8}", name) and not synsets else ""
+            raise BadInput(f"{name}: is {len(found) or 'none'} of ImageNet's classes, expected one{hint}")
+        numbers += found
+    if len(set(numbers)) < len(numbers):
+        raise BadInput(f"two of the {len(numbers)} classes are the same one of ImageNet's; name each once")
+    return np.array(numbers)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").lower().split())
+
+
+def network_of(path: pathlib.Path, card: Card) -> Weights:
+    """The weights of a file or of a run's folder; the last layer may have any number of columns."""
+    if path.is_dir():
+        files = sorted(path.glob("network-*.npz"))
+        if not files:
+            raise BadInput(f"{path}: holds no network-*.npz; give a weights file, or a run that trained all layers")
+        path = files[-1]
+    last = list(card.shapes)[-1]
+    with reading.opened(path, card) as layers:
+        pair = layers.get(last)
+        columns = pair[1].shape if isinstance(pair, list) and hasattr(pair[1], "shape") else card.shapes[last][-1:]
+        shapes = card.shapes | {last: (*card.shapes[last][:-1], *columns)}
+        return reading.checked(layers, dataclasses.replace(card, shapes=shapes), path)
+
+
+def with_classifier(
+    weights: Weights, card: Card, head: heads.Head | None, names: Sequence[str], synsets: Sequence[str]
+) -> tuple[Weights, np.ndarray]:
+    """The network, whose last layer has one column per known class in ImageNet's order, and the numbers of these."""
+    last = list(card.shapes)[-1]
+    kernel, bias = (head.kernel, head.bias) if head else weights[last]
+    numbers = numbers_of(names or (head.class_names if head else class_names), synsets)
+    if head and (len(kernel) != card.shapes[last][0] or head.provenance.layer != card.bottleneck):
+        found = f"a head on {len(kernel):,} features of {head.provenance.layer}"
+        raise BadInput(f"--head: {found}, expected one on {card.bottleneck}; train one with --layer {card.bottleneck}")
+    if not head and kernel.shape[1] == len(class_names):
+        chosen = numbers = np.sort(numbers)
+    elif kernel.shape[1] == len(numbers):
+        chosen = np.argsort(numbers)
+        numbers = numbers[chosen]
+    else:
+        raise BadInput(f"{len(numbers)} classes are named, the classifier has {kernel.shape[1]} columns; name as many")
+    return weights | {last: (np.ascontiguousarray(kernel[:, chosen]), bias[chosen])}, numbers
+
+
+def sample(folder: pathlib.Path, card: Card, count: int, seed: int) -> np.ndarray:
+    """Images of a folder that holds one folder per class, at random, uint8 (N, size, size, 3)."""
+    from data import images, own_images
+
+    framing = images.as_trained(card.framing, own_images.side_to_keep(folder, card.input_size), card.input_size)
+    found = own_images.load(folder, framing).images
+    return found[np.sort(np.random.default_rng(seed).permutation(len(found))[:count])]
+
+
+def inputs_of_dense(weights: Weights, card: Card, photos: np.ndarray) -> np.ndarray:
+    """What the first dense layer sees of the images, float32 (N, features)."""
+    start_tensorflow()
+    from transfer import fast, loading
+
+    network = loading.load_network(card, weights, precision="auto")
+    layer = network.before(next(name for name, shape in card.shapes.items() if len(shape) == 2))
+    compute = fast.frozen(network, photos.shape[1:], layer)
+    return np.concatenate(
+        [compute(photos[rows]).reshape(len(rows), -1) for rows in heads.batches(range(len(photos)), 128)]
+    )
+
+
+def report(weights: Weights, ours: Weights, numbers: np.ndarray, inputs: np.ndarray | None) -> None:
+    """Print how far the expanded network is from the original."""
+    print("\nRelative errors of the kernels:")
+    *_, last = weights
+    ours = ours | {last: tuple(array[..., numbers] for array in ours[last])}
+    for layer, (kernel, _) in weights.items():
+        print(f"{layer}: {np.linalg.norm(ours[layer][0] - kernel) / np.linalg.norm(kernel):.4f}")
+    if inputs is None:
+        return
+    print(f"\nOf the dense layers' outputs, on {len(inputs):,} other images:")
+    seen = theirs = inputs
+    for layer in (name for name, (kernel, _) in weights.items() if kernel.ndim == 2):
+        seen, theirs = seen @ weights[layer][0] + weights[layer][1], theirs @ ours[layer][0] + ours[layer][1]
+        print(f"{layer}: {np.linalg.norm(theirs - seen) / np.linalg.norm(seen - seen.mean(axis=0)):.4f}")
+        if layer != last:
+            seen, theirs = np.maximum(seen, 0), np.maximum(theirs, 0)
+    print(f"The same class is named for {np.mean(seen.argmax(axis=1) == theirs.argmax(axis=1)):.3f} of them")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = Parser(__doc__, prog="python -m transfer.shrink")
+    add = parser.add_argument
+    add("network", type=pathlib.Path, help="weights file, or the folder of a run that trained all layers")
+    add("--out", type=pathlib.Path, required=True, metavar="FILE", help="the small file, a .npz")
+    add("--network_name", choices=[card.name for card in cards.CARDS.values() if card.shapes], default="alexnet",
+        help="which network it is (default alexnet)")  # fmt: skip
+    add(
+        "--head", type=pathlib.Path, help="the classifier: a run's folder, or its head.npz (default: the network's own)"
+    )
+    add("--classes", type=pathlib.Path, metavar="FILE", help="the known classes, one per line; of a head, in its order "
+        "(default: the head's names)")  # fmt: skip
+    add(
+        "--synsets",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="Caffe's synset_words.txt, if classes are WordNet's numbers",
+    )
+    add("--images", type=pathlib.Path, metavar="DIR", help="images of its classes, one folder per class")
+    add("--megabytes", type=at_least(0.001, float, 1000), default=9.5, help="the largest size (default 9.5)")
+    add("--seed", type=at_least(0), default=0, help="random seed of the choice of images (default 0)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    card = cards.CARDS[args.network_name]
+    head_path = args.head or (args.network if args.network.is_dir() else None)
+    head = heads.load(head_path) if head_path else None
+    names = read_lines(args.classes) if args.classes else []
+    synsets = read_lines(args.synsets) if args.synsets else []
+    weights = network_of(args.network, card)
+    packable, numbers = with_classifier(weights, card, head, names, synsets)
+    inputs = judged = None
+    if args.images:
+        inputs = inputs_of_dense(weights, card, sample(args.images, card, SAMPLE, args.seed))
+        mixed = np.random.default_rng(args.seed).permutation(inputs)
+        inputs, judged = np.split(mixed, [-min(CHECKED, len(mixed) // 4)])
+    arrays = small.pack(packable, numbers, int(args.megabytes * 1e6), inputs)
+    content = small.archive(arrays)
+    with written_whole(args.out) as temporary:
+        temporary.write_bytes(content)
+
+    for name, array in arrays.items():
+        if array.size > 10_000:
+            print(f"{name}: {array.dtype} {array.shape}")
+    print(f"\n{shown(args.out)}: {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
+    start, processor = time.perf_counter(), time.process_time()
+    expanded = reading.load(card, args.out)
+    seconds, of_processor = time.perf_counter() - start, time.process_time() - processor
+    print(f"{len(numbers)} classes; expanded in {seconds:.2f} seconds ({of_processor:.2f} of all processors)")
+    report(packable, expanded, numbers, judged)
+
+
+if __name__ == "__main__":
+    run(main)
