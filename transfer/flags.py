@@ -236,8 +236,8 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
             raise BadInput(f"--{name} {getattr(args, name)}: only the head is trained; train more (--train all), or "
                            "leave the flag out")  # fmt: skip
     if args.standardize_kernels and not changed.from_scratch:
-        raise BadInput("--standardize_kernels: changes pretrained layers, which lose their mean; leave the flag out, or "
-                       "begin with random weights (--case 4)")  # fmt: skip
+        raise BadInput("--standardize_kernels: changes pretrained layers, whose kernels lose their mean; leave "
+                       "the flag out, or begin with random weights (--case 4)")  # fmt: skip
     if args.random_crop and args.no_augment:
         raise BadInput("--random_crop: is augmentation; leave out this or --no_augment")
     card.checked_size(args.image_size, changed.layer)
