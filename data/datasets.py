@@ -114,9 +114,17 @@ def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) ->
     if not (per_class or validation_per_class):
         return parts
     labels = parts.dataset.labels
-    training = _few(parts.training, labels, per_class, seed)
-    validation = _few(parts.validation, labels, validation_per_class, seed)
+    training = few(parts.training, labels, per_class, seed)
+    validation = few(parts.validation, labels, validation_per_class, seed)
     return in_order(Split(parts.dataset, training, validation))
+
+
+def few(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The rows of `count` images of each class, chosen at random; 0 means all."""
+    if not count:
+        return rows
+    rows = np.random.default_rng(seed).permutation(rows)
+    return np.concatenate([rows[labels[rows] == label][:count] for label in np.unique(labels[rows])])
 
 
 def in_order(parts: Split) -> Split:
@@ -230,14 +238,6 @@ def _hold_one_track(held: np.ndarray, labels: np.ndarray, tracks: np.ndarray, ow
         if np.isin(labels[tracks == track], labels[rest]).all():
             held[tracks == track] = True
             return
-
-
-def _few(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The rows of `count` images of each class, chosen at random; 0 means all."""
-    if not count:
-        return rows
-    rows = np.random.default_rng(seed).permutation(rows)
-    return np.concatenate([rows[labels[rows] == label][:count] for label in np.unique(labels[rows])])
 
 
 def _names(dataset: Dataset, classes: Sequence[int], counts: np.ndarray | None = None) -> str:

@@ -23,6 +23,7 @@ FLOORS = {  # room: the rooms it may import
         "caffe_classes",
     },  # fmt: skip
 }
+FLOORS["images"] = FLOORS["transfer"] | {"images"}  # what makes the README's tables and pictures
 SCRIPTS = {
     "imagenet_inference", "traffic_sign_inference", "feature_extraction", "train_feature_extraction",
     "train_feature_extraction_cifar10", "feature_extraction_vgg", "evaluate",
