@@ -3,6 +3,7 @@
     python feature_extraction.py                       # the course's construction and stop sign
     python feature_extraction.py my_sign.jpg           # your own
     python feature_extraction.py --head runs/my_run my_frog.jpg   # a run of your choice, not the newest
+    python feature_extraction.py --serve               # a page in the browser: drop an image, see the answer
     python feature_extraction.py --export my_model     # a SavedModel for other programs
     python feature_extraction.py --demo                # drawn signs, random weights, nothing downloaded
 
@@ -22,19 +23,24 @@ import numpy as np
 from scipy.special import softmax
 
 from common.files import BadInput, check_new_folder
-from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags
+from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags, at_least
 from data import images, traffic_signs
-from transfer import flags, loading, novelty, trained
+from transfer import flags, loading, novelty, serve, trained
 from weights import cards, heads
 
 ALEXNET = cards.ALEXNET  # before a training; afterwards the network that was trained on
 
 
+def untrained_head(demo: bool, seed: int) -> heads.Head:
+    """A head of 43 classes on AlexNet's fc7; says that it is not trained."""
+    flag = " --demo" * demo
+    print(f"The head is not trained yet, it guesses: run train_feature_extraction.py{flag} first.\n")
+    return heads.untrained(ALEXNET.bottleneck_size, traffic_signs.sign_names(), seed)
+
+
 def answer_untrained(args: argparse.Namespace) -> None:
     """A head before training: its features are right, its predictions are random."""
-    demo = " --demo" * args.demo
-    print(f"The head is not trained yet, it guesses: run train_feature_extraction.py{demo} first.\n")
-    head = heads.untrained(ALEXNET.bottleneck_size, traffic_signs.sign_names(), args.seed)
+    head = untrained_head(args.demo, args.seed)
     names, signs, problems = traffic_signs.find_signs(args.images, args.demo, args.seed)
     source = flags.source_of(args)
     network = loading.load_network(ALEXNET, source, seed=args.seed, as_published=args.as_published)
@@ -52,8 +58,7 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
         names, found, problems = images.read_readable(images.expand(args.images), images.framing_of(head.provenance))
     else:
         names, found, problems = traffic_signs.find_signs([], args.demo, args.seed)
-    weights = args.weights or ("random" if args.demo and head.provenance.weights is None else None)
-    classifier = trained.load(path, weights, args.as_published, head)
+    classifier = trained.load(path, weights_for(head, args), args.as_published, head)
     if len(found):
         start = time.perf_counter()
         features = classifier.features(found)  # e.g. fc7: (N, 4096)
@@ -68,6 +73,28 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
         export(classifier.network, head, args.export)
         print(f"Exported to {shown(args.export)}: tf.saved_model.load({str(args.export)!r})(images)")
     images.raise_for(problems)
+
+
+def answer_in_browser(args: argparse.Namespace, path: pathlib.Path | None) -> None:
+    """The same for images that are dropped on a page, until Ctrl-C."""
+    with serve.listen(args.port) as server:
+        if path is None:
+            head, source = untrained_head(args.demo, args.seed), flags.source_of(args)
+            network = loading.load_network(ALEXNET, source, seed=args.seed, as_published=args.as_published)
+            framing = images.Framing(traffic_signs.SIGN_SIZE)
+            origin = trained.provenance_of(network, ALEXNET.bottleneck, source, args.seed, framing=framing)
+            classifier, known = trained.Trained(network, head._replace(provenance=origin), pathlib.Path()), None
+        else:
+            head = heads.load(path)
+            print(f"{trained.description(head, path)}\n")
+            classifier = trained.load(path, weights_for(head, args), args.as_published, head)
+            known = novelty.load(path, len(head.kernel))
+        serve.run(server, classifier, serve.about(classifier.head, path), known, args.top, not args.no_browser)
+
+
+def weights_for(head: heads.Head, args: argparse.Namespace) -> str | None:
+    """The weights that the flags name; None: those that the head remembers."""
+    return args.weights or ("random" if args.demo and head.provenance.weights is None else None)
 
 
 def answer(
@@ -87,17 +114,27 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")
     parser.add_argument("--export", metavar="DIR", type=pathlib.Path, help="write the classifier as a SavedModel, "
                         "usable without these scripts: raw RGB images in, probabilities and names out")  # fmt: skip
+    parser.add_argument("--serve", action="store_true", help="open a page in the browser: drop an image on it, choose "
+                        "or paste one, or use the camera")  # fmt: skip
+    parser.add_argument("--port", type=at_least(0, most=65535), default=serve.PORT, help="of the page, on this machine "
+                        f"alone; 0: any that is free (default {serve.PORT})")  # fmt: skip
+    parser.add_argument("--no_browser", action="store_true", help="with --serve: print the page's address only")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_arguments()
     path = trained.find(args.head, args.demo)
+    if args.serve and (args.images or args.export):
+        flag = "--export" if args.export else shown(args.images[0])
+        raise BadInput(f"--serve: images are given in the browser; leave out {flag}")
     if args.export:
         check_new_folder(args.export, "--export")
         if path is None:
             raise BadInput("--export: there is no trained head; train one first, or name one with --head")
-    if path is None:
+    if args.serve:
+        answer_in_browser(args, path)
+    elif path is None:
         answer_untrained(args)
     else:
         answer_trained(args, path)

@@ -112,7 +112,9 @@ def clone(tmp_path_factory):
 
     def not_code(path, names):
         return [
-            name for name in names if os.path.isfile(os.path.join(path, name)) and not name.endswith((".py", ".csv"))
+            name
+            for name in names
+            if os.path.isfile(os.path.join(path, name)) and not name.endswith((".py", ".csv", ".html"))
         ]
 
     folder.mkdir()

@@ -100,12 +100,22 @@ def find(path: str | pathlib.Path | None = None, demo: bool = False) -> pathlib.
 
 def description(head: Head, path: pathlib.Path) -> str:
     """A line about a head: its run, how good it is, and whether the run has finished."""
-    provenance, folder = head.provenance, path.parent
-    state = runs.state(folder) if (folder / runs.HISTORY).exists() else ""
+    provenance = head.provenance
     return (
-        f"Head: {shown(folder if path.name == heads.FILE else path)}, {len(head.class_names)} classes, trained on "
-        f"{provenance.trained_on}, accuracy {provenance.validation_accuracy:.3f}" + (f" ({state})" if state else "")
+        f"Head: {place(path)}, {len(head.class_names)} classes, trained on {provenance.trained_on}, "
+        f"accuracy {provenance.validation_accuracy:.3f}{state(path)}"
     )
+
+
+def place(path: pathlib.Path) -> str:
+    """What to call the head file at `path`: its run's folder, or itself if it is not a run's."""
+    return shown(path.parent if path.name == heads.FILE else path)
+
+
+def state(path: pathlib.Path) -> str:
+    """A clause in parentheses about the run of a head, if it has not finished; else nothing."""
+    found = runs.state(path.parent) if (path.parent / runs.HISTORY).exists() else ""
+    return f" ({found})" if found else ""
 
 
 def load(
