@@ -58,6 +58,8 @@ def parser_of(monkeypatch):
         monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         module = importlib.import_module(name)
+        if hasattr(module, "__path__"):  # a package, run as `python -m`
+            module = importlib.import_module(f"{name}.__main__")
         with pytest.raises(Parsed) as parsed:
             getattr(module, "parse_arguments", getattr(module, "main", None))()
         return parsed.value.args[0]
@@ -98,6 +100,15 @@ def test_links_and_files_exist():
     files = {span for span in INLINE if re.fullmatch(r"[\w/]+\.(py|txt)", span)}
     missing = [name for name in links | files if not (ROOT / name).exists()]
     assert len(links) > 5 and len(files) > 5 and not missing
+
+
+def test_every_picture_is_there_and_says_what_it_shows():
+    pictures = {path: text for text, path in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README)}
+    assert pictures.keys() == {f"images/{path.name}" for path in (ROOT / "images").glob("*.*g")}  # none is left over
+    for path, text in pictures.items():
+        with Image.open(ROOT / path) as image:
+            image.verify()
+        assert len(text.split()) > 5, f"{path}: the alternative text is {text!r}"
 
 
 def test_sentences_about_likeness_are_those_that_are_printed():

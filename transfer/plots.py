@@ -17,6 +17,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
 from common.files import written_whole
@@ -37,8 +38,13 @@ TRAINING, VALIDATION, WRONG = "tab:gray", "tab:blue", "firebrick"
 DARK, BRIGHT = 90, 200  # of 255: where hardly a pixel in the middle reaches DARK, the brightest are made BRIGHT
 
 
-def curves(history: Sequence[dict], path: str | os.PathLike, kept: int | None = None) -> None:
-    """Loss and accuracy over the epochs, and the epoch whose parameters were kept.
+def curves(
+    history: Sequence[dict],
+    path: str | os.PathLike,
+    kept: int | None = None,
+    measures: Sequence[str] = ("loss", "accuracy"),
+) -> None:
+    """Loss and accuracy over the epochs, or one of them, and the epoch whose parameters were kept.
 
     history: one dict per epoch with "epoch" and any of "loss", "accuracy" (of training), "validation_loss",
     "validation_accuracy"; None counts as absent. Epochs with "phase": "head" before others with "phase": "layers"
@@ -47,7 +53,8 @@ def curves(history: Sequence[dict], path: str | os.PathLike, kept: int | None = 
     """
     head_epochs = _head_epochs(history)
     figure = Figure(figsize=(9, 4.1), dpi=DPI, layout="constrained")
-    for axes, name, best in zip(figure.subplots(1, 2), ("loss", "accuracy"), (min, max)):
+    for axes, name in zip(figure.subplots(1, len(measures), squeeze=False)[0], measures):
+        best = min if name == "loss" else max
         for key, label, colour in (name, "training", TRAINING), (f"validation_{name}", "validation", VALIDATION):
             points = [(_place(each, head_epochs), each[key]) for each in history if each.get(key) is not None]
             if points:
@@ -66,8 +73,13 @@ def curves(history: Sequence[dict], path: str | os.PathLike, kept: int | None = 
         axes.xaxis.set_major_formatter(lambda x, _: str(round(x + head_epochs) if x <= 0 else round(x)))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.lines:  # below the axes, where it hides no curve
-            axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, fontsize=9)
+        if axes.lines:  # below the axis and its label, where it hides no curve
+            type_size = axes.xaxis.label.get_size()  # points
+            below = axes.transAxes + ScaledTranslation(0, -(2.7 * type_size + 8) / 72, figure.dpi_scale_trans)
+            axes.legend(
+                frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below,
+                ncols=3 if len(measures) == 1 else 2, fontsize="small",
+            )  # fmt: skip
     _save(figure, path)
 
 
