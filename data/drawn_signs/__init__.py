@@ -4,7 +4,7 @@
 angle, in shade or glare, out of focus, in front of trees, walls or sky. A network trained on them learns real shapes,
 so the demos show real behaviour, but the task is easier than GTSRB and accuracies are higher.
 
-    python -m data.drawn_signs images/drawn_signs.png
+    python -m data.drawn_signs sheet.png
 
 writes a contact sheet: one template and three drawn images per class.
 """

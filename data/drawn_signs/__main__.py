@@ -1,6 +1,6 @@
 """Write a contact sheet of the 43 drawn traffic signs.
 
-python -m data.drawn_signs images/drawn_signs.png
+python -m data.drawn_signs sheet.png
 """
 
 import argparse
