@@ -18,7 +18,7 @@ STOP = 14  # the stop sign among the 43
 SKY, POST = (150, 185, 230), (140, 140, 140)
 WRONG = "firebrick"
 COLUMNS, ENLARGED = 9, 3  # of the sheet of drawn signs; pixels along the side of an image's pixel
-LETTERS, LINE = 18, 33  # in a line below a mistake; units from one to the next
+LETTERS, LINE = 19, 33  # in a line below a mistake; units from one to the next
 
 
 def photo(pixels: np.ndarray, probabilities: np.ndarray, names: Sequence[str]) -> Figure:
@@ -109,4 +109,4 @@ def mistakes(
 
 def wrapped(name: str) -> list[str]:
     """A class's name in at most two short lines."""
-    return textwrap.wrap(name, LETTERS, max_lines=2, placeholder=" …")
+    return textwrap.wrap(name, LETTERS, max_lines=2, placeholder="…", break_on_hyphens=False)

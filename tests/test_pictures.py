@@ -28,7 +28,7 @@ SHAPES = {
 LAYERS = list(SHAPES)[:-2]
 RESULTS = [
     {"dataset": dataset, "network": "googlenet", "weights": "w.npz", "image_size": 64, "case": case, "per_class": count,
-     "seed": seed, "accuracy": 0.3 + 0.1 * case + 0.01 * seed + (0.1 if not count else 0)}
+     "seed": seed, "accuracy": (0.4, 0.7, 0.71, 0.1)[case - 1] + 0.01 * seed + (0.1 if not count else 0)}
     for dataset, case, count in itertools.product(("signs", "cifar10"), (1, 2, 3, 4), (10, 100, 0))
     for seed in range(3 if count else 1)
 ]  # fmt: skip

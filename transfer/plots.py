@@ -58,7 +58,8 @@ def curves(
         for key, label, colour in (name, "training", TRAINING), (f"validation_{name}", "validation", VALIDATION):
             points = [(_place(each, head_epochs), each[key]) for each in history if each.get(key) is not None]
             if points:
-                axes.plot(*zip(*points), color=colour, label=label, marker="." if len(points) < 50 else "")
+                style = {"linestyle": "--" if label == "training" else "-", "marker": "." if len(points) < 50 else ""}
+                axes.plot(*zip(*points), color=colour, label=label, **style)
         marked = [point for point in points if kept in (None, point[0])]  # of the validation
         if marked:
             epoch, value = best(marked, key=lambda point: point[1])
