@@ -10,8 +10,8 @@ class, whose tracks are never trained on; of CIFAR-10 200 per class of its test 
 class only the first seed is measured. The features of frozen layers are computed once, for all images that any point of
 a case needs.
 
-Output: a line per point, then the table in Markdown: the median accuracy of the seeds, the lowest and the highest,
-minutes. The minutes are those of a training alone with its own images, including their features.
+Output: a line per point, with the minutes that it takes alone, including the features of its own images; then the table
+in Markdown: the median accuracy of the seeds, the lowest and the highest.
 """
 
 import argparse
@@ -150,7 +150,8 @@ def fine_tune(
     from transfer import cases, loop, trained
 
     here, recipe = devices.find(), recipe_of(point, case, split)
-    origin = trained.provenance_of(network, case.layer, source, point.seed, split.dataset.name)
+    begins_with = "random" if case.from_scratch else source
+    origin = trained.provenance_of(network, case.layer, begins_with, point.seed, split.dataset.name)
     folder = WORK / name_of(point, split, recipe, origin)
     kept = runs.Run(folder, origin, split.dataset.class_names)
     outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache)
@@ -210,13 +211,12 @@ def table(found: list[dict], card: Card) -> str:
 
 
 def cell(points: list[dict]) -> str:
-    """Median accuracy of the seeds, lowest and highest, and the median of the minutes."""
+    """Median accuracy of the seeds, lowest and highest."""
     if not points:
         return ""
     accuracies = sorted(each["accuracy"] for each in points)
     spread = f" ({accuracies[0]:.3f} to {accuracies[-1]:.3f})" if len(points) > 1 else ""
-    minutes = statistics.median(each["minutes"] for each in points)
-    return f"{statistics.median(accuracies):.3f}{spread}, {minutes:.1f} min"
+    return f"{statistics.median(accuracies):.3f}{spread}"
 
 
 def parse_arguments() -> argparse.Namespace:
