@@ -3,7 +3,7 @@
     python evaluate.py                            # the newest run, on the test images of GTSRB or CIFAR-10
     python evaluate.py --test_file test.p         # or GTSRB's official test folder
     python evaluate.py --test_dir my_test_images --head runs/my_run --plot     # one folder per class
-    python evaluate.py --demo                     # drawn signs, random weights, nothing downloaded
+    python evaluate.py --demo                     # drawn signs, nothing downloaded
 
 Output: accuracy with its confidence interval, top-5 accuracy, the weakest classes and the most frequent confusions. The
 tables of all classes are written into the run's folder; with `--plot` also the confusion matrix and the most confident

@@ -5,7 +5,7 @@
     python feature_extraction.py --head runs/my_run my_frog.jpg   # a run of your choice, not the newest
     python feature_extraction.py --serve               # a page in the browser: drop an image, see the answer
     python feature_extraction.py --export my_model     # a SavedModel for other programs
-    python feature_extraction.py --demo                # drawn signs, random weights, nothing downloaded
+    python feature_extraction.py --demo                # drawn signs, the small AlexNet, nothing downloaded
 
 The new layer, the head, sits on fc7: 4,096 features in, 43 classes out. `train_feature_extraction.py` trains it (and,
 if you like, the layers below) and keeps it in a folder in runs/; this script uses the newest one there. Before any
@@ -42,7 +42,7 @@ def answer_untrained(args: argparse.Namespace) -> None:
     """A head before training: its features are right, its predictions are random."""
     head = untrained_head(args.demo, args.seed)
     names, signs, problems = traffic_signs.find_signs(args.images, args.demo, args.seed)
-    source = flags.source_of(args)
+    source = flags.source_of(args, ALEXNET)
     network = loading.load_network(ALEXNET, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
     features = network.activations(signs, layer=ALEXNET.bottleneck).numpy()  # fc7: (N, 4096)
@@ -79,7 +79,7 @@ def answer_in_browser(args: argparse.Namespace, path: pathlib.Path | None) -> No
     """The same for images that are dropped on a page, until Ctrl-C."""
     with serve.listen(args.port) as server:
         if path is None:
-            head, source = untrained_head(args.demo, args.seed), flags.source_of(args)
+            head, source = untrained_head(args.demo, args.seed), flags.source_of(args, ALEXNET)
             network = loading.load_network(ALEXNET, source, seed=args.seed, as_published=args.as_published)
             framing = images.Framing(traffic_signs.SIGN_SIZE)
             origin = trained.provenance_of(network, ALEXNET.bottleneck, source, args.seed, framing=framing)
@@ -94,7 +94,9 @@ def answer_in_browser(args: argparse.Namespace, path: pathlib.Path | None) -> No
 
 def weights_for(head: heads.Head, args: argparse.Namespace) -> str | None:
     """The weights that the flags name; None: those that the head remembers."""
-    return args.weights or ("random" if args.demo and head.provenance.weights is None else None)
+    if head.provenance.weights is not None:
+        return args.weights
+    return flags.source_of(args, cards.CARDS[head.provenance.network])  # a demo downloads nothing
 
 
 def answer(

@@ -63,7 +63,7 @@ def from_images(args: argparse.Namespace) -> Bottleneck:
 
     card = cards.CARDS[args.network]
     split, framing = flags.split_of(args, card, lambda: load_images(args))
-    source = flags.source_of(args)
+    source = flags.source_of(args, card)
     network = loading.load_network(
         card, source, seed=args.seed, image_size=args.image_size, precision=args.precision, classifier=False
     )

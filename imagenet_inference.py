@@ -3,7 +3,7 @@
     python imagenet_inference.py                           # AlexNet on the course's poodle and weasel
     python imagenet_inference.py cat.jpg dog.png --top 3   # your own photos
     python imagenet_inference.py --network googlenet       # or vgg, or resnet
-    python imagenet_inference.py --demo                    # nothing is downloaded; random weights, random labels
+    python imagenet_inference.py --demo                    # nothing is downloaded; the small AlexNet names 200 classes
 
 Output: `Image 0: data/poodle.png`, then one line per class, `miniature poodle: 0.389`, and an empty line; the next
 image; the time at the end. It takes some seconds, once the first run has downloaded the weights (AlexNet's: 244 MB).
@@ -51,7 +51,7 @@ def main() -> None:
     paths = images.expand(args.images) or find_photos(args.demo)
     paths, photos, problems = images.read_readable(paths, framing)  # uint8 (N, size, size, 3)
 
-    network = loading.load_network(card, flags.source_of(args), seed=args.seed, as_published=args.as_published)
+    network = loading.load_network(card, flags.source_of(args, card), seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
     for first in range(0, len(photos), BATCH_SIZE):
         probabilities = network.activations(photos[first : first + BATCH_SIZE]).numpy()  # (N, 1000)

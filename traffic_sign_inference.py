@@ -2,7 +2,7 @@
 
     python traffic_sign_inference.py                   # the course's construction and stop sign
     python traffic_sign_inference.py sign.jpg --top 3  # your own
-    python traffic_sign_inference.py --demo            # drawn signs, random weights, nothing downloaded
+    python traffic_sign_inference.py --demo            # drawn signs, the small AlexNet, nothing downloaded
 
 The signs are 32x32 pixels, AlexNet takes 227x227: they are enlarged. The output is that of `imagenet_inference.py`.
 The next step, `feature_extraction.py`, replaces the last layer by one that knows 43 traffic signs.
@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     names, signs, problems = traffic_signs.find_signs(args.images, args.demo, args.seed)  # uint8 (N, 32, 32, 3)
-    source = flags.source_of(args)
+    source = flags.source_of(args, cards.ALEXNET)
     network = loading.load_network(cards.ALEXNET, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
     for number, row in enumerate(network.activations(signs).numpy()):  # (N, 1000)

@@ -6,7 +6,7 @@
     python train_feature_extraction.py --case 4   # all layers, from random weights
     python train_feature_extraction.py --resume   # continue a run that was stopped
     python train_feature_extraction.py --training_dir my_images      # one folder per class
-    python train_feature_extraction.py --demo     # drawn signs, random weights, nothing downloaded: half a minute
+    python train_feature_extraction.py --demo     # drawn signs, the small AlexNet, nothing downloaded: half a minute
 
 Which case is yours depends on how many images you have and how similar they are to ImageNet's: see the README. The
 features of frozen layers never change, so each image goes through them once, and the epochs run on the stored features,
@@ -95,7 +95,7 @@ def load_backbone(args: argparse.Namespace, card: Card, case: Case, here: device
 
     with here.strategy.scope():
         network = loading.load_network(
-            card, flags.source_of(args), seed=args.seed, image_size=args.image_size, precision=args.precision,
+            card, flags.source_of(args, card), seed=args.seed, image_size=args.image_size, precision=args.precision,
             classifier=False, as_published=args.as_published, trains=case.fine_tuning, from_scratch=case.from_scratch,
         )  # fmt: skip
         if args.standardize_kernels:
@@ -117,7 +117,7 @@ def open_run(
     """A new run's folder, or the one that is resumed; what a head in it has to remember."""
     from transfer import trained
 
-    source = "random" if case.from_scratch else flags.source_of(args)
+    source = "random" if case.from_scratch else flags.source_of(args, network.card)
     origin = trained.provenance_of(network, case.layer, source, args.seed, split.dataset.name, framing)
     fingerprint = datasets.fingerprint(split)
     if here.chief and folder is None:

@@ -40,11 +40,15 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         help="file with the network's weights (.npy, .npz, .caffemodel; for vgg and resnet .h5, .keras, .npz, .npy) if "
-        "it is not in weights/; or 'random', to try things out without a download (predictions are then meaningless)",
+        "it is not in weights/; 'small': the small AlexNet that comes with these scripts, pretrained on 200 of "
+        "ImageNet's classes; 'random', to compare (predictions are then meaningless)",
     )
     parser.add_argument("--seed", type=at_least(0, most=LARGEST_SEED), default=0, help="random seed (default 0)")
     parser.add_argument(
-        "--demo", action="store_true", help="use only what is in the repository: no download, random weights"
+        "--demo",
+        action="store_true",
+        help="use only what is in the repository, no download: drawn images; the small AlexNet, or random weights for "
+        "networks that have no small file",
     )
 
 

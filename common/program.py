@@ -82,7 +82,8 @@ def print_top(
 ) -> None:
     """Print the `top` most probable names for one image, in this order, and a sentence about it."""
     print(f"Image {number}: {shown(path)}")
-    for index in sorted(range(len(names)), key=lambda index: -probabilities[index])[:top]:
+    known = [index for index in range(len(names)) if probabilities[index] > 0]  # the small AlexNet knows 200 of 1,000
+    for index in sorted(known, key=lambda index: -probabilities[index])[:top]:
         print(f"{printable(names[index])}: {probabilities[index]:.3f}")
     print(f"{note}\n" if note else "")
 

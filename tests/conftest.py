@@ -33,6 +33,12 @@ QUICK = ["--demo", "--network", "googlenet", "--image_size", "32", "--per_class"
          "--batch_size", "64", "--precision", "float32"]  # fmt: skip
 
 
+# What a demo with AlexNet says first: which weights it found.
+SMALL_FILE = ROOT / "weights" / "alexnet-tiny.npz"
+SMALL_TITLE = "small AlexNet, pretrained on 200 of ImageNet's classes"
+DEMO_SAYS = f"Weights: {SMALL_TITLE}\n" if SMALL_FILE.exists() else "Random weights (seed 0): BVLC AlexNet has learned"
+
+
 def run(script, *arguments, cwd, **environment):
     """A script as a user starts it: a program of its own, in some folder, without a network."""
     command = [sys.executable, str(ROOT / script), *map(str, arguments)]
@@ -92,6 +98,39 @@ def alexnet_weights():
         kernel = rng.standard_normal(shape, dtype=np.float32) * scale
         weights[name] = (kernel, rng.standard_normal(shape[-1], dtype=np.float32) * np.float32(0.1))
     return weights
+
+
+@pytest.fixture(scope="session")
+def small_arrays():
+    """The arrays of a small AlexNet that knows every fifth class: numbers as of random weights, of rank 4."""
+    rng = np.random.default_rng(4)
+    arrays = {"small": np.int8(1), "classes": np.arange(0, 1000, 5, dtype=np.int16)}
+    for layer, shape in ALEXNET_SHAPES.items():
+        *inputs, outputs = shape = (4096, 200) if layer == "fc8" else shape
+        scale = np.sqrt(2 / np.prod(inputs)) / {"conv1": 64}.get(layer, 1)
+        if layer in ("fc6", "fc7"):
+            arrays |= {f"{layer}/{side}": rng.integers(-127, 128, (4, length), np.int8)
+                       for side, length in zip(("left", "right"), shape)}  # fmt: skip
+            arrays[f"{layer}/exponents"] = np.arange(4, dtype=np.int8)
+            arrays[f"{layer}/scale"] = np.full(inputs, scale / 50_000, np.float32)
+        else:
+            arrays[f"{layer}/bytes"] = rng.integers(-127, 128, shape, np.int8)
+            arrays[f"{layer}/scale"] = np.full(outputs, scale / 73, np.float32)
+        arrays[f"{layer}/biases"] = np.zeros(outputs, np.float32)
+    return arrays
+
+
+@pytest.fixture
+def small_alexnet(small_arrays, tmp_path, monkeypatch):
+    """The path of such a file, which is where the small AlexNet is looked for while the test runs."""
+    from weights import cards, reading, small
+
+    path = tmp_path / "weights" / cards.ALEXNET.small.file
+    path.parent.mkdir()
+    path.write_bytes(small.archive(small_arrays))
+    monkeypatch.setattr(reading, "WEIGHTS_DIR", path.parent)
+    monkeypatch.setattr(reading, "file_hash", lambda *_: cards.ALEXNET.small.sha256)
+    return path
 
 
 @pytest.fixture(scope="session")

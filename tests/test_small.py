@@ -1,15 +1,18 @@
 """Small files of weights: both directions against plain NumPy, damage, and the program that makes one."""
 
 import dataclasses
+import importlib
 import sys
+import time
 
 import numpy as np
 import pytest
-from conftest import ALEXNET_SHAPES, in_one_line, refused
+from conftest import ALEXNET_SHAPES, SMALL_FILE, SMALL_TITLE, in_one_line, lines, refused
 
 from caffe_classes import class_names
-from common.files import file_hash
-from transfer import shrink
+from common import fetching
+from common.files import BadInput, file_hash
+from transfer import loading, shrink
 from weights import cards, heads, reading, small
 
 # AlexNet in small: a convolution, two dense layers, a classifier of which 3 of 5 classes are known.
@@ -164,7 +167,7 @@ def test_cut_and_flipped_bytes(tmp_path, arrays):
         path.write_bytes(damaged)
         try:
             reading.load(CARD, path)
-        except reading.BadInput:
+        except BadInput:
             pass
 
 
@@ -230,19 +233,69 @@ def test_a_classifier_of_other_widths(tmp_path):
     assert "name as many" in in_one_line(shrink.with_classifier, read, card, None, ["tench"], synsets)
 
 
-def test_the_whole_of_alexnet(tmp_path):
-    """The size of its layers, not their content: of rank 4."""
-    rng = np.random.default_rng(4)
-    arrays = {"small": np.int8(1), "classes": np.arange(0, 1000, 5, dtype=np.int16)}
-    for layer, shape in ALEXNET_SHAPES.items():
-        shape = (4096, 200) if layer == "fc8" else shape
-        if layer in ("fc6", "fc7"):
-            arrays |= {f"{layer}/left": rng.integers(-9, 9, (4, shape[0]), np.int8),
-                       f"{layer}/right": rng.integers(-9, 9, (4, shape[1]), np.int8),
-                       f"{layer}/exponents": np.zeros(4, np.int8)}  # fmt: skip
-        else:
-            arrays[f"{layer}/bytes"] = rng.integers(-9, 9, shape, np.int8)
-        arrays[f"{layer}/scale"] = np.ones(shape[0 if layer in ("fc6", "fc7") else -1], np.float32)
-        arrays[f"{layer}/biases"] = np.zeros(shape[-1], np.float32)
-    weights = reading.load(cards.ALEXNET, written(tmp_path / "a.npz", arrays))
+# --- the small AlexNet, by name
+
+
+def script(monkeypatch, capsys, name, *arguments):
+    """What a script prints, run here."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+    importlib.import_module(name).main()
+    return capsys.readouterr().out
+
+
+def test_small_is_a_source_of_weights(small_alexnet, monkeypatch):
+    weights = reading.load(cards.ALEXNET, "small")
     assert {layer: kernel.shape for layer, (kernel, _) in weights.items()} == ALEXNET_SHAPES
+    assert reading.fingerprint(weights) == reading.fingerprint(reading.load(cards.ALEXNET, small_alexnet))
+    assert reading.without_download(cards.ALEXNET) == "small"
+    assert reading.without_download(cards.GOOGLENET) == "random"
+    assert "GoogLeNet (Inception v1) has no small file" in in_one_line(reading.load, cards.GOOGLENET, "small")
+    assert "VGG16 has no small file" in in_one_line(loading.load_network, cards.VGG, "small")
+
+    def fetch(urls, path, sha1=None):
+        raise BadInput(f"{path}: could not be fetched")
+
+    monkeypatch.setattr(fetching, "fetch", fetch)
+    assert f"or give --weights small, the {SMALL_TITLE}, or --weights random" in in_one_line(
+        reading.load, cards.ALEXNET)  # fmt: skip
+    monkeypatch.setattr(reading, "file_hash", lambda *_: "0" * 64)
+    card = dataclasses.replace(cards.ALEXNET, small=dataclasses.replace(cards.SMALL_ALEXNET, sha256="1" * 64))
+    assert "is not the file that is part of" in in_one_line(reading.load, card, "small")
+    small_alexnet.unlink()
+    assert "no such file, though" in in_one_line(reading.load, cards.ALEXNET, "small")
+    assert reading.without_download(cards.ALEXNET) == "random"
+    assert "--weights small" not in in_one_line(reading.load, cards.ALEXNET)
+
+
+def test_only_known_classes_are_named(small_alexnet, monkeypatch, capsys):
+    printed = script(monkeypatch, capsys, "imagenet_inference", "--demo", "--top", 1000)
+    assert printed.startswith(f"Weights: {SMALL_TITLE}\n\nImage 0: ")
+    names, probabilities = lines(printed)
+    assert len(names) == 400 and set(names[:200]) == set(names[200:]) == set(class_names[::5])
+    assert sum(probabilities[:200]) == pytest.approx(1, abs=0.1)
+    random = script(monkeypatch, capsys, "imagenet_inference", "--demo", "--weights", "random")
+    assert random.startswith("Random weights (seed 0)") and lines(random) != lines(printed)
+
+
+def test_a_head_remembers_the_small_alexnet(small_alexnet, tmp_path, monkeypatch, capsys):
+    training = ["--demo", "--layer", "pool1", "--per_class", 2, "--validation_per_class", 1, "--image_size", 67,
+                "--epochs", 1, "--cache", tmp_path / "features", "--out", tmp_path / "run"]  # fmt: skip
+    printed = script(monkeypatch, capsys, "train_feature_extraction", *training)
+    assert printed.startswith(f"Weights: {SMALL_TITLE}\n")
+    assert heads.load(tmp_path / "run").provenance.weights == "small"
+    use = ["feature_extraction", "--demo", "--head", tmp_path / "run"]
+    assert f"Weights: {SMALL_TITLE}\n" in script(monkeypatch, capsys, *use)
+    monkeypatch.setattr(sys, "argv", [*map(str, use), "--weights", "random"])
+    message = in_one_line(importlib.import_module("feature_extraction").main)
+    assert message.startswith("random: not the weights that") and "which were small; name those" in message
+
+
+@pytest.mark.skipif(not SMALL_FILE.exists(), reason="weights/alexnet-tiny.npz is not there")
+def test_the_file_in_the_repository():
+    card = cards.SMALL_ALEXNET
+    assert SMALL_FILE.name == card.file and SMALL_FILE.stat().st_size <= 10_000_000
+    assert file_hash(SMALL_FILE, "sha256") == card.sha256 and card.command and card.top1
+    start = time.perf_counter()
+    weights = reading.load(cards.ALEXNET, "small")
+    print(f"expanded in {time.perf_counter() - start:.2f} seconds")
+    assert (weights["fc8"][1] > small.UNKNOWN).sum() == 200

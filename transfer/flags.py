@@ -13,6 +13,7 @@ from data.images import Framing
 from transfer import feature_store, runs
 from transfer.devices import Devices
 from transfer.recipe import FINE_TUNING_BATCH, FINE_TUNING_PATIENCE, HEAD_BATCH, Case, Recipe, preset, recipe_for
+from weights import reading
 from weights.cards import ALEXNET, CARDS, Card
 
 # Flags that are paths. Those that are written to, or read, are taken from a foreign run only when they are given again.
@@ -183,7 +184,7 @@ def check_foreign(folder: pathlib.Path, flags: dict, given: set[str], defaults: 
     """`BadInput` for paths that a run from elsewhere names and that the command line does not repeat."""
     for name in sorted((PATHS - {"out"} | {"weights"}) & flags.keys()):  # out: the folder itself
         value = flags[name]
-        if not value or value == "random" or name in given or value == getattr(defaults, name):
+        if not value or value in reading.NAMED or name in given or value == getattr(defaults, name):
             continue
         if not pathlib.Path(value).resolve().is_relative_to(folder.resolve()):
             raise BadInput(f"{folder}: was not begun on this machine and names --{name} {value}; give that flag again "
@@ -204,9 +205,9 @@ def changeable(args: argparse.Namespace) -> dict:
     return {name: value for name, value in as_kept(args).items() if name in CHANGEABLE}
 
 
-def source_of(args: argparse.Namespace) -> str | None:
-    """Where the network's weights come from: a file, "random", or None for the published ones."""
-    return args.weights or ("random" if args.demo else None)
+def source_of(args: argparse.Namespace, card: Card) -> str | None:
+    """Where the network's weights come from: a file, "small", "random", or None for the published ones."""
+    return args.weights or (reading.without_download(card) if args.demo else None)
 
 
 def teacher_of(args: argparse.Namespace, dataset: Dataset, devices: Devices) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from common.program import compute_dtype, start_tensorflow
 
 from common.files import BadInput
+from weights import reading
 from weights.cards import Card
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without
@@ -26,9 +27,9 @@ def load_network(
     trains: bool = False,
     from_scratch: bool = False,
 ) -> Network:
-    """The network of a card; random weights are announced.
+    """The network of a card; random and small weights are announced.
 
-    source: a weights file, "random", or None for the published weights, which are fetched when they are absent.
+    source: a weights file, "small", "random", or None for the published weights, which are fetched when absent.
     image_size: side of its input in pixels, if not the card's. precision: "float32", "bfloat16" or "auto".
     as_published: as the course of 2017 computed it. classifier: with ImageNet's classes, not features alone. trains:
     its layers will be trained, which decides what "auto" is. from_scratch: the random weights are meant.
@@ -41,6 +42,9 @@ def load_network(
         print(f"From scratch (seed {seed}): all layers of {card.title} begin with random weights.\n")
     elif source == "random":
         print(f"Random weights (seed {seed}): {card.title} has learned nothing, its predictions are meaningless.\n")
+    elif source == "small":
+        reading.small_path(card)
+        print(f"Weights: {card.small.title}\n")
     settings = {"as_published": True} if as_published else {}
     if trains and not card.application:
         from transfer import fast

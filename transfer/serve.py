@@ -214,7 +214,8 @@ def run(
 def about(head: Head, path: pathlib.Path | None) -> About:
     """What the page says about a head: one that was kept at `path`, or with None an untrained one."""
     origin, classes = head.provenance, f"{len(head.class_names)} classes"
-    title = cards.CARDS[origin.network].title
+    card = cards.CARDS[origin.network]
+    title = card.small.title if card.small and origin.weights == "small" else card.title
     if path is None:
         return About("A head before training", f"{title}, {classes}", "The head is not trained yet: it guesses.")
     facts = f"{title}, {classes}, trained on {origin.trained_on}, validation accuracy {origin.validation_accuracy:.3f}"

@@ -81,7 +81,7 @@ def provenance_of(
         image_size=network.image_size,
         as_published=getattr(network, "as_published", False),
         precision=network.dtype.name,
-        weights=source if source in (None, "random") else str(pathlib.Path(source).resolve()),
+        weights=source if source in (None, *reading.NAMED) else str(pathlib.Path(source).resolve()),
         seed=seed,
         fingerprint=reading.fingerprint(network.plain_weights()),
         trained_on=trained_on,
@@ -127,9 +127,9 @@ def load(
 ) -> Trained:
     """The classifier of a run's folder, or of a head file; `BadInput` when these are not the weights it was trained on.
 
-    weights: a file, "random", or None for the weights that the head remembers. as_published: asked for by the user;
-    wrong unless the head was trained so. head: what `heads.load(path)` returned, if it was called already. flag: what
-    `weights` is called on the command line, for messages.
+    weights: a file, "small", "random", or None for the weights that the head remembers. as_published: asked for by the
+    user; wrong unless the head was trained so. head: what `heads.load(path)` returned, if it was called already. flag:
+    what `weights` is called on the command line, for messages.
     """
     path = find(path)
     head = head or heads.load(path)
@@ -161,7 +161,7 @@ def load(
 
 def _remembered(weights: str | None, path: pathlib.Path, flag: str) -> str | None:
     """The weights that a head names: beside it, or in weights/; elsewhere only if the run was begun on this machine."""
-    if weights in (None, "random"):
+    if weights in (None, *reading.NAMED):
         return weights
     folder = path.parent.resolve()
     file = (folder / weights).resolve()

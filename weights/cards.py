@@ -23,6 +23,18 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SmallWeights:
+    """Weights of a network that come with this repository, a file in weights/, see `weights.small`."""
+
+    title: str  # after "the" or "Weights:"
+    file: str
+    sha256: str | None  # of the file; None: not checked
+    command: str  # that trained it
+    licence: str
+    top1: float | None  # per cent of the validation images that `command` names; None: not measured
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Card:
     """The facts about one network. One with an `application` is built by Keras, which also knows its arrays."""
 
@@ -59,6 +71,7 @@ class Card:
     #   layer -> share of its output that becomes 0 in training
     application: str = ""  # module and function in keras.applications
     blocks: tuple[str, ...] = ()  # of such a network: Keras's layers at which its blocks end
+    small: SmallWeights | None = None  # weights that need no download, of the same shapes
 
     def checked_size(self, image_size: int | None = None, layer: str = "") -> int:
         """`image_size`, or the card's input size for None. BadInput for one that the layers up to `layer` refuse."""
@@ -70,6 +83,15 @@ class Card:
             raise BadInput(f"--image_size {size}: {self.title} takes {self.smallest_size} to {LARGEST_SIZE} pixels")
         return size
 
+
+SMALL_ALEXNET = SmallWeights(
+    title="small AlexNet, pretrained on 200 of ImageNet's classes",
+    file="alexnet-tiny.npz",
+    sha256=None,
+    command="",
+    licence="the photos that it was trained on, Tiny-ImageNet, are ImageNet's: for research and teaching only",
+    top1=None,
+)
 
 ALEXNET = Card(
     name="alexnet",
@@ -119,6 +141,7 @@ ALEXNET = Card(
     flattened={"fc6": (256, 6, 6)},
     caffe_name="AlexNet",  # CaffeNet's arrays have the same shapes, but its normalisation follows the pooling
     dropout={"fc6": 0.5, "fc7": 0.5},  # as in the paper, section 4.2
+    small=SMALL_ALEXNET,
 )
 
 # The nine inception modules: output channels of each branch ("Going deeper with convolutions", table 1).

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from common import fetching, kinds, safe_pickle
-from common.files import BadInput, written_whole
+from common.files import BadInput, file_hash, written_whole
 from weights import caffemodel, npz, small
 from weights.arrays import aligned, all_finite, empty
 from weights.cards import Card
@@ -34,6 +34,7 @@ ADVICE = "give another file with --weights"
 PARTS = ("weights", "biases")
 PIXEL_SPREAD = 64  # about the standard deviation of a photo's pixels, 0-255
 MOST_PROBLEMS = 4  # named in one message
+NAMED = ("random", "small")  # sources of weights that are no paths
 
 Weights = dict[str, tuple[np.ndarray, np.ndarray]]
 Layers = dict[str, object]  # a layer's arrays as the file holds them, not yet checked
@@ -42,15 +43,41 @@ Layers = dict[str, object]  # a layer's arrays as the file holds them, not yet c
 def load(card: Card, source: str | os.PathLike | None = None, seed: int = 0) -> Weights:
     """`{layer: (kernel, bias)}` for `card`.
 
-    `source` is a path, "random" (see `random_weights`), or None: the card's file in weights/, downloaded if absent.
+    `source` is a path, "random" (see `random_weights`), "small" (the card's small file, part of the repository), or
+    None: the card's file in weights/, downloaded if absent.
     Raises BadInput unless the file holds exactly the card's layers, each of the right shape, and only finite numbers.
     """
     if source == "random":
         return random_weights(card, seed)
-    path = default_path(card) if source is None else pathlib.Path(source)
+    if source == "small":
+        path = small_path(card)
+    else:
+        path = default_path(card) if source is None else pathlib.Path(source)
     fetching.check_recorded(path)
     with opened(path, card) as layers:
         return checked(layers, card, path)
+
+
+def has_small(card: Card) -> bool:
+    """Whether the card has a small file, and it is there."""
+    return card.small is not None and (WEIGHTS_DIR / card.small.file).exists()
+
+
+def small_path(card: Card) -> pathlib.Path:
+    """The path of the card's small file; BadInput if it has none, or if the file is absent or another."""
+    if not card.small:
+        raise BadInput(f"--weights small: {card.title} has no small file; give a weights file, or --weights random")
+    path = WEIGHTS_DIR / card.small.file
+    if not path.exists():
+        raise BadInput(f"{path}: no such file, though it is part of the repository; restore it, or {ADVICE}")
+    if card.small.sha256 and file_hash(path, "sha256") != card.small.sha256:
+        raise BadInput(f"{path}: is not the file that is part of the repository; restore that one, or {ADVICE}")
+    return path
+
+
+def without_download(card: Card) -> str:
+    """The source of weights for a demo: "small" if there is such a file, else "random"."""
+    return "small" if has_small(card) else "random"
 
 
 def default_path(card: Card) -> pathlib.Path:
@@ -68,7 +95,8 @@ def default_path(card: Card) -> pathlib.Path:
                 if failure:
                     elsewhere.append(f"or {file} from {urls[-1]}")
                 failure = failure or str(error)
-    raise BadInput("; ".join([failure, *elsewhere, "or give --weights random to try the script out"]))
+    here = f"--weights small, the {card.small.title}, or " if has_small(card) else ""
+    raise BadInput("; ".join([failure, *elsewhere, f"or give {here}--weights random to try the script out"]))
 
 
 @contextlib.contextmanager
