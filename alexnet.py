@@ -96,6 +96,8 @@ def conv(
     was trained on two GPUs of 3 GB.
     """
     groups = x.shape[-1] // kernel.shape[2]
+    if groups == 1:
+        return tf.nn.relu(tf.nn.conv2d(x, kernel, stride, padding) + bias)
     # conv2d would read the groups off the shapes, as fast, but not every processor has that gradient.
     parts = zip(tf.split(x, groups, axis=-1), tf.split(kernel, groups, axis=-1))
     x = tf.concat([tf.nn.conv2d(part, weights, stride, padding) for part, weights in parts], axis=-1)

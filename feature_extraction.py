@@ -5,6 +5,7 @@
     python feature_extraction.py --head runs/my_run my_frog.jpg   # a run of your choice, not the newest
     python feature_extraction.py --serve               # a page in the browser: drop an image, see the answer
     python feature_extraction.py --export my_model     # a SavedModel for other programs
+    python feature_extraction.py --export signs.tflite # one file for phones and small boards (LiteRT)
     python feature_extraction.py --demo                # drawn signs, the small AlexNet, nothing downloaded
 
 The new layer, the head, sits on fc7: 4,096 features in, 43 classes out. `train_feature_extraction.py` trains it (and,
@@ -22,10 +23,10 @@ from common.program import print_top, run, shown
 import numpy as np
 from scipy.special import softmax
 
-from common.files import BadInput, check_new_folder
+from common.files import BadInput
 from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags, at_least
 from data import images, traffic_signs
-from transfer import flags, loading, novelty, serve, trained
+from transfer import calibration, exports, flags, loading, novelty, serve, trained
 from weights import cards, heads
 
 ALEXNET = cards.ALEXNET  # before a training; afterwards the network that was trained on
@@ -58,7 +59,9 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
         names, found, problems = images.read_readable(images.expand(args.images), images.framing_of(head.provenance))
     else:
         names, found, problems = traffic_signs.find_signs([], args.demo, args.seed)
-    classifier = trained.load(path, weights_for(head, args), args.as_published, head)
+    shown_to = calibration.find(path.parent, head, args.calibrate) if args.quantize == "int8" else None
+    precision = "float32" if args.export else None  # other tools know no bfloat16
+    classifier = trained.load(path, weights_for(head, args), args.as_published, head, precision=precision)
     if len(found):
         start = time.perf_counter()
         features = classifier.features(found)  # e.g. fc7: (N, 4096)
@@ -68,10 +71,7 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
     elif not (args.export or problems):
         print("Name images to classify: python feature_extraction.py YOUR_IMAGE.jpg")
     if args.export:
-        from transfer.export import export
-
-        export(classifier.network, head, args.export)
-        print(f"Exported to {shown(args.export)}: tf.saved_model.load({str(args.export)!r})(images)")
+        exports.write(classifier, args.export, shown_to)
     images.raise_for(problems)
 
 
@@ -114,8 +114,13 @@ def parse_arguments() -> argparse.Namespace:
     add_network_flags(parser)
     add_as_published_flag(parser)
     parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")
-    parser.add_argument("--export", metavar="DIR", type=pathlib.Path, help="write the classifier as a SavedModel, "
-                        "usable without these scripts: raw RGB images in, probabilities and names out")  # fmt: skip
+    parser.add_argument("--export", metavar="PATH", type=pathlib.Path, help="write the classifier, usable without "
+                        "these scripts: to a folder, as a SavedModel (raw RGB images in, probabilities and names "
+                        "out), or to NAME.tflite for phones (framed RGB images in, probabilities out)")  # fmt: skip
+    parser.add_argument("--quantize", choices=("float16", "int8"), help="how NAME.tflite keeps weights: int8 makes "
+                        "half the size of float16, and some answers differ (default float16)")  # fmt: skip
+    parser.add_argument("--calibrate", metavar="DIR", type=pathlib.Path, help="with --quantize int8: images like those "
+                        "that it was trained on (default: some of these, if they are still there)")  # fmt: skip
     parser.add_argument("--serve", action="store_true", help="open a page in the browser: drop an image on it, choose "
                         "or paste one, or use the camera")  # fmt: skip
     parser.add_argument("--port", type=at_least(0, most=65535), default=serve.PORT, help="of the page, on this machine "
@@ -130,10 +135,9 @@ def main() -> None:
     if args.serve and (args.images or args.export):
         flag = "--export" if args.export else shown(args.images[0])
         raise BadInput(f"--serve: images are given in the browser; leave out {flag}")
-    if args.export:
-        check_new_folder(args.export, "--export")
-        if path is None:
-            raise BadInput("--export: there is no trained head; train one first, or name one with --head")
+    exports.check(args.export, args.quantize, args.calibrate)
+    if args.export and path is None:
+        raise BadInput("--export: there is no trained head; train one first, or name one with --head")
     if args.serve:
         answer_in_browser(args, path)
     elif path is None:

@@ -215,6 +215,13 @@ def check_new_folder(folder: str | os.PathLike, flag: str) -> None:
     check_writable(folder.parent / f"{folder.name}.part")
 
 
+def check_new_file(path: str | os.PathLike, flag: str) -> None:
+    """Raise `BadInput` when the file that `flag` names is there, or cannot be written; early, as above."""
+    if os.path.lexists(path):
+        raise BadInput(f"{path}: exists already; name another file with {flag}, or delete it")
+    check_writable(path)
+
+
 def _temporary(path: pathlib.Path) -> tuple[int, pathlib.Path]:
     """A new file beside `path`: its handle, locked as long as it is open, and its path."""
     try:

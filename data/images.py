@@ -57,6 +57,15 @@ def framing_of(trained: Any) -> Framing:
     return Framing(trained.size, trained.how, trained.resized)
 
 
+def described(framing: Framing) -> str:
+    """What `frame` does, in words."""
+    size, resized = (f"{side} x {side} pixels" for side in (framing.size, max(framing.resized, framing.size)))
+    if framing.how == "whole":
+        return f"the whole image, resized to {size}"
+    whole = "the whole image squeezed" if framing.how == "squeeze" else "the middle square of the image, resized"
+    return f"{whole} to {resized}" + (f", of which the middle {size}" if framing.resized > framing.size else "")
+
+
 def read_all(paths: Iterable, framing: Framing) -> np.ndarray:
     """Read image files as uint8 (N, size, size, 3). `BadInput` for the first that cannot be read."""
     return np.stack([frame(read(path), framing) for path in paths])

@@ -95,18 +95,22 @@ def cut(images: tf.Tensor, framing: Framing) -> tf.Tensor:
         side = tf.where(fits, size, tf.cast(tf.round(size / (resized / shorter)), tf.int32))
         seen, start = tf.cast(tf.stack([side, side]), tf.float32), tf.cast((shape - side) // 2, tf.float32)
         seen = tf.maximum(seen, 0.001)  # an image 1 pixel wide
-    scale = size / seen
-    shift = -start * scale
-    images = _resized(images, (height, size), (1.0, scale[1]), (0.0, shift[1]))
-    return _resized(images, (size, size), (scale[0], 1.0), (shift[0], 0.0))
+    across, down = (shares(shape[axis], size, size / seen[axis], -start[axis] * size / seen[axis]) for axis in (1, 0))
+    images = tf.tensordot(tf.cast(images, tf.float32), across, [[2], [1]])  # (N, height, 3, size)
+    images = tf.tensordot(tf.floor(images + 0.5), down, [[1], [1]])  # (N, 3, size, size), the last one from the top
+    return tf.floor(tf.transpose(images, (0, 3, 2, 1)) + 0.5)  # rounded as Pillow does, halves upwards
 
 
-def _resized(images: tf.Tensor, size: tuple, scale: tuple, translation: tuple) -> tf.Tensor:
-    """Bilinear, with antialiasing; rounded as Pillow does, halves upwards."""
-    resized = tf.raw_ops.ScaleAndTranslate(
-        images=images, size=size, scale=scale, translation=translation, kernel_type="triangle"
-    )
-    return tf.floor(resized + 0.5)
+def shares(length: tf.Tensor, size: int, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """Bilinear resizing along one side, with antialiasing, as a matrix (size, length): a pixel of the result is this
+    mix of the side's pixels. Pixel p of the side becomes p * scale + shift.
+
+    A product with it is what `tf.raw_ops.ScaleAndTranslate` computes, which other tools cannot convert.
+    """
+    centres = (tf.range(size, dtype=tf.float32) + 0.5 - shift) / scale
+    distance = tf.abs(tf.range(tf.cast(length, tf.float32)) + 0.5 - centres[:, None])
+    triangle = tf.maximum(0.0, 1 - tf.minimum(scale, 1.0) * distance)
+    return triangle / tf.reduce_sum(triangle, axis=1, keepdims=True)
 
 
 def export(network: Network, head: Head, folder: str | os.PathLike) -> None:

@@ -124,12 +124,13 @@ def load(
     as_published: bool = False,
     head: Head | None = None,
     flag: str = "--weights",
+    precision: str | None = None,
 ) -> Trained:
     """The classifier of a run's folder, or of a head file; `BadInput` when these are not the weights it was trained on.
 
     weights: a file, "small", "random", or None for the weights that the head remembers. as_published: asked for by the
     user; wrong unless the head was trained so. head: what `heads.load(path)` returned, if it was called already. flag:
-    what `weights` is called on the command line, for messages.
+    what `weights` is called on the command line, for messages. precision: to compute in, if not what it was trained in.
     """
     path = find(path)
     head = head or heads.load(path)
@@ -142,7 +143,7 @@ def load(
         source,
         seed=origin.seed,
         image_size=origin.image_size,
-        precision=origin.precision,
+        precision=precision or origin.precision,
         as_published=origin.as_published,
         classifier=False,
     )

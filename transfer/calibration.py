@@ -1,0 +1,70 @@
+"""Images to calibrate an int8 model on: some of those that a run was trained on, or of a folder that the user names.
+
+images = find(pathlib.Path("runs/my_run"), head)    # uint8 (200, size, size, 3), framed as in training
+"""
+
+import os
+import pathlib
+
+import numpy as np
+
+from common.files import BadInput
+from data import cifar10, datasets, own_images, traffic_signs
+from data.datasets import Dataset
+from data.images import Framing, frame, framing_of, read_each
+from transfer import runs
+from weights.heads import Head
+
+COUNT = 200  # images: more change the measured ranges little
+CIFAR10 = [cifar10.FOLDER, *cifar10.ARCHIVES, *cifar10.KERAS_FOLDERS]  # where it may lie
+
+
+def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None, seed: int = 0) -> np.ndarray:
+    """At most COUNT images, uint8 (N, size, size, 3), chosen at random.
+
+    folder: of the run, whose flags say where its images were; nothing is fetched. named: take those in this folder and
+    the folders in it instead. `BadInput` when there are none.
+    """
+    framing = framing_of(head.provenance)
+    flags = runs.read_settings(folder)["flags"] if runs.begun_here(folder) else {}
+    if named is None and flags.get("training_dir"):
+        named, *_ = own_images.find_split(flags["training_dir"])
+    if named is not None:
+        return _of_folder(named, framing, seed)
+    dataset = _of_name(head.provenance.trained_on, flags)
+    if dataset is None:
+        raise BadInput(f"--quantize int8: {head.provenance.trained_on}, which it was trained on, cannot be found from "
+                       f"{folder}; name a folder with a hundred such images with --calibrate")  # fmt: skip
+    rows = np.arange(len(dataset.labels))
+    if "split" in flags and not flags.get("validation_file"):
+        rows = datasets.split(dataset, flags["split"], flags.get("seed", 0)).training
+    return np.stack([frame(dataset.images[row], framing) for row in rows[_some(len(rows), seed)]])
+
+
+def _of_folder(folder: pathlib.Path, framing: Framing, seed: int) -> np.ndarray:
+    """Files that are no images are passed over."""
+    files = [pathlib.Path(place, name) for place, _, names in os.walk(folder) for name in names if name[0] != "."]
+    files = sorted(files)
+    chosen = [files[number] for number in _some(len(files), seed)]
+    found = [image for image in read_each(chosen, framing) if not isinstance(image, BadInput)]
+    if not found:
+        raise BadInput(f"{folder}: holds no images that can be read; name a folder with some with --calibrate")
+    return np.stack(found)
+
+
+def _of_name(name: str, flags: dict) -> Dataset | None:
+    """A data set that the scripts know, if it is on this machine."""
+    seed = flags.get("seed", 0)
+    training_file = pathlib.Path(flags.get("training_file") or traffic_signs.TRAIN_FILE)
+    if name == "German traffic signs" and training_file.exists():
+        return traffic_signs.load(training_file)
+    if name == "CIFAR-10" and any(path.exists() for path in CIFAR10):
+        return cifar10.load()
+    if name == "drawn traffic signs":
+        return traffic_signs.drawn(seed=seed)
+    return cifar10.drawn(seed=seed) if name == "ten drawn signs" else None
+
+
+def _some(count: int, seed: int) -> np.ndarray:
+    """COUNT of the numbers below `count`, all if there are fewer."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:COUNT])
