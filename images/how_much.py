@@ -197,17 +197,23 @@ def described(point: Point) -> str:
 
 
 def table(found: list[dict], card: Card) -> str:
-    """The measurements of one data set: a row for each case, a column for each number of images."""
+    """The measurements of a network at one size: a row for each data set and case, a column for each `per_class`."""
     columns = sorted({each["per_class"] for each in found}, key=lambda count: count or np.inf)
     rows = []
-    for number in sorted({each["case"] for each in found}):
-        case = preset(number, card)
-        title = "from scratch" if case.from_scratch else "fine-tuning" if case.fine_tuning else f"head on {case.layer}"
-        points = [[each for each in found if (each["case"], each["per_class"]) == (number, count)] for count in columns]
-        rows.append([f"case {number}: {title}", *map(cell, points)])
-    first = found[0]
-    title = f"{first['dataset']}, {first['network']}, {first['image_size']} pixels"
+    for dataset, number in itertools.product(VALIDATED, EPOCHS):
+        own = [each for each in found if (each["dataset"], each["case"]) == (dataset, number)]
+        if own:
+            cells = [cell([each for each in own if each["per_class"] == count]) for count in columns]
+            rows.append([f"{dataset}, case {number}: {title_of(preset(number, card))}", *cells])
+    title = f"{card.title}, {found[0]['image_size']} pixels"
     return measurements.markdown(title, [f"{count} per class" if count else "all" for count in columns], rows)
+
+
+def title_of(case: Case) -> str:
+    """What a case trains, in two or three words."""
+    if case.from_scratch:
+        return "from scratch"
+    return "fine-tuning" if case.fine_tuning else f"head on {case.layer}"
 
 
 def cell(points: list[dict]) -> str:
@@ -265,9 +271,8 @@ def main() -> None:
     found = [each for each in measurements.read(args.out, KINDS)
              if (each["network"], each["image_size"]) == (card.name, args.image_size)
              and (each["weights"] == name or preset(each["case"], card).from_scratch)]  # fmt: skip
-    for dataset in VALIDATED:
-        if own := [each for each in found if each["dataset"] == dataset]:
-            print(f"{table(own, card)}\n")
+    if found:
+        print(f"\n{table(found, card)}")
 
 
 if __name__ == "__main__":

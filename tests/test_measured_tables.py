@@ -15,9 +15,16 @@ from weights import cards
 QUICK = ["--dataset", "drawn", "--weights", "random", "--image_size", "32", "--per_class", "1", "2", "--seeds", "0"]
 
 
+@pytest.fixture(scope="module")
+def few_signs():
+    """Nine of each class, of which three validate."""
+    return traffic_signs.drawn(per_class=9)
+
+
 @pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
+def command(few_signs, monkeypatch, tmp_path, capsys):
     """A function that starts a command with these flags, on few images and for few epochs; returns what it prints."""
+    monkeypatch.setattr(traffic_signs, "drawn", lambda: few_signs)
     monkeypatch.setitem(how_much.VALIDATED, "drawn", 1)
     monkeypatch.setattr(how_much, "WORK", tmp_path / "work")
     for case in how_much.EPOCHS:
@@ -73,7 +80,8 @@ def test_a_command_that_is_stopped_measures_only_what_is_missing(command, monkey
     assert first.shape == (43 * 3, 32, 32, 3) and (first == second).all()
     assert same == [layers, cache] == [["pool3", "pool5"], tmp_path / "features"]
 
-    assert command(how_much, *QUICK, "--cases", "1", "2").startswith("| drawn, googlenet, 32 pixels | 1 per class |")
+    table = command(how_much, *QUICK, "--cases", "1", "2")
+    assert table.startswith("\n| BVLC GoogLeNet (Inception v1), 32 pixels | 1 per class | 2 per class |\n")
     assert len(measured) == 4 and len(asked) == 2  # nothing to do
 
 
@@ -89,13 +97,14 @@ def test_all_cases(command, tmp_path):
     found = lines_of(tmp_path / "found.jsonl")
     assert [each["case"] for each in found] == [1, 2, 3, 4]
     assert all(each["minutes"] > 0 and each["epochs"] in (1, 2) for each in found)
-    assert "| case 1: head on pool5 |" in printed and "| case 2: head on pool3 |" in printed
-    assert "| case 3: fine-tuning |" in printed and "| case 4: from scratch |" in printed
+    assert "| drawn, case 1: head on pool5 |" in printed and "| drawn, case 2: head on pool3 |" in printed
+    assert "| drawn, case 3: fine-tuning |" in printed and "| drawn, case 4: from scratch |" in printed
     assert not list((tmp_path / "work").iterdir())
 
 
-def test_images_are_those_of_the_scripts_and_validation_is_the_same_for_all(monkeypatch):
-    monkeypatch.setitem(how_much.VALIDATED, "drawn", 4)
+def test_images_are_those_of_the_scripts_and_validation_is_the_same_for_all(few_signs, monkeypatch):
+    monkeypatch.setitem(how_much.VALIDATED, "drawn", 2)
+    monkeypatch.setattr(traffic_signs, "drawn", lambda: few_signs)
     parts = how_much.load("drawn")
     labels, held = parts.dataset.labels, set(parts.validation)
     rows = {}
@@ -103,10 +112,10 @@ def test_images_are_those_of_the_scripts_and_validation_is_the_same_for_all(monk
         point = how_much.Point("drawn", "googlenet", "random", 32, 1, per_class, seed)
         rows[per_class, seed] = how_much.chosen_rows(parts, point)
         counts = np.bincount(labels[rows[per_class, seed]])
-        assert (counts == (per_class or 20)).all() and not held & set(rows[per_class, seed])
+        assert (counts == (per_class or 6)).all() and not held & set(rows[per_class, seed])
     assert set(rows[2, 0]) < set(rows[5, 0]) != set(rows[5, 1])
-    # train_feature_extraction.py --demo --per_class 5 --validation_per_class 4
-    script = datasets.fewer(datasets.split(traffic_signs.drawn(seed=0), "track", 0), 5, 4, seed=0)
+    # As train_feature_extraction.py does with --per_class 5 --validation_per_class 2.
+    script = datasets.fewer(datasets.split(few_signs, "track", 0), 5, 2, seed=0)
     np.testing.assert_array_equal(script.dataset.images[script.training], parts.dataset.images[rows[5, 0]])
     np.testing.assert_array_equal(script.dataset.images[script.validation], parts.dataset.images[parts.validation])
 
@@ -119,10 +128,10 @@ def test_table_of_how_much():
     measured = [found(2, 0, 0, 0.9, 12.0), found(2, 10, 0, 0.5, 0.4), found(2, 10, 2, 0.62, 0.2),
                 found(4, 10, 0, 0.1, 3), found(2, 10, 1, 0.6, 0.3)]  # fmt: skip
     assert how_much.table(measured, cards.GOOGLENET).splitlines() == [
-        "| signs, googlenet, 64 pixels | 10 per class | all |",
+        "| BVLC GoogLeNet (Inception v1), 64 pixels | 10 per class | all |",
         "| --- | --- | --- |",
-        "| case 2: head on pool3 | 0.600 (0.500 to 0.620) | 0.900 |",
-        "| case 4: from scratch | 0.100 |  |",
+        "| signs, case 2: head on pool3 | 0.600 (0.500 to 0.620) | 0.900 |",
+        "| signs, case 4: from scratch | 0.100 |  |",
     ]
 
 
@@ -141,7 +150,7 @@ def test_all_layers_in_one_pass(tmp_path):
 
 @pytest.mark.slow
 def test_random_or_pretrained(command, monkeypatch, tmp_path):
-    monkeypatch.setattr(random_or_pretrained.traffic_signs, "drawn", lambda: traffic_signs.SOURCE.drawn(per_class=3))
+    monkeypatch.setitem(random_or_pretrained.DATASETS, "drawn", ("drawn signs", 2))
     weights = tmp_path / "pretrained.npz"
     from weights import reading
 
@@ -155,7 +164,7 @@ def test_random_or_pretrained(command, monkeypatch, tmp_path):
     table = printed[printed.index("| head on") :].splitlines()
     assert table[2] == f"| fc7 | {found[1]['accuracy']:.3f} against {found[3]['accuracy']:.3f} |"
     weights.unlink()
-    assert command(random_or_pretrained, "--dataset", "drawn", "--layers", "fc7").count("\n") == 4  # the table alone
+    assert command(random_or_pretrained, "--dataset", "drawn", "--layers", "fc7").count("\n") == 5  # the table alone
 
 
 def test_table_of_random_or_pretrained():
