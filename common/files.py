@@ -317,6 +317,8 @@ def _locked(path: pathlib.Path) -> BinaryIO | None:
     """Return the file at `path`, open and locked, or None when another process holds the lock."""
     try:
         make_folder(path.parent)
+        if path.is_symlink():  # in a folder from elsewhere; opened, it would make a file wherever it leads
+            path.unlink()
         file = open(path, "ab", opener=_open_without_waiting)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({reason(error)}); choose another place") from None

@@ -90,7 +90,8 @@ def _from_archive(path: pathlib.Path, files: Sequence[str]) -> list[Any]:
                 if number >= MOST_MEMBERS:
                     raise BadInput(f"{path}: has more than {MOST_MEMBERS} members; expected {EXPECTED}")
                 folder, name = posixpath.split(posixpath.normpath(member.name))
-                if name in files and folder in ("", FOLDER.name) and member.isfile() and name not in found:
+                plain = member.isfile() and not member.issparse()  # of a sparse one, the holes are on no tape
+                if name in files and folder in ("", FOLDER.name) and plain and name not in found:
                     found[name] = safe_pickle.load(tar.extractfile(member), name=f"{path}: {name}")
                 if len(found) == len(files):
                     break

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import pathlib
+import re
 import struct
 import threading
 import warnings
@@ -41,7 +42,11 @@ CAN_BE_SWAPPED = {  # raw modes of 16 bits per channel, of which Pillow keeps th
 }  # fmt: skip
 ALONE = threading.RLock()  # for large images, which would fill the memory, and for libtiff's messages
 PLANAR, SEPARATE, BITS = 284, 2, 258  # tags of TIFF: PlanarConfiguration and its value for planes, BitsPerSample
+TILE_SIDES = (322, 323)  # TileWidth and TileLength: libtiff decodes whole tiles, which may be larger than the image
 MOST_CHUNKS = 1000  # of a PNG, before its pixels
+MOST_SCANS = 100  # of a JPEG: each is a pass over the whole image, for a few bytes; progressive ones have about 10
+MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # begins a part of a JPEG that says how long it is, or ends the image
+SCAN, END = b"\xff\xda", b"\xff\xd9"
 
 
 def read(file: str | os.PathLike | BinaryIO, name: object = None) -> np.ndarray:
@@ -97,6 +102,8 @@ def _read(file: BinaryIO, suffix: str) -> np.ndarray:
         with _opened(file, suffix) as image:
             large = image.width * image.height > LARGE
             with ALONE if large or image.format == "TIFF" else contextlib.nullcontext():
+                if image.format in ("JPEG", "MPO"):
+                    _check_scans(file)
                 bits, modes = _significant_bits(file, image), {_raw_mode(tile) for tile in image.tile}
                 _decode(image)
                 if modes and modes <= CAN_BE_SWAPPED.keys() and _is_dark(image):
@@ -113,15 +120,31 @@ def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS
     Image.init()
     image = Image.open(file, formats=[name for name in (*formats, *TGA.get(suffix, ())) if name in Image.OPEN])
     _check_size(*image.size)
+    if image.format == "TIFF":
+        _check_size(*(image.tag_v2.get(tag, 1) for tag in TILE_SIDES), what="has tiles of")
     if image.format == "TIFF" and image.tag_v2.get(PLANAR) == SEPARATE and image.tag_v2.get(BITS, (8,))[0] != 8:
         raise UnidentifiedImageError  # Pillow 13 reads the halves of 16 bits as pixels
     return image
 
 
-def _check_size(height: int, width: int, bytes_per_pixel: int = 4) -> None:
+def _check_size(height: int, width: int, bytes_per_pixel: int = 4, what: str = "has") -> None:
     if height * width > MOST_PIXELS or height * width * bytes_per_pixel > MOST_BYTES:
         most = f"{MOST_PIXELS // 10**6} million, or {MOST_BYTES / 10**9:g} GB"
-        raise BadInput(f"has {height * width / 10**6:,.0f} million pixels, expected at most {most}; make it smaller")
+        raise BadInput(f"{what} {height * width / 10**6:,.0f} million pixels, expected at most {most}; make it smaller")
+
+
+def _check_scans(file: BinaryIO) -> None:
+    """`BadInput` for a JPEG that takes hours: a megabyte can ask for 100,000 passes over 100 million pixels."""
+    file.seek(0)
+    data = file.read()
+    if data.count(SCAN) <= MOST_SCANS:  # in nearly all files
+        return
+    place, scans = 0, 0
+    while (marker := MARKER.search(data, place)) and marker[0] != END:
+        scans += marker[0] == SCAN
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    if scans > MOST_SCANS:
+        raise BadInput(f"has {scans:,} scans, expected a JPEG of at most {MOST_SCANS}; save it anew")
 
 
 def _decode(image: Image.Image) -> None:

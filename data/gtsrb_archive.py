@@ -29,7 +29,7 @@ from PIL import Image
 from scipy import ndimage
 from tqdm import tqdm
 
-from common import safe_pickle
+from common import safe_pickle, zips
 from common.files import BadInput, foreign, open_regular
 from common.kinds import ZIP, kind_of
 from data import images
@@ -56,6 +56,7 @@ EXPECTED = "a GTSRB archive (official, torchvision's, Kaggle's or Udacity's), zi
 
 # Far above what the benchmark has, for files that are made to fill the memory.
 MOST_IMAGES = 60_000  # it has 39,209
+MOST_LISTED = 16_000_000  # bytes of a zip's list of members; Kaggle's has about 10 MB
 LONGEST_SIDE = 1000  # pixels; it has up to 266
 LARGEST_FILE = 8_000_000  # bytes, of an image or a csv; Kaggle's has 2 MB
 
@@ -185,9 +186,9 @@ def _opened(path: str | os.PathLike) -> Iterator[Archive]:
         with open_regular(path, EXPECTED) as file:
             if not zipfile.is_zipfile(file) and (kind := kind_of(path)) != ZIP:
                 raise BadInput(f"{path}: is {kind}; expected {EXPECTED}")
-            with foreign(path, EXPECTED):
-                archive = zipfile.ZipFile(file)
-            with archive:
+            with contextlib.ExitStack() as stack:
+                with foreign(path, EXPECTED):
+                    archive = stack.enter_context(zips.opened(file, MOST_LISTED))
                 yield zipfile.Path(archive)
     except OSError as error:  # a folder without permission
         raise BadInput(f"{error.filename or path}: cannot be read ({error.strerror}); expected {EXPECTED}") from None

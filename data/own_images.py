@@ -328,6 +328,7 @@ def _kept(
     """
     try:
         record = json.loads(start_of(path.with_suffix(".json"), LONGEST_RECORD))
+        open_regular(path).close()  # np.load would wait for a pipe
         unreadable, decoded = [files[number] for number in record["unreadable"]], np.load(path, mmap_mode="r")
         shape = (len(files) - len(unreadable), framing.size, framing.size, 3)
         if decoded.shape != shape or decoded.dtype != np.uint8 or not decoded.flags.c_contiguous:

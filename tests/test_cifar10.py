@@ -4,6 +4,7 @@ import importlib.util
 import os
 import pathlib
 import pickle
+import struct
 import tarfile
 
 import numpy as np
@@ -147,6 +148,21 @@ def test_hostile_archives(empty_data, extra, said):
 def test_members_that_are_no_batches_are_passed_over(empty_data, extra):
     write_tar(cifar10.ARCHIVES[0], cifar_batches(), extra=[extra])
     is_as_written(cifar10.FOLDER, cifar_batches())
+
+
+@pytest.mark.parametrize("start", [b"\x80\x04\x8e", b"\x80\x05\x96"], ids=["bytes", "bytearray"])
+def test_the_holes_of_a_sparse_member_are_not_filled(tmp_path, start):
+    """A batch of 6 GB, of which 512 bytes are in the file: a pickle's text of 5 GB."""
+    content = (start + struct.pack("<Q", 5_000_000_000)).ljust(512, b"\0")
+    header = bytearray(member(BATCH, tarfile.GNUTYPE_SPARSE, 512).tobuf(tarfile.GNU_FORMAT))
+    for place, number in (386, 0), (398, 512), (410, 6_000_000_000), (422, 0), (483, 6_000_000_000):
+        header[place : place + 12] = b"%011o\0" % number  # where data lies and how much, twice; the whole size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "sparse.tar").write_bytes(bytes(header) + content + bytes(1024))
+    with tarfile.open(tmp_path / "sparse.tar") as tar:
+        assert [(each.issparse(), each.size) for each in tar] == [(True, 6_000_000_000)]
+    assert "data_batch_1 is missing" in refused("CIFAR-10", cifar10.load, tmp_path / "sparse.tar")
 
 
 def test_a_pipe_in_the_folder(tmp_path):

@@ -418,6 +418,29 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, kind, width, heig
     assert "million pixels" in refused("images", images.read, tmp_path / "image")
 
 
+def test_a_jpeg_of_many_scans_is_refused(tmp_path):
+    """Each scan is a pass over the whole image for a dozen bytes: half a megabyte would take an hour."""
+    Image.new("L", (2000, 2000)).save(tmp_path / "a.jpg", progressive=True)
+    data, scan = (tmp_path / "a.jpg").read_bytes(), b"\xff\xda\0\x08\1\1\0\0\0\x10\0"
+    for count, comment in (0, scan * 200), (90, b""), (20_000, b""):  # in a comment, they are none
+        told = b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment
+        (tmp_path / "a.jpg").write_bytes(data[:2] + told + data[2:-2] + scan * count + data[-2:])
+        if count < 100:
+            assert images.read(tmp_path / "a.jpg").shape == (2000, 2000, 3)
+        else:
+            assert "has 20,006 scans" in refused("images", images.read, tmp_path / "a.jpg")
+
+
+def test_a_tile_larger_than_its_image_is_refused(tmp_path):
+    """16x16 pixels, in a tile of 20,000x20,000: libtiff would take 1.2 GB to decode all of it."""
+    pixels = zlib.compress(bytes(16 * 16), 1)
+    tags = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 20_000, 323: 20_000, 324: 200, 325: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    (tmp_path / "a.tif").write_bytes(data.ljust(200, b"\0") + pixels)
+    assert "tiles of 400 million pixels" in refused("images", images.read, tmp_path / "a.tif")
+
+
 @pytest.mark.slow
 def test_a_large_image_takes_bounded_memory(tmp_path):
     """64 million transparent pixels in 200 kB: 256 MB decoded, 192 MB as RGB; floats of all would be 1.3 GB more."""

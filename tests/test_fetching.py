@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import pytest
 from conftest import refused
@@ -282,6 +283,18 @@ def test_an_odd_server_that_gives_all_bytes(case, raw, tmp_path):
     raw.sent = WHOLE[case]
     assert fetching.fetch([raw.url], tmp_path / "file.bin").read_bytes() == BODY
     assert names(tmp_path) == ["file.bin", "file.bin.sha256"]
+
+
+def test_bytes_that_the_server_has_compressed_are_unpacked_piece_by_piece(raw, tmp_path):
+    """60 MB in 60 kB, and these in 250 bytes."""
+    packed = gzip.compress(gzip.compress(bytes(60_000_000), 9), 9)
+    raw.sent = OK + b"Content-Encoding: gzip, gzip\r\n\r\n" + packed
+    tracemalloc.start()
+    try:
+        assert "more than the 6,000,000 bytes" in refused("fetch", fetching.fetch, [raw.url], tmp_path / "file.bin")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 SLOW = {

@@ -4,7 +4,7 @@ import json
 import pathlib
 
 import pytest
-from conftest import in_one_line
+from conftest import in_one_line, refused
 
 import train_feature_extraction as script
 from transfer import flags, runs
@@ -87,6 +87,27 @@ def test_patience_changes_where_the_epoch_it_asks_for_is_kept(parse, begun):
     folder = begun("--patience", 0)
     assert "last epoch only" in in_one_line(parse, "--resume", folder, "--patience", 3)
     assert parse("--resume", folder, "--patience", 0).patience == 0
+
+
+HOSTILE = [[1], "x", -1, 10**30, float("nan"), True, "\0"]
+FREE = {"layer", "train", "weights", "out"}  # texts: what is no layer or file is told where they are used
+NUMBERS_TOO = {"l2", "learning_rate", "lower_learning_rate", "weight_decay"}  # 10^30 is the largest
+
+
+def test_every_value_of_foreign_settings_is_checked(parse, begun):
+    folder = begun()
+    settings = runs.read_settings(folder)
+    for name, usual in settings["flags"].items():
+        for value in HOSTILE:
+            changed = settings | {"flags": settings["flags"] | {name: value}}
+            (folder / "settings.json").write_text(json.dumps(changed))
+            if (value is True and usual is False) or (name in FREE and isinstance(value, (str, int, float))):
+                continue
+            if name in NUMBERS_TOO and value == 10**30:
+                continue
+            assert name in refused("run", parse, "--resume", folder), (name, value)
+    (folder / "settings.json").write_text(json.dumps(settings))
+    assert flags.as_kept(parse("--resume", folder)) == settings["flags"]
 
 
 def test_a_stranger_s_teacher_is_named_again_or_left_alone(parse, begun, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import SHARED, in_one_line
 
-from weights import heads
+from weights import heads, npz
 from weights.heads import Head, Provenance
 
 FILES = pathlib.Path(__file__).parent / "files"  # written by the version that kept `settings`
@@ -135,6 +135,15 @@ def test_what_unpacks_to_gigabytes_is_not_unpacked(tmp_path):
                     np.lib.format.write_array(member, array)
     assert path.stat().st_size < 300_000
     assert "unpacks to 240,000,000 bytes" in in_one_line(heads.load, path)
+
+
+def test_all_arrays_of_a_head_together_take_bounded_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "SPARE", 1_000_000)
+    kernel, names = np.zeros((200_000, 1), "f4"), np.zeros(1, "U200000")
+    np.savez_compressed(tmp_path / "head.npz", kernel=kernel, bias=np.zeros(1, "f4"), class_names=names, provenance="")
+    assert "'class_names.npy' unpacks to 800,000 bytes, with the others too many" in in_one_line(
+        heads.load, tmp_path / "head.npz"
+    )
 
 
 def test_what_is_no_head(tmp_path):

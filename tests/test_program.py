@@ -15,6 +15,7 @@ SCRIPT = """
 import argparse, os, signal, sys
 from common.files import BadInput
 from common.program import run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
 {before}
 def main():
     {body}

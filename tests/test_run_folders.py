@@ -51,6 +51,23 @@ def test_only_settings_that_were_signed_here_are_trusted(folder):
     assert runs.read_settings(folder)["flags"]["cache"] == "/somewhere/else"  # read, not trusted
 
 
+def test_links_in_a_run_lead_nowhere(folder, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("template.txt", ".x.part", "ckpt-9.index"):
+        (elsewhere / name).write_text("mine")
+    (folder / "checkpoint").symlink_to(elsewhere)
+    assert "is a link" in in_one_line(runs.Run(folder, ORIGIN, ["a", "b"]).restore, [], [])
+    (folder / "checkpoint").unlink()
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "ckpt-1_temp").symlink_to(elsewhere)
+    assert runs.Run(folder, ORIGIN, ["a", "b"]).restore([], []) == []
+    assert not list((folder / "checkpoint").iterdir()) and len(list(elsewhere.iterdir())) == 3
+    (folder / ".lock").symlink_to(elsewhere / "made")
+    with runs.Run(folder, ORIGIN, ["a", "b"]).locked():
+        assert runs.is_locked(folder) and not (elsewhere / "made").exists()
+
+
 def test_a_history_without_its_checkpoint_is_not_started_anew(folder):
     run = runs.Run(folder, ORIGIN, ["a", "b"])
     run._write_history(EPOCHS)
@@ -96,6 +113,12 @@ CHANGES = {
     "nan": lambda content: (content["epochs"][0].update(loss=float("nan")), content.pop("sha256")),
     "epochs out of order": lambda content: (content["epochs"].reverse(), content.pop("sha256")),
     "a text for a number": lambda content: (content["epochs"][0].update(loss="1"), content.pop("sha256")),
+    "a result that is none": lambda content: (content.update(kept=4), content.pop("sha256")),
+    "a text for a result": lambda content: (content.update(kept="x"), content.pop("sha256")),
+    "a head's epoch without number": lambda content: (
+        content["head"].append({**EPOCHS[0], "epoch": None}),
+        content.pop("sha256"),
+    ),
     "no epochs": lambda content: (content.pop("epochs"), content.pop("sha256")),
 }
 

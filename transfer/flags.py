@@ -1,9 +1,10 @@
 """The flags of the training scripts, and the records that they become: argparse's namespaces end here."""
 
 import argparse
+import copy
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from common.files import BadInput
 from common.flags import add_network_flags, at_least
@@ -126,7 +127,7 @@ def parse(parser: argparse.ArgumentParser, script: str) -> tuple[argparse.Namesp
         only = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(defaults), absent)))
         given = {name for name, value in vars(only).items() if value is not absent}
         folder = runs.find(args.resume, script, args.demo)
-        kept = resumed(folder, script, args, given, defaults)
+        kept = resumed(folder, script, args, given, parser)
         return argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume}), folder
     if args.out:
         runs.check_new(args.out)
@@ -142,15 +143,15 @@ def parse(parser: argparse.ArgumentParser, script: str) -> tuple[argparse.Namesp
 
 
 def resumed(
-    folder: pathlib.Path, script: str, args: argparse.Namespace, given: set[str], defaults: argparse.Namespace
+    folder: pathlib.Path, script: str, args: argparse.Namespace, given: set[str], parser: argparse.ArgumentParser
 ) -> dict:
     """The flags of a run that is resumed: its own, and those of the command line that may differ."""
     settings = runs.read_settings(folder)
     if settings["script"] != script:
         raise BadInput(f"{folder}: a run of {settings['script']}.py, not of {script}.py; resume it with that")
-    flags = {name: value for name, value in settings["flags"].items() if hasattr(defaults, name)}
-    for name in PATHS & flags.keys():
-        flags[name] = pathlib.Path(flags[name]) if flags[name] else None
+    defaults = parser.parse_args([])
+    flags = {name: value for name, value in settings["flags"].items() if hasattr(defaults, name) and name != "resume"}
+    flags = checked(folder, flags, parser)
     for name in given - OPEN_ON_RESUME:
         value, kept = getattr(args, name), flags.get(name, getattr(defaults, name))
         if (value.resolve() != (kept and kept.resolve())) if name in PATHS else (value != kept):
@@ -166,6 +167,24 @@ def resumed(
     if not runs.begun_here(folder):
         check_foreign(folder, flags, given, defaults)
     return flags | {name: getattr(args, name) for name in given & OPEN_ON_RESUME}
+
+
+def checked(folder: pathlib.Path, flags: dict, parser: argparse.ArgumentParser) -> dict:
+    """The flags of a run's settings.json, each as the command line takes it; `BadInput` for what it would refuse."""
+
+    def refuse(message: str) -> NoReturn:
+        raise BadInput(f"{folder / runs.SETTINGS}: {message}; the file is damaged, start a new run")
+
+    reader, words = copy.copy(parser), []
+    reader.error = refuse  # in place of the usage and exit status 2
+    for name, value in flags.items():
+        if value in (None, False) and value is parser.get_default(name):
+            continue
+        if not isinstance(value, (str, int, float)) or value is False or "\0" in str(value):
+            refuse(f"argument --{name}: it is {value!a:.60}")
+        words.append(f"--{name}" if value is True else f"--{name}={value}")
+    read = vars(reader.parse_args(words))
+    return {name: read[name] for name in flags}
 
 
 def check_patience(folder: pathlib.Path, patience: int, flags: dict) -> None:

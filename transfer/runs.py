@@ -171,10 +171,13 @@ class Run:
             temporary.write_text(json.dumps(content | {"sha256": checkpoints.hash_of(content)}, indent=1))
 
     def _clear_away(self) -> None:
-        """Delete what a killed process was writing."""
+        """Delete what a killed process was writing; never through a link that leads out of the folder."""
+        if (self.folder / checkpoints.FOLDER).is_symlink():
+            raise BadInput(f"{self.folder / checkpoints.FOLDER}: is a link, expected a folder; put the folder itself "
+                           "there, or start a new run")  # fmt: skip
         if self.writes:
             for half in [*self.folder.glob(".*.part"), *(self.folder / checkpoints.FOLDER).glob("*temp*")]:
-                if half.is_dir():
+                if half.is_dir() and not half.is_symlink():
                     shutil.rmtree(half, ignore_errors=True)
                 else:
                     half.unlink(missing_ok=True)
@@ -269,15 +272,18 @@ def read_history(folder: pathlib.Path) -> dict:
         hashed = history.pop("sha256", None)
         if hashed and hashed != checkpoints.hash_of(history):
             raise ValueError("it was changed after it was written")
-        epochs = [*history["epochs"], *history.get("head", [])]
-        for epoch in epochs:
+        for epoch in [*history["epochs"], *history.get("head", [])]:
             for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
                 if not abs(epoch[name]) < float("inf"):  # nan, too
                     raise ValueError(f"{name} is {epoch[name]}")
-        if [epoch["epoch"] for epoch in history["epochs"]] != list(range(1, len(history["epochs"]) + 1)):
-            raise ValueError("its epochs are not 1, 2, 3 ...")
-        return {"ended": bool(history["ended"]), "kept": int(history.get("kept", len(history["epochs"]))),
-                "head": history.get("head", []), "epochs": history["epochs"]}  # fmt: skip
+        head, epochs = history.get("head", []), history["epochs"]
+        for part in (head, epochs):
+            if [epoch["epoch"] for epoch in part] != list(range(1, len(part) + 1)):
+                raise ValueError("its epochs are not 1, 2, 3 ...")
+        kept = history.get("kept", len(epochs))
+        if kept not in range(len(epochs) + 1):
+            raise ValueError(f"it kept epoch {kept!a:.60} of {len(epochs)}")
+        return {"ended": bool(history["ended"]), "kept": int(kept), "head": head, "epochs": epochs}
 
 
 def newest(file: str, demo: bool = False, script: str | None = None) -> pathlib.Path | None:

@@ -17,12 +17,11 @@ import os
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from common import kinds
+from common import kinds, zips
 from common.files import BadInput, foreign, open_regular
 from weights import hdf5, npz, reading
 from weights.npz import Stored
@@ -69,7 +68,7 @@ def _opened(path: str | os.PathLike, kind: str, title: str) -> Iterator[dict[str
             yield layers
         return
     with tempfile.TemporaryDirectory() as folder, foreign(path, expected, ADVICE):
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, zips.opened(file, npz.MOST_LISTED) as archive:
             size = archive.getinfo(MODEL_WEIGHTS).file_size
             if size > 3 * file.seek(0, os.SEEK_END) + npz.SPARE:
                 raise ValueError(f"{MODEL_WEIGHTS} unpacks to {size:,} bytes")

@@ -13,12 +13,13 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from common import zips
 from common.files import foreign, open_regular
 from common.pickled_arrays import check_text
 
 MOST_LISTED = 4 << 20  # bytes of the archive's list of members
 MOST_ARRAYS = 10_000
-SPARE = 200 << 20  # bytes that an array may take beyond three times its file
+SPARE = 200 << 20  # bytes that its arrays may take beyond three times the file
 PLAIN = "biufU"  # kinds of numpy types that are read: numbers and text
 
 
@@ -38,35 +39,26 @@ def opened(path: str | os.PathLike, expected: str, advice: str) -> Iterator[dict
     it shows while an array is read.
     """
     with open_regular(path, expected) as file, foreign(path, expected, advice):
-        limited = _Limited(file, MOST_LISTED)
-        with zipfile.ZipFile(limited) as archive:
-            limited.left = math.inf
+        budget = _Budget(3 * file.seek(0, os.SEEK_END) + SPARE)
+        with zips.opened(file, MOST_LISTED) as archive:
             if len(archive.infolist()) > MOST_ARRAYS:
                 raise ValueError(f"it holds more than {MOST_ARRAYS:,} arrays")
-            yield {info.filename.removesuffix(".npy"): _stored(archive, info, limited) for info in archive.infolist()}
+            yield {info.filename.removesuffix(".npy"): _stored(archive, info, budget) for info in archive.infolist()}
 
 
-class _Limited:
-    """A file of which no more than `left` bytes are read: while `zipfile` opens it, the list of its members."""
+class _Budget:
+    """Bytes that all arrays that are read may take together."""
 
-    def __init__(self, file: BinaryIO, left: float) -> None:
-        self.file, self.left = file, left
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-        self.size = file.seek(0, os.SEEK_END)
+    def __init__(self, left: int) -> None:
+        self.left = left
 
-    def read(self, size: int = -1) -> bytes:
-        rest = self.size - self.file.tell()
-        size = rest if size is None or size < 0 else min(size, rest)
-        if size > self.left:
-            raise ValueError("its list of members is too long")
-        data = self.file.read(size)
-        self.left -= len(data)
-        return data
+    def take(self, size: int, name: str) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise ValueError(f"{name!a:.60} unpacks to {size:,} bytes, with the others too many for its file")
 
 
-def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: _Limited) -> Stored:
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{info.filename!a:.60} is compressed in a way that NumPy does not use")
+def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget) -> Stored:
     with archive.open(info) as member:
         shape, dtype, start = _header(member)
     size = math.prod(shape) * dtype.itemsize
@@ -76,8 +68,7 @@ def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: _Limited) -> 
         raise ValueError(f"{info.filename!a:.60} has {info.file_size - start:,} bytes, {size:,} are expected")
 
     def read() -> np.ndarray:
-        if size > 3 * file.size + SPARE:
-            raise ValueError(f"{info.filename!a:.60} unpacks to {size:,} bytes")
+        budget.take(size, info.filename)
         with archive.open(info) as member:
             array = np.lib.format.read_array(member, allow_pickle=False)
         check_text(array)
