@@ -424,6 +424,15 @@ def test_every_cut_and_flipped_byte_of_a_caffemodel(tmp_path):
             pass
 
 
+def test_a_caffemodel_of_millions_of_fields_is_given_up(tmp_path):
+    start = field(1, b"AlexNet")
+    layer = field(4, b"conv1") + field(3, 1) * 400_000
+    for content in start + field(3, 1) * 400_000, start + field(2, layer), start + field(2, field(6, layer)):
+        (tmp_path / "w").write_bytes(content)
+        with pytest.raises(BadInput, match="more than 300,000 fields"):
+            reading.load(SMALL, tmp_path / "w")
+
+
 # --- the default file, random weights, the fingerprint
 
 

@@ -4,6 +4,7 @@ Only the few fields that hold arrays are looked at; the numbers of the fields ar
 A message is a sequence of fields, each a key (field number * 8 + wire type) and a value.
 """
 
+import itertools
 import math
 import mmap
 import os
@@ -22,6 +23,7 @@ DATA, SHAPE, DOUBLE_DATA = 5, 7, 8  # BlobProto; BlobShape has one field, dim = 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 MOST_DIMENSIONS = 32  # numpy's limit
 MOST_BLOBS, MOST_PIECES = 10_000, 100_000  # ResNet152 has 800 blobs; Caffe writes each in one piece
+MOST_FIELDS = 300_000  # of all messages; one may have 2 bytes, and takes a microsecond
 
 
 class _Damaged(Exception):
@@ -49,12 +51,12 @@ def read(path: str | os.PathLike) -> tuple[str, dict[str, list[np.ndarray]]]:
 
 
 def _network(content: memoryview) -> tuple[str, dict[str, list[np.ndarray]]]:
-    network, layers, count = "", {}, 0
-    for number, value in _fields(content):
+    network, layers, count, seen = "", {}, 0, itertools.count()
+    for number, value in _fields(content, seen):
         if number == NAME:
             network = _text(value)
         elif number in LAYERS:
-            name, blobs = _layer(_message(value), *LAYERS[number])
+            name, blobs = _layer(_message(value), *LAYERS[number], seen)
             count += len(blobs)
             if blobs and name in layers:
                 raise _Damaged(f"two layers {name!a:.60}")
@@ -95,28 +97,29 @@ def _kernel(array: np.ndarray, outputs: int, volume: tuple[int, int, int] | None
     return np.array(array, order="C")
 
 
-def _layer(message: memoryview, name_field: int, blobs_field: int) -> tuple[str, list[np.ndarray]]:
+def _layer(message: memoryview, name_field: int, blobs_field: int, seen: Iterator[int]) -> tuple[str, list[np.ndarray]]:
     name, blobs = "", []
-    for number, value in _fields(message):
+    for number, value in _fields(message, seen):
         if number == name_field:
             name = _text(value)
         elif number == blobs_field:
-            blobs.append(_blob(_message(value)))
+            blobs.append(_blob(_message(value), seen))
             if len(blobs) > MOST_BLOBS:
                 raise _Damaged(f"more than {MOST_BLOBS:,} arrays")
     return name, blobs
 
 
-def _blob(message: memoryview) -> np.ndarray:
+def _blob(message: memoryview, seen: Iterator[int]) -> np.ndarray:
     """The array of one BlobProto."""
     old_shape, shape, numbers = {}, None, {DATA: _Numbers("<f4"), DOUBLE_DATA: _Numbers("<f8")}
     position = 0
     while position < len(message):
+        _count(seen)
         number, value, end = _field(message, position)
         if number in OLD_SHAPE and isinstance(value, int):
             old_shape[number] = value
         elif number == SHAPE:
-            shape = _dimensions(_message(value))
+            shape = _dimensions(_message(value), seen)
         elif number in numbers:
             end = numbers[number].add(message, position, _message(value), end)
         position = end
@@ -161,9 +164,9 @@ class _Numbers:
         return np.frombuffer(self.data, self.dtype) if len(self.data) else np.empty(0, self.dtype)
 
 
-def _dimensions(message: memoryview) -> tuple[int, ...]:
+def _dimensions(message: memoryview, seen: Iterator[int]) -> tuple[int, ...]:
     dimensions = []
-    for number, value in _fields(message):
+    for number, value in _fields(message, seen):
         if number == 1 and isinstance(value, int):
             dimensions.append(value)
         elif number == 1:  # packed
@@ -186,10 +189,16 @@ def _text(value: int | memoryview) -> str:
     return bytes(_message(value)[:1000]).decode("utf-8", "replace")
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value): an int for a varint, else a memoryview of the value's bytes."""
+def _count(seen: Iterator[int]) -> None:
+    if next(seen) >= MOST_FIELDS:
+        raise _Damaged(f"more than {MOST_FIELDS:,} fields")
+
+
+def _fields(message: memoryview, seen: Iterator[int]) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield (field number, value): an int for a varint, else a memoryview of the value's bytes. `seen` counts all."""
     position = 0
     while position < len(message):
+        _count(seen)
         number, value, position = _field(message, position)
         yield number, value
 
