@@ -1,12 +1,12 @@
 """What pretraining is worth: heads on AlexNet's layers, with random weights and with pretrained ones.
 
-    python -m images.random_or_pretrained --weights FILE                 # the README's table
-    python -m images.random_or_pretrained --dataset drawn                # a column of it, random weights only
+    python -m images.random_or_pretrained --weights small      # the README's table; or a file of weights
+    python -m images.random_or_pretrained --dataset drawn      # a column of it, random weights only
 
 Three data sets: the demo's drawn signs (860 to train on, 430 to validate); every eighth of the 39,209 signs, split by
 track; CIFAR-10, 100 training and 200 test images per class. An image goes through the network once for all layers. Each
 head is kept in images/random_or_pretrained.jsonl as soon as it is measured and never computed again: start the command
-anew after it was stopped.
+anew after it was stopped; delete the lines of weights that have changed under their name.
 
 Output: a line per head, then the table in Markdown: random weights against pretrained ones.
 """
@@ -102,8 +102,8 @@ def table(found: list[dict], names: list[str]) -> str:
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--weights", default=RANDOM, help="file with AlexNet's pretrained weights; without it, random ones alone are "
-        "measured")  # fmt: skip
+    add("--weights", default=RANDOM, help="file with AlexNet's pretrained weights, or 'small', those that come with "
+        "the scripts; without it, random ones alone are measured")  # fmt: skip
     add("--dataset", nargs="+", choices=DATASETS, default=list(DATASETS), help="default: all three")
     add("--layers", nargs="+", default=list(LAYERS), metavar="LAYER", help=f"default: {' '.join(LAYERS)}")
     add("--out", type=pathlib.Path, default=RESULTS, metavar="FILE", help="the measurements (default "
