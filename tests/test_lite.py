@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 
 import numpy as np
@@ -16,10 +17,11 @@ from googlenet import GoogLeNet
 from networks.keras_networks import KerasNetwork
 from networks.network import pooled
 from transfer import calibration, export, exports, lite, runs
+from transfer.trained import Trained
 from weights import cards, heads, reading
 
 REAL_SIGNS, REAL_WEIGHTS = SHARED / "data/gtsrb_train.npz", SHARED / "weights/bvlc_googlenet.npz"
-SIDE, LAYER = 32, "inception_3a"  # small and early, for quick tests
+SIDE, LAYER = 48, "inception_3a"  # pixels; small and early, for quick tests. Signs have 32 and are enlarged
 WHOLE = images.Framing(32)
 
 
@@ -78,15 +80,22 @@ def same(path, network, head, batch):
     return np.mean(found.argmax(axis=1) == expected.argmax(axis=1)), np.abs(found - expected).max()
 
 
-def test_float16_answers_as_the_scripts_do(drawn, tmp_path):
+def test_float16_answers_as_the_scripts_do(drawn, tmp_path, capsys):
+    """And what is printed about it is so."""
     network, head, _, held_out = drawn
-    written, path = exported(network, head, tmp_path)
+    path, labels = tmp_path / "signs.tflite", tmp_path / "signs.labels.txt"
+    exports.write(Trained(network, head, tmp_path), path)
+    first, given, got = capsys.readouterr().out.splitlines()
+    size = f"{path.stat().st_size / 1e6:.1f} MB"
+    speed = r"\d+\.\d ms per image on one thread of this machine"
+    assert re.fullmatch(f"Exported to {re.escape(str(path))}: float16, {size}, {speed}", first)
+    assert given == "Input: uint8 (1, 32, 32, 3), red, green, blue: the whole image, resized to 32 x 32 pixels"
+    assert got == f"Output: probabilities (1, 10), in the order of {labels}"
     share, difference = same(path, network, head, held_out)
-    print(f"float16: {written.size / 1e6:.2f} MB, {written.milliseconds:.2f} ms, {share:.4f} the same")
+    print(f"{first}; {share:.4f} the same")
     assert share >= 0.99 and difference < 0.02
-    assert written.size == path.stat().st_size and written.milliseconds > 0 and written.answers is None
-    assert (tmp_path / "signs.txt").read_text(encoding="utf-8").splitlines() == head.class_names
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["signs.tflite", "signs.txt"]
+    assert labels.read_text(encoding="utf-8").splitlines() == head.class_names
+    assert sorted(tmp_path.iterdir()) == [labels, path]
     interpreter = lite.interpreter(path.read_bytes())
     (given,), (got,) = interpreter.get_input_details(), interpreter.get_output_details()
     assert (given["shape"].tolist(), given["dtype"]) == ([1, 32, 32, 3], np.uint8)
@@ -95,11 +104,12 @@ def test_float16_answers_as_the_scripts_do(drawn, tmp_path):
 
 def test_int8_answers_nearly_as_the_scripts_do(drawn, tmp_path):
     network, head, shown_to, held_out = drawn
-    written, path = exported(network, head, tmp_path, shown_to[::4])
+    written, path = exported(network, head, tmp_path, shown_to)
+    assert written.size == path.stat().st_size and written.milliseconds > 0
     share, _ = same(path, network, head, held_out)
     print(f"int8: {written.size / 1e6:.2f} MB, {written.milliseconds:.2f} ms, {share:.4f} the same")
     assert share >= 0.97
-    assert len(written.answers) == len(shown_to[::4])
+    assert len(written.answers) == len(shown_to)
     weights = sum(variable.shape.num_elements() for variable in network.variables_between(None, LAYER))
     assert weights + head.kernel.size < written.size < 1.5 * (weights + head.kernel.size)  # about one byte each
 
@@ -188,6 +198,15 @@ def test_onnx_answers_as_the_scripts_do(drawn, tmp_path):
 def test_onnx_without_the_converter(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install tf2onnx" in in_one_line(exports.check, tmp_path / "signs.onnx")
+
+
+def test_a_framing_in_words():
+    framings = [images.Framing(64, "squeeze", 73), images.Framing(224, "crop", 256), images.Framing(64, "squeeze", 0)]
+    assert [images.described(framing) for framing in framings] == [
+        "the whole image squeezed to 73 x 73 pixels, of which the middle 64 x 64 pixels",
+        "the middle square of the image, resized to 256 x 256 pixels, of which the middle 224 x 224 pixels",
+        "the whole image squeezed to 64 x 64 pixels",
+    ]
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ def _of_folder(folder: pathlib.Path, framing: Framing, seed: int) -> np.ndarray:
     chosen = [files[number] for number in _some(len(files), seed)]
     found = [image for image in read_each(chosen, framing) if not isinstance(image, BadInput)]
     if not found:
-        raise BadInput(f"{folder}: holds no images that can be read; name a folder with some with --calibrate")
+        what = "holds no images that can be read" if os.path.isdir(folder) else "no such folder"
+        raise BadInput(f"{folder}: {what}; name a folder with images like those in training with --calibrate")
     return np.stack(found)
 
 
