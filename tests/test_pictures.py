@@ -138,7 +138,7 @@ def test_the_loss_of_no_run_is_refused(tmp_path, monkeypatch):
 def test_all_pictures_are_made_by_one_command(tmp_path):
     command = [sys.executable, "-m", "images", "--weights", "random", "--out", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True)
-    assert {path.name for path in tmp_path.iterdir()} == {*FILES.values()} - {"loss.png", "how_much.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES.values()} - {"loss.png"}
 
 
 def test_the_pictures_that_are_kept():
