@@ -43,7 +43,7 @@ MOST = 127  # largest int8; -128 is not used
 EXACT = 2**24  # whole numbers below are exact in float32
 STEPS = 3e-3, 3.0  # of `low_rank`: too fine for any use, and too coarse
 NEAR = 1.02  # two steps that differ by less are the same
-MOST_RANK = 512  # expanding takes time in proportion: with 512, two cores of 200 GFLOP/s need 0.3 s for AlexNet
+MOST_RANK = 384  # expanding takes time in proportion: AlexNet's two products then are 41 GFLOP
 WORTHWHILE = 1.0  # how much a component's output must vary to be kept, in units of the error of a kept one
 LEAST_SPREAD = 0.1  # of an input, as a share of the inputs' common spread: below it, the layer's images are too few
 
@@ -142,6 +142,8 @@ def pack(weights: Weights, classes: np.ndarray, most: int, inputs: np.ndarray | 
     fixed = {MARK: np.int8(FORMAT), "classes": np.asarray(classes, np.int16)}
     for layer, (kernel, bias) in weights.items():
         fixed |= _named(layer, {"biases": bias} | ({} if layer in dense else one_byte(kernel)))
+    if inputs is not None:  # room for biases of other numbers
+        most -= sum(weights[layer][1].nbytes for layer in (*dense, last))
     parts, seen = {}, inputs
     for layer in dense:
         parts[layer] = components(weights[layer][0], seen)
