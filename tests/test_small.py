@@ -232,6 +232,8 @@ def test_a_classifier_of_other_widths(tmp_path):
         assert list(numbers) == [0, 1, 356]
         assert list(packable["fc8"][1]) == ([0, 1, 356] if columns == 1000 else [2, 1, 0])
         assert np.array_equal(packable["fc8"][0][0], packable["fc8"][1])
+        if columns == 1000:
+            assert list(shrink.with_classifier(read, card, None, [], synsets)[1]) == list(range(1000))
     assert "name as many" in in_one_line(shrink.with_classifier, read, card, None, ["tench"], synsets)
 
 

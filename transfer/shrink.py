@@ -94,7 +94,8 @@ def with_classifier(
     """The network, whose last layer has one column per known class in ImageNet's order, and the numbers of these."""
     last = list(card.shapes)[-1]
     kernel, bias = (head.kernel, head.bias) if head else weights[last]
-    numbers = numbers_of(names or (head.class_names if head else class_names), synsets)
+    names = names or (head.class_names if head else [])
+    numbers = numbers_of(names, synsets) if names else np.arange(len(class_names))
     if head and (len(kernel) != card.shapes[last][0] or head.provenance.layer != card.bottleneck):
         found = f"a head on {len(kernel):,} features of {head.provenance.layer}"
         raise BadInput(f"--head: {found}, expected one on {card.bottleneck}; train one with --layer {card.bottleneck}")
