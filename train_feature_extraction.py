@@ -98,8 +98,6 @@ def load_backbone(args: argparse.Namespace, card: Card, case: Case, here: device
             card, flags.source_of(args, card), seed=args.seed, image_size=args.image_size, precision=args.precision,
             classifier=False, as_published=args.as_published, trains=case.fine_tuning, from_scratch=case.from_scratch,
         )  # fmt: skip
-        if args.standardize_kernels:
-            network.standardize_kernels()
     check(case, network.layer_names, card.title)
     return network
 

@@ -136,14 +136,6 @@ class KerasNetwork(Network):
             raise ValueError(f"{layer} reads {self._classifier_reads}, not avg_pool")
         return [name for name in names if name != "avg_pool"]
 
-    def standardize_kernels(self) -> None:
-        """Batch normalisation does as much; VGG16 is what Keras has. BadInput."""
-        raise BadInput(f"--standardize_kernels: for the networks built by hand, not {self.card.title}; leave it out")
-
-    def plain_weights(self) -> Weights:
-        """All variables, by layer."""
-        return self.weights
-
     def layer_of(self, weights_name: str) -> str:
         """The block in which Keras's layer lies."""
         return self._layer_of[weights_name]

@@ -113,29 +113,10 @@ class Network(tf.Module):
     def cast_weights(self, layers: Sequence[str]) -> Weights:
         """The weights of these layers in the type of the computation."""
         return {
-            name: tuple(tf.cast(each, self.dtype) for each in kernel_and_bias(*arrays))
+            name: tuple(tf.cast(each, self.dtype) for each in arrays)
             for name, arrays in self.weights.items()
             if self.layer_of(name) in layers
         }
-
-    def standardize_kernels(self) -> None:
-        """From now on, train convolutions as a direction and a length: for random weights, which learn faster so.
-
-        Each output channel's kernel loses its mean, is divided by its length, and multiplied by the exponential of a
-        variable of its own. So the optimizer's steps turn all kernels alike: those of the first layer, which see pixels
-        of 0 to 255, are 60 times smaller than the others. Files hold ordinary kernels as before. (Qiao and others,
-        "Weight Standardization", 2019; for networks without batch normalisation Brock and others, "Characterizing
-        signal propagation to close the performance gap in unnormalized ResNets", 2021.)
-        """
-        for name, (kernel, bias) in self.weights.items():
-            if len(kernel.shape) == 4:
-                direction, length = standardized(kernel)
-                self.weights[name] = (kernel, bias, variable(np.log(length), f"{name}/log_length"))
-                kernel.assign(direction)
-
-    def plain_weights(self) -> Weights:
-        """{layer: (kernel, bias)} as files hold them, whatever training makes of them."""
-        return {name: kernel_and_bias(*arrays) for name, arrays in self.weights.items()}
 
     @property
     def layer_names(self) -> list[str]:
@@ -191,16 +172,12 @@ class Network(tf.Module):
 
     def save(self, path: str | os.PathLike) -> None:
         """Write all weights as a .npz that `load` and `restore` read, whole or not at all."""
-        weights = self.plain_weights()
-        reading.save({name: [each.numpy() for each in arrays] for name, arrays in weights.items()}, path)
+        reading.save({name: [each.numpy() for each in arrays] for name, arrays in self.weights.items()}, path)
 
     def restore(self, path: str | os.PathLike) -> None:
         """Give all variables the numbers of a file that `save` has written. BadInput when it is another's."""
-        for name, (kernel, bias) in reading.load(self.card, path).items():
-            if len(self.weights[name]) == 3:
-                kernel, length = standardized(kernel)
-                self.weights[name][2].assign(np.log(length))
-            for each, array in zip(self.weights[name], (kernel, bias)):
+        for name, arrays in reading.load(self.card, path).items():
+            for each, array in zip(self.weights[name], arrays):
                 each.assign(array)
 
 
@@ -215,20 +192,6 @@ def preprocess(images: tf.Tensor, card: Card, image_size: int | None = None) -> 
     size = image_size or card.input_size
     images = tf.image.resize(tf.cast(images, tf.float32), (size, size), method="bilinear")
     return images[..., ::-1] - card.mean_bgr
-
-
-def kernel_and_bias(
-    kernel: tf.Variable, bias: tf.Variable, log_length: tf.Variable | None = None
-) -> tuple[tf.Variable | tf.Tensor, tf.Variable]:
-    """A layer's variables -> what it computes with; see `Network.standardize_kernels`."""
-    return (kernel, bias) if log_length is None else (standardized(kernel)[0] * tf.exp(log_length), bias)
-
-
-def standardized(kernel: tf.Variable | np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-    """A kernel (h, w, in, out) -> (with mean 0 and length 1 for each output channel, that length before (out,))."""
-    kernel = kernel - tf.reduce_mean(kernel, (0, 1, 2))
-    length = tf.sqrt(tf.reduce_sum(kernel**2, (0, 1, 2)) + 1e-12)
-    return kernel / length, length
 
 
 def variable(array: np.ndarray, name: str) -> tf.Variable:

@@ -55,7 +55,6 @@ def test_recipes_follow_from_flags(parse, tmp_path):
     (["--ema", 0.9], "only the head is trained"), (["--random_crop", 0.5], "only the head is trained"),
     (["--train", "all", "--random_crop", 0.5, "--no_augment"], "--no_augment"),
     (["--image_size", 131], "227 pixels only from fc6"), (["--teacher", "nowhere"], "--teacher nowhere: no such file"),
-    (["--train", "all", "--standardize_kernels"], "changes pretrained layers"),
     (["--image_size", 66, "--layer", "pool5"], "67 to"),
 ])  # fmt: skip
 def test_flags_that_contradict_each_other(arguments, message, parse):

@@ -111,7 +111,7 @@ def first_layer(network: Network, image_shape: tuple[int, int, int]) -> Callable
     as fast, the same to 1e-6 of the range.
     """
     height, width, _ = image_shape
-    kernel, bias = (each.numpy() for each in network.plain_weights()["conv1"])
+    kernel, bias = (variable.numpy() for variable in network.weights["conv1"])
     mean = np.float32(network.card.mean_bgr)[::-1]
     kernel = kernel[:, :, ::-1]  # red, green, blue, as the images come
     rows, row_shares = windows(height)

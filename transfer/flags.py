@@ -22,7 +22,7 @@ PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "
          "teacher", "teacher_weights"}  # fmt: skip
 CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
 OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
-FINE_TUNING_ONLY = ("random_crop", "ema", "decay_epochs", "standardize_kernels")
+FINE_TUNING_ONLY = ("random_crop", "ema", "decay_epochs")
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
@@ -105,8 +105,6 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
     add("--no_augment", action="store_true", help="the same images in every epoch, so that frozen layers run only once")
     add("--flip", action="store_true", help="mirror every other image; only if no class changes its meaning in a "
         "mirror (CIFAR-10 is always mirrored, signs must not be)")  # fmt: skip
-    add("--standardize_kernels", action="store_true", help="train convolutions as directions and lengths, with "
-        "which a network learns faster from scratch (alexnet, googlenet)")  # fmt: skip
     add("--no_dropout", action="store_true", help="disable dropout (try it if the training loss stays high)")
     add = parser.add_argument_group("distillation").add_argument
     add("--teacher", type=pathlib.Path, metavar="RUN", help="learn from the probabilities of another run's "
@@ -255,9 +253,6 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
         if getattr(args, name) and not changed.fine_tuning:
             raise BadInput(f"--{name} {getattr(args, name)}: only the head is trained; train more (--train all), or "
                            "leave the flag out")  # fmt: skip
-    if args.standardize_kernels and not changed.from_scratch:
-        raise BadInput("--standardize_kernels: changes pretrained layers, whose kernels lose their mean; leave "
-                       "the flag out, or begin with random weights (--case 4)")  # fmt: skip
     if args.random_crop and args.no_augment:
         raise BadInput("--random_crop: is augmentation; leave out this or --no_augment")
     card.checked_size(args.image_size, changed.layer)

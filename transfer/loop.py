@@ -228,7 +228,6 @@ def optimizers(classifier: Classifier, recipe: Recipe, devices: Devices, images:
         if not classifier.lower:
             return [head]
         lower = tf.keras.optimizers.Adam(rate(recipe.lower_learning_rate), weight_decay=recipe.weight_decay or None)
-        lower.exclude_from_weight_decay(var_names=["log_length"])
         lower.build(classifier.lower)
     return [head, lower]
 

@@ -44,7 +44,7 @@ def conclude(
         history = [epoch | {"phase": phase} for phase, epochs in phases for epoch in epochs]
         plots.curves(history, run.folder / "curves.png", kept=outcome.kept)
         if network:
-            first_kernel = np.asarray(next(iter(network.plain_weights().values()))[0])
+            first_kernel = np.asarray(next(iter(network.weights.values()))[0])
             plots.filters(first_kernel, run.folder / "filters.png")
 
 

@@ -157,7 +157,7 @@ class Run:
         if classifier.lower:
             network = self.folder / f"network-{epoch['epoch']}.npz"
             classifier.network.save(network)
-            fingerprint = reading.fingerprint(classifier.network.plain_weights())
+            fingerprint = reading.fingerprint(classifier.network.weights)
             provenance = provenance._replace(weights=network.name, fingerprint=fingerprint)
         kernel, bias = classifier.folded()
         heads.save(heads.Head(kernel, bias, self.class_names, provenance), self.folder / heads.FILE)

@@ -83,7 +83,7 @@ def provenance_of(
         precision=network.dtype.name,
         weights=source if source in (None, *reading.NAMED) else str(pathlib.Path(source).resolve()),
         seed=seed,
-        fingerprint=reading.fingerprint(network.plain_weights()),
+        fingerprint=reading.fingerprint(network.weights),
         trained_on=trained_on,
         validation_accuracy=0.0,
         size=framing.size,
@@ -147,7 +147,7 @@ def load(
         as_published=origin.as_published,
         classifier=False,
     )
-    if reading.fingerprint(network.plain_weights()) != origin.fingerprint:
+    if reading.fingerprint(network.weights) != origin.fingerprint:
         raise BadInput(
             f"{weights or source or 'the published weights'}: not the weights that {shown(path)} was trained on, which "
             f"were {origin.weights or 'the published ones'}; name those with {flag}, or train a new head"
