@@ -87,10 +87,11 @@ class Card:
 SMALL_ALEXNET = SmallWeights(
     title="small AlexNet, pretrained on 200 of ImageNet's classes",
     file="alexnet-tiny.npz",
-    sha256=None,
-    command="",
-    licence="the photos that it was trained on, Tiny-ImageNet, are ImageNet's: for research and teaching only",
-    top1=None,
+    sha256="f81f47fcea159764cde52694ae53276f0a8184633bdfa478fde283b9aa07c565",
+    command="python -m transfer.distill, a head on fc7, python -m transfer.shrink: see Pretraining in the README",
+    licence="its photos, Tiny-ImageNet, are ImageNet's: for research and teaching only; it imitates BVLC GoogLeNet, "
+    "whose weights are for any use",
+    top1=27.0,  # of 2,000 photos of Tiny-ImageNet, 10 of each of the 200 classes
 )
 
 ALEXNET = Card(
