@@ -1,6 +1,8 @@
 """Flags shared by several scripts, and the types of their values."""
 
 import argparse
+import difflib
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -14,10 +16,15 @@ class Parser(argparse.ArgumentParser):
     """argparse's parser, with a script's docstring as its help, and mistakes told in one printable line."""
 
     def __init__(self, description: str | None, **settings: Any) -> None:
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        # No abbreviations: a flag that a later version adds would make them ambiguous.
+        settings = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False} | settings
+        super().__init__(description=description, **settings)
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and the mistake; exit with status 2."""
+        """Print the usage and the mistake, with the flag that was probably meant; exit with status 2."""
+        unknown = re.search(r"unrecognized arguments: (--\w+)", message)
+        near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        message += f"; did you mean {near[0]}?" if near else ""
         super().error(printable(message, LONGEST_MESSAGE))
 
 

@@ -118,3 +118,15 @@ def test_a_stranger_s_teacher_is_named_again_or_left_alone(parse, begun, tmp_pat
     (folder / "settings.json").write_text(json.dumps(settings))
     assert "--teacher" in in_one_line(parse, "--resume", folder)
     assert parse("--resume", folder, "--teacher", pathlib.Path("elsewhere")).teacher == pathlib.Path("elsewhere")
+
+
+def test_a_typo_is_told_with_what_was_meant(capsys):
+    parser = Parser("A script.")
+    parser.add_argument("--case", type=int)
+    for arguments, told in (["--caes", "2"], "did you mean --case?"), (["--cas", "2"], "did you mean --case?"):
+        with pytest.raises(SystemExit):
+            parser.parse_args(arguments)
+        assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--zzz"])
+    assert "did you mean" not in capsys.readouterr().err
