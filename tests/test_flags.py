@@ -7,6 +7,7 @@ import pytest
 from conftest import in_one_line, refused
 
 import train_feature_extraction as script
+from common.flags import Parser
 from transfer import flags, runs
 from transfer.recipe import Recipe
 from weights.cards import ALEXNET, CARDS
