@@ -152,7 +152,7 @@ def pair_of_classes(count, side=256):
     return batch, labels
 
 
-@pytest.mark.parametrize("name", ["googlenet", "vgg"])
+@pytest.mark.parametrize("name", ["googlenet", pytest.param("vgg", marks=pytest.mark.slow)])
 def test_a_pair_that_differs_everywhere_but_in_the_middle(name, network, tmp_path):
     """At 64 pixels the network must see the same share of an image as at 224, in the scripts and exported."""
     card = cards.CARDS[name]

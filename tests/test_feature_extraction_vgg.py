@@ -57,7 +57,7 @@ def test_one_file_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "network", ["googlenet", "alexnet", *(pytest.param(each, marks=pytest.mark.slow) for each in ("vgg", "resnet"))]
+    "network", ["googlenet", *(pytest.param(each, marks=pytest.mark.slow) for each in ("alexnet", "vgg", "resnet"))]
 )
 def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)

@@ -39,6 +39,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_prolonged_run_with_averages_ends_as_if_it_had_been_that_long_from_the_start(tmp_path):
     """Two epochs at a held rate, stopped on the way to nine, then a third in which it falls: the same bit by bit."""
     images = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)

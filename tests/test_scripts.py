@@ -64,6 +64,7 @@ def test_other_weights_than_the_head_s_are_refused(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_cifar10_demo(tmp_path):
     folder = tmp_path / "run"
     done = run("train_feature_extraction_cifar10.py", "--demo", "--out", folder, "--no_cache", cwd=tmp_path)

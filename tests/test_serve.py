@@ -324,6 +324,7 @@ def test_before_a_training(monkeypatch, capsys):
 def test_the_script_serves_from_any_folder_until_ctrl_c(classifier, files, tmp_path):
     heads.save(classifier.head, tmp_path / "head.npz")
     command = [sys.executable, ROOT / "feature_extraction.py", "--serve", "--head", "head.npz", "--port", "0"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     script = subprocess.Popen([*command, "--no_browser", "--top", "7"], cwd=tmp_path, text=True, env=NO_NETWORK,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     with script:
