@@ -284,7 +284,7 @@ def parse_arguments() -> argparse.Namespace:
     add("photos", type=pathlib.Path, help="photos of all kinds of things, one folder per class")
     add("--teacher_weights", metavar="FILE", help="GoogLeNet's weights, if they are not in weights/")
     add("--count", type=at_least(10 * BATCH), default=3000, help="photos that are looked at, chosen at random; each "
-        "takes 2 MB of memory (default 3000)")  # fmt: skip
+        "takes 0.7 MB of memory (default 3000)")  # fmt: skip
     add("--seed", type=at_least(0, most=LARGEST_SEED), default=0, help="random seed (default 0)")
     add("--out", type=pathlib.Path, required=True, metavar="FILE", help="the weights file, a .npz")
     return parser.parse_args()
