@@ -51,7 +51,7 @@ FROM = {  # --train -> the layers of GoogLeNet that change; "logits" is cut off
 }
 
 
-@pytest.mark.parametrize("train_from", FROM)
+@pytest.mark.parametrize("train_from", ["head", "inception_5b", pytest.param("all", marks=pytest.mark.slow)])
 def test_the_frozen_part_stays_bit_by_bit_and_the_rest_changes(train_from, signs, tmp_path, capsys):
     case = Case("pool5", train_from)
     before, after, outcome, head = train(signs, case, tmp_path, lower_learning_rate=0.001)

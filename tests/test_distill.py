@@ -61,9 +61,11 @@ def test_what_a_kernel_sees_is_what_convolution_sees(side, stride, padding):
     assert (seen[:, -1] == 1).all()
 
 
-@pytest.mark.parametrize("layer, teachers", [("conv1", "norm2"), ("pool2", "pool3")])
+@pytest.mark.parametrize(
+    "layer, teachers", [pytest.param("conv1", "norm2", marks=pytest.mark.slow), ("pool2", "pool3")]
+)
 def test_both_networks_look_at_the_same_pixels(layer, teachers):
-    """The middle of what a window sees, from the gradient: of pool2 and conv5 it is the same."""
+    """The middle of what a window sees, from the gradient."""
 
     def middle(network, layer, shift):
         x = tf.Variable(np.random.default_rng(0).standard_normal((1, 227, 227, 3)).astype(np.float32))

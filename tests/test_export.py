@@ -85,6 +85,7 @@ def test_answers_as_the_scripts_do(network, exported, height, width):
     np.testing.assert_array_equal(served["probabilities"], answer["probabilities"])
 
 
+@pytest.mark.slow
 def test_numbers_of_any_type_mean_the_same(exported):
     model, _ = exported
     batch = RNG.integers(0, 256, (2, 80, 90, 3), dtype=np.uint8)
@@ -152,7 +153,8 @@ def pair_of_classes(count, side=256):
     return batch, labels
 
 
-@pytest.mark.parametrize("name", ["googlenet", pytest.param("vgg", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["googlenet", "vgg"])
 def test_a_pair_that_differs_everywhere_but_in_the_middle(name, network, tmp_path):
     """At 64 pixels the network must see the same share of an image as at 224, in the scripts and exported."""
     card = cards.CARDS[name]

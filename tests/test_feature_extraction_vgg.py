@@ -26,6 +26,7 @@ def write(path, features, labels, **more):
     return path
 
 
+@pytest.mark.slow
 def test_the_course_s_files_are_read(tmp_path):
     """(N, 1, 1, 6) features and (N, 1) labels, written by Python 2 where its writer is at hand."""
     features, labels = clusters(90)
