@@ -143,7 +143,8 @@ def convolution(layer: str, inputs: list, targets: list, places: list) -> tuple[
         for x, y in windows(inputs, targets, places, side, part):
             sums.add(x, y / spread)
         solution = sums.solve()
-        chosen = most_different(sums.explained(solution), outputs // groups, taken)
+        explained = sums.explained(solution)
+        chosen = most_different(explained, outputs // groups, taken)
         taken += chosen
         solution = solution[:, chosen].astype(np.float32)
         again = Sums()
@@ -152,7 +153,7 @@ def convolution(layer: str, inputs: list, targets: list, places: list) -> tuple[
             again.add_targets(x, np.where(y > 0, y, np.minimum(x @ solution, 0)))
         again.inputs = sums.inputs
         solution = again.solve().astype(np.float32)
-        quality += list(sums.share_explained(chosen))
+        quality += list(sums.share_explained(explained)[chosen])
         kernels.append(solution[:-1].reshape(side, side, seen, -1))
         biases.append(solution[-1])
     print(f"{layer}: R2 {np.mean(quality):.3f}, {time.perf_counter() - start:.0f} seconds", flush=True)
@@ -223,10 +224,10 @@ class Sums:
             -1, -1
         ]
 
-    def share_explained(self, chosen: Sequence[int]) -> np.ndarray:
-        """R2 of these channels."""
+    def share_explained(self, explained: np.ndarray) -> np.ndarray:
+        """R2 of each channel, (channels,), of what `explained` gives."""
         varies = (self.squares - self.targets[-1] ** 2 / self.inputs[-1, -1]) / self.inputs[-1, -1]
-        return np.diag(self.explained(self.solve()))[chosen] / (varies[chosen] + 1e-9)
+        return np.diag(explained) / (varies + 1e-9)
 
 
 def solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
