@@ -31,7 +31,7 @@ from common.flags import LARGEST_SEED, Parser, at_least
 from data import cifar10, datasets, traffic_signs
 from data.datasets import Split
 from images import measurements
-from transfer import devices, feature_store, runs
+from transfer import devices, runs
 from transfer.recipe import Case, Recipe, check, preset, recipe_for
 from weights import cards
 from weights.cards import Card
@@ -240,10 +240,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--image_size", type=at_least(32, most=cards.LARGEST_SIZE), default=64, help="side of the network's input in "
         "pixels (default 64)")  # fmt: skip
     add("--minutes", type=at_least(0, float), metavar="LIMIT", help="begin no point after so many minutes")
-    add("--out", type=pathlib.Path, default=RESULTS, metavar="FILE", help="the measurements (default "
-        "images/how_much.jsonl)")  # fmt: skip
-    add("--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR", help="folder for the computed "
-        "features; it may be emptied at any time")  # fmt: skip
+    measurements.add_file_flags(parser, RESULTS)
     return parser.parse_args()
 
 

@@ -4,6 +4,7 @@ measurements.keep(path, {"dataset": "signs", "case": 2, "accuracy": 0.742})
 measurements.read(path, {"dataset": str, "case": int, "accuracy": float})    # [{"dataset": "signs", ...}]
 """
 
+import argparse
 import json
 import math
 import pathlib
@@ -18,6 +19,14 @@ from transfer import feature_store
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without
     from networks.network import Network
+
+
+def add_file_flags(parser: argparse.ArgumentParser, results: pathlib.Path) -> None:
+    """The flags of all measuring commands. results: where the measurements are kept by default."""
+    parser.add_argument("--out", type=pathlib.Path, default=results, metavar="FILE", help="the measurements (default "
+                        f"images/{results.name})")  # fmt: skip
+    parser.add_argument("--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR", help="folder "
+                        "for the computed features; it may be emptied at any time")  # fmt: skip
 
 
 def read(path: pathlib.Path, kinds: dict[str, type]) -> list[dict]:

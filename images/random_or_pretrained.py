@@ -23,7 +23,7 @@ from common.flags import Parser
 from data import cifar10, datasets, traffic_signs
 from data.datasets import Split
 from images import measurements
-from transfer import devices, feature_store
+from transfer import devices
 from transfer.recipe import Case, check, recipe_for
 from weights.cards import ALEXNET
 
@@ -106,10 +106,7 @@ def parse_arguments() -> argparse.Namespace:
         "the scripts; without it, random ones alone are measured")  # fmt: skip
     add("--dataset", nargs="+", choices=DATASETS, default=list(DATASETS), help="default: all three")
     add("--layers", nargs="+", default=list(LAYERS), metavar="LAYER", help=f"default: {' '.join(LAYERS)}")
-    add("--out", type=pathlib.Path, default=RESULTS, metavar="FILE", help="the measurements (default "
-        "images/random_or_pretrained.jsonl)")  # fmt: skip
-    add("--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR", help="folder for the computed "
-        "features; it may be emptied at any time")  # fmt: skip
+    measurements.add_file_flags(parser, RESULTS)
     return parser.parse_args()
 
 
