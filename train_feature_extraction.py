@@ -43,20 +43,23 @@ def load_signs(args: argparse.Namespace) -> Split:
     signs = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load(args.training_file)
     if args.validation_file:
         return datasets.joined(signs, traffic_signs.load_validation(args.validation_file))
-    return datasets.split(signs, args.split, args.seed)
+    return (
+        datasets.undivided(signs, args.seed) if args.split == "none" else datasets.split(signs, args.split, args.seed)
+    )
 
 
 def train(
-    args: argparse.Namespace, folder: pathlib.Path | None, script: str, load: Callable[..., Split], flip: bool
+    args: argparse.Namespace, folder: pathlib.Path | None, script: str, load: Callable[..., Split], mirror: tuple
 ) -> None:
     """The lesson: from labelled images to a classifier that is kept. The CIFAR-10 script shares it.
 
-    folder: of the run to resume, or None. load: args -> Split. flip: mirror images still belong to their class.
+    folder: of the run to resume, or None. load: args -> Split. mirror: of load's images the class of each class's
+    mirror image; see `augmentation.mirrored`.
     """
     card, cache = cards.CARDS[args.network], flags.cache_of(args)
     case = flags.case_of(args, card)
     split, framing = flags.split_of(args, card, lambda: load(args))  # images uint8 (N, H, W, 3), labels (N,)
-    recipe = flags.recipe_of(args, case, card, len(split.training), flip or args.flip)
+    recipe = flags.recipe_of(args, case, card, len(split.training), mirror_of(args, split, mirror))
     here = devices.find()  # TensorFlow starts, once nothing is wrong with flags and images
     from transfer import cases, features, results
 
@@ -87,6 +90,16 @@ def train(
             results.judge(kept.folder, traffic_signs.load_test(args.test_file), None, cache, args.plot)
         if here.chief:
             print(results.next_step(kept.folder, args.demo, own_images=bool(args.training_dir)))
+
+
+def mirror_of(args: argparse.Namespace, split: Split, mirror: tuple) -> tuple:
+    """The class of each class's mirror image, or () where nothing is mirrored.
+
+    One's own images keep their class, with --flip. Others are mirrored unasked where every class has a mirror class.
+    """
+    if args.training_dir:
+        return tuple(range(len(split.dataset.class_names))) if args.flip else ()
+    return mirror if args.flip or datasets.NO_MIRROR not in mirror else ()
 
 
 def load_backbone(args: argparse.Namespace, card: Card, case: Case, here: devices.Devices) -> "Network":
@@ -157,9 +170,9 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
         help="signs to validate on, such as the valid.p that comes with later editions of train.p",
     )  # fmt: skip
     parser.add_argument(
-        "--split", choices=("track", "random"), default="track",
+        "--split", choices=("track", "random", "none"), default="track",
         help="how to hold out a third: whole tracks, or images at random, as the course did (flattering: see "
-        "data/datasets.py); default track",
+        "data/datasets.py), or not at all, to train on all signs once the settings are chosen; default track",
     )  # fmt: skip
     flags.add_training_flags(parser, epochs=10)
     flags.add_case_flags(parser)
@@ -169,7 +182,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
 
 def main() -> None:
     args, folder = parse_arguments()
-    train(args, folder, SCRIPT, load_signs, flip=False)
+    train(args, folder, SCRIPT, load_signs, traffic_signs.MIRROR)
 
 
 if __name__ == "__main__":

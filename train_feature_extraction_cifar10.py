@@ -40,7 +40,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
 
 def main() -> None:
     args, folder = parse_arguments()
-    train(args, folder, SCRIPT, load_images, flip=not args.training_dir)
+    train(args, folder, SCRIPT, load_images, cifar10.SOURCE.mirror)
 
 
 if __name__ == "__main__":

@@ -154,4 +154,4 @@ def _drawn(per_class: int, seed: int) -> tuple[Dataset, Dataset]:
 
 
 # A frog seen in a mirror is still a frog.
-SOURCE = Source(load, load_test, drawn, drawn_test, lambda: list(NAMES), flip=True, split="random")
+SOURCE = Source(load, load_test, drawn, drawn_test, lambda: list(NAMES), mirror=tuple(range(10)), split="random")

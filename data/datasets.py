@@ -22,6 +22,8 @@ TABLE = {"traffic": "data.traffic_signs", "cifar10": "data.cifar10"}  # name: th
 
 FOLDS = 3  # by track, one image in three is kept for validation
 HELD_OUT = 0.33  # at random, as the course did
+NO_MIRROR = -1  # in a table of mirror classes: the mirror image of this class is none of the classes
+TRAINED_ON = 1000  # images to validate on where none is held out
 SMALL = 10  # training images; below, a class is called small
 NAMED = 5  # classes listed by name in a note
 
@@ -53,7 +55,7 @@ class Source(NamedTuple):
     drawn: Callable[..., Dataset]  # (per_class=30, seed=0) -> drawn stand-ins, nothing fetched
     drawn_test: Callable[..., Dataset]  # (per_class=30, seed=0) -> other drawn images of the same classes
     class_names: Callable[[], list[str]]
-    flip: bool  # whether an image's mirror image is of the same class
+    mirror: tuple[int, ...]  # the class of each class's mirror image; or NO_MIRROR
     split: str  # the honest one: "track" where several images show one object, else "random"
 
 
@@ -107,6 +109,12 @@ def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> 
     if not len(validation):
         raise BadInput(f"{dataset.name}: no class shows two signs, for --split track; use --split random")
     return Split(dataset, training, validation)
+
+
+def undivided(dataset: Dataset, seed: int) -> Split:
+    """Train on all images; a thousand of them also validate, and say only whether the training went well."""
+    rows = np.arange(len(dataset.labels))
+    return Split(dataset, rows, np.sort(np.random.default_rng(seed).permutation(rows)[:TRAINED_ON]))
 
 
 def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) -> Split:

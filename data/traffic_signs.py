@@ -20,7 +20,7 @@ from common.files import BadInput
 from common.kinds import ZIP, kind_of
 from data import DATA_DIR, drawn_signs, images, pickles
 from data import gtsrb_archive as archives
-from data.datasets import Dataset, Source, check
+from data.datasets import NO_MIRROR, Dataset, Source, check
 
 TRAIN_FILE = DATA_DIR / "train.p"
 COURSE = "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580a829f_train/train.p"
@@ -42,6 +42,15 @@ IMAGES_PER_TRACK = 30
 SIGN_SIZE = 32  # pixels; the size of the course's signs
 SHORT_TRACK = sum(TRACKS[:33]) + 19
 DROP = 0.1  # of the area, from one image to the next; within GTSRB's own tracks it never drops to less
+
+
+# Signs whose mirror image is a sign: the same one, or that for the other side.
+SYMMETRIC = [11, 12, 13, 15, 17, 18, 22, 26, 30, 35]
+LEFT_AND_RIGHT = [(19, 20), (33, 34), (36, 37), (38, 39)]
+MIRRORED = (
+    {label: label for label in SYMMETRIC} | dict(LEFT_AND_RIGHT) | {right: left for left, right in LEFT_AND_RIGHT}
+)
+MIRROR = tuple(MIRRORED.get(label, NO_MIRROR) for label in range(43))
 
 
 def sign_names() -> list[str]:
@@ -231,4 +240,4 @@ def _dataset(arrays: Any, path: str | os.PathLike) -> Dataset:
     return signs._replace(tracks=tracks)
 
 
-SOURCE = Source(load, load_test, drawn, drawn_test, sign_names, flip=False, split="track")  # left is not right
+SOURCE = Source(load, load_test, drawn, drawn_test, sign_names, MIRROR, split="track")

@@ -164,8 +164,8 @@ def fine_tune(
 
 def recipe_of(point: Point, case: Case, split: Split) -> Recipe:
     """The same that the scripts train with."""
-    card, flip = cards.CARDS[point.network], point.dataset == "cifar10"
-    return recipe_for(case, card, len(split.training), epochs=EPOCHS[point.case], seed=point.seed, flip=flip)
+    card, mirror = cards.CARDS[point.network], cifar10.SOURCE.mirror if point.dataset == "cifar10" else ()
+    return recipe_for(case, card, len(split.training), epochs=EPOCHS[point.case], seed=point.seed, mirror=mirror)
 
 
 def print_epoch(epoch: dict) -> None:

@@ -1,15 +1,20 @@
 """Augmentation: each epoch sees the training images a little shifted, turned, larger or smaller, and in other light.
 
     chance = chances(len(images), seed, epoch)                     # once an epoch, for all images
-    augment(images[rows], chance[rows])                            # inside a `tf.function`, on the device that trains
+    flipped, labels = mirrored(labels[rows], chance[rows], mirror) # inside a `tf.function`, on the device that trains
+    augment(images[rows], chance[rows], flipped)
     random_crops(images[rows], chance[rows], least=0.5, size=227)  # instead, for photos of things of any size
 
 Random numbers are drawn before batching, so the same seed and epoch give the same images, whatever the batches, the
 workers, or how often a run was resumed. Every change is one that a person would not notice: a sign keeps its meaning.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
+
+from data.datasets import NO_MIRROR
 
 # The limits of the changes, each drawn evenly between -limit and +limit.
 SHIFT = 0.1  # of the side; GTSRB's own boxes leave a tenth around the sign, so nothing of it leaves the image
@@ -17,48 +22,77 @@ SCALE = 0.1  # 0.9 to 1.1 times as large
 ANGLE = 10.0  # degrees; an arrow straight ahead and one to the right are 45 apart
 BRIGHTNESS = 0.4  # black is stretched by 0.6 to 1.4, and white the other way round: middle grey moves by 25 of 255
 CONTRAST = 0.4  # middle grey is stretched by 0.8 to 1.2, and black and white the other way round
-CHANCES = 7  # random numbers per image: across, down, scale, angle, contrast, brightness, flip
+PLACE_AND_LIGHT = 7  # random numbers per image: across, down, scale, angle, contrast, brightness, flip
+CHANCES = PLACE_AND_LIGHT + 1  # and exposure, in a stream of its own: what the others are does not depend on it
 
 
 def chances(count: int, seed: int, epoch: int) -> np.ndarray:
     """Random numbers for `count` images in one epoch: float32 (count, CHANCES) in [0, 1)."""
-    return np.random.default_rng([seed, epoch]).random((count, CHANCES), dtype=np.float32)
+    streams = np.random.default_rng([seed, epoch]), np.random.default_rng([seed, epoch, 1])
+    widths = PLACE_AND_LIGHT, CHANCES - PLACE_AND_LIGHT
+    return np.concatenate([rng.random((count, width), np.float32) for rng, width in zip(streams, widths)], axis=1)
 
 
-def augment(images: tf.Tensor, chance: tf.Tensor, flip: bool = False) -> tf.Tensor:
+def mirrored(labels: tf.Tensor, chance: tf.Tensor, mirror: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which images to mirror, bool (N,), and the labels that all images then have, (N,).
+
+    It is every other one of the classes that have a mirror class. mirror: (classes,) the class of a class's mirror
+    image, or NO_MIRROR. A frog stays a frog; "keep right" becomes "keep left"; what becomes of "stop" is no sign at all.
+    """
+    other = tf.gather(tf.constant(mirror, labels.dtype), labels)
+    flipped = (chance[:, 6] >= 0.5) & (other != NO_MIRROR)
+    return flipped, tf.where(flipped, other, labels)
+
+
+def mirrored_logits(logits: tf.Tensor, flipped: tf.Tensor, mirror: Sequence[int]) -> tf.Tensor:
+    """What a teacher says of the mirror images, (N, classes), where `logits` is what it says of the images.
+
+    For a class without a mirror class it is taken to say the same.
+    """
+    other = [number if partner == NO_MIRROR else partner for number, partner in enumerate(mirror)]
+    return tf.where(flipped[:, None], tf.gather(logits, other, axis=1), logits)
+
+
+def augment(images: tf.Tensor, chance: tf.Tensor, flipped: tf.Tensor | None = None, darken: float = 0.0) -> tf.Tensor:
     """Changed images, float32 (N, H, W, 3), 0-255.
 
     images: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; 0.5 is no change.
-    flip: mirror every other image. Never for traffic signs: left would become right.
+    flipped: bool (N,), which to mirror, see `mirrored`. darken: see `other_light`.
     """
     x, chance = tf.cast(images, tf.float32), tf.cast(chance, tf.float32)
-    flipped = chance[:, 6] >= 0.5 if flip else tf.zeros_like(chance[:, 6], tf.bool)
+    side = tf.ones_like(chance[:, 6]) if flipped is None else tf.where(flipped, -1.0, 1.0)
     x = tf.raw_ops.ImageProjectiveTransformV3(
         images=x,
-        transforms=places(tf.shape(x)[1], tf.shape(x)[2], 2 * chance - 1, tf.where(flipped, -1.0, 1.0)),
+        transforms=places(tf.shape(x)[1], tf.shape(x)[2], 2 * chance - 1, side),
         output_shape=tf.shape(x)[1:3],
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="NEAREST",  # the border goes on outwards: neither black corners nor a mirrored piece of the sign
     )
-    return other_light(x, chance)
+    return other_light(x, chance, darken)
 
 
-def random_crops(images: tf.Tensor, chance: tf.Tensor, least: float, size: int, flip: bool = False) -> tf.Tensor:
+def random_crops(
+    images: tf.Tensor,
+    chance: tf.Tensor,
+    least: float,
+    size: int,
+    flipped: tf.Tensor | None = None,
+    darken: float = 0.0,
+) -> tf.Tensor:
     """Random crops at the size of the network's input, in other light: float32 (N, size, size, 3), 0-255.
 
-    For what may lie anywhere in an image and be of any size, as things in photos do. images, chance, flip: as in
-    `augment`. least: the smallest crop, as a share of each side; the largest is the whole image.
+    For what may lie anywhere in an image and be of any size, as things in photos do. images, chance, flipped, darken:
+    as in `augment`. least: the smallest crop, as a share of each side; the largest is the whole image.
 
     Cropped, mirrored and resized in one step: each pixel is a mix of four of the original's, without blur on the way.
     A crop whose right edge comes before its left one is mirrored.
     """
-    images, chance = other_light(images, chance), tf.cast(chance, tf.float32)
+    images, chance = other_light(images, chance, darken), tf.cast(chance, tf.float32)
     share = least + (1 - least) * chance[:, 2]
     top, bottom = edges(images.shape[1], chance[:, 1], share, size)
     left, right = edges(images.shape[2], chance[:, 0], share, size)
-    if flip:
-        flipped = chance[:, 6] >= 0.5
+    if flipped is not None:
         left, right = tf.where(flipped, right, left), tf.where(flipped, left, right)
     # The outer half of a border pixel lies outside the centres; there the op would mix in what is beyond, 0.
     padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
@@ -76,8 +110,12 @@ def edges(length: int, chance: tf.Tensor, share: tf.Tensor, size: int) -> tuple[
     return first / (length + 1), (first + (size - 1) * step) / (length + 1)
 
 
-def other_light(images: tf.Tensor, chance: tf.Tensor) -> tf.Tensor:
-    """The same images brighter or darker, with more or less contrast: float32 (N, H, W, 3), 0-255."""
+def other_light(images: tf.Tensor, chance: tf.Tensor, darken: float = 0.0) -> tf.Tensor:
+    """The same images brighter or darker, with more or less contrast: float32 (N, H, W, 3), 0-255.
+
+    darken: every other image loses light as with a shorter exposure, up to this share of it. For images of which many
+    are taken against the sky or at dusk.
+    """
     x, chance = tf.cast(images, tf.float32), tf.cast(chance, tf.float32)
     contrast, brightness = [each[:, None, None, None] for each in tf.unstack(2 * chance[:, 4:6] - 1, axis=1)]
     x = tf.clip_by_value(x / 255, 0, 1)
@@ -85,13 +123,15 @@ def other_light(images: tf.Tensor, chance: tf.Tensor) -> tf.Tensor:
     # black.
     x += BRIGHTNESS * brightness * x * (1 - x)
     x += CONTRAST * contrast * x * (1 - x) * (2 * x - 1)
+    if darken:
+        x *= (1 - darken) ** tf.nn.relu(2 * chance[:, 7, None, None, None] - 1)
     return 255 * x
 
 
 def places(height: tf.Tensor, width: tf.Tensor, change: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     """Where each pixel is taken from, as (N, 8) for TensorFlow's op: the affine map from the result to the image.
 
-    change: (N, CHANCES) in [-1, 1). side: (N,) -1 mirrors, 1 does not. The op counts from the centre of the first
+    change: (N, 4 or more) in [-1, 1), the first four chances. side: (N,) -1 mirrors, 1 does not. The op counts from the centre of the first
     pixel, so the middle of the image is (width - 1) / 2. Turns and scales about it, then shifts.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)

@@ -22,7 +22,7 @@ PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "
          "teacher", "teacher_weights"}  # fmt: skip
 CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
 OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
-FINE_TUNING_ONLY = ("random_crop", "ema", "decay_epochs")
+FINE_TUNING_ONLY = ("random_crop", "darken", "ema", "decay_epochs")
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
@@ -102,9 +102,12 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
     add("--random_crop", type=at_least(0, float, 1), default=0.0, metavar="SHARE", help="show random crops, from "
         "this share of the side up to all of it, instead of slightly moved images: 0.5 for many photos of things of "
         "any size (default 0: none)")  # fmt: skip
+    add("--darken", type=at_least(0, float, 0.99), default=0.0, metavar="SHARE", help="take up to this share of the "
+        "light from every other image: 0.7, if many are taken against the light or at dusk (default 0: none)")  # fmt: skip
     add("--no_augment", action="store_true", help="the same images in every epoch, so that frozen layers run only once")
-    add("--flip", action="store_true", help="mirror every other image; only if no class changes its meaning in a "
-        "mirror (CIFAR-10 is always mirrored, signs must not be)")  # fmt: skip
+    add("--flip", action="store_true", help="mirror every other image; of your own only if no class changes its "
+        "meaning in a mirror (CIFAR-10 is always mirrored; of the signs those whose mirror image is a sign, and "
+        "keep right becomes keep left)")  # fmt: skip
     add("--no_dropout", action="store_true", help="disable dropout (try it if the training loss stays high)")
     add = parser.add_argument_group("distillation").add_argument
     add("--teacher", type=pathlib.Path, metavar="RUN", help="learn from the probabilities of another run's "
@@ -117,9 +120,24 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         "lie elsewhere than its run says")  # fmt: skip
 
 
-def parse(parser: argparse.ArgumentParser, script: str) -> tuple[argparse.Namespace, pathlib.Path | None]:
-    """Parse the command line. Returns (args, the run's folder or None); with --resume, both are those of the run."""
-    args, defaults = parser.parse_args(), parser.parse_args([])
+def add_recipe_flag(parser: argparse.ArgumentParser, recipes: dict[str, dict], told: str) -> None:
+    """`--recipe NAME`: the flags that a named recipe stands for. told: what it is good for."""
+    parser.add_argument("--recipe", choices=recipes, help=f"flags that have proven themselves together: {told}; others "
+        "that are given beside it count")  # fmt: skip
+
+
+def parse(
+    parser: argparse.ArgumentParser, script: str, recipes: dict[str, dict] | None = None
+) -> tuple[argparse.Namespace, pathlib.Path | None]:
+    """Parse the command line. Returns (args, the run's folder or None); with --resume, both are those of the run.
+
+    recipes: what the names that `--recipe` takes stand for, {name: {flag: value}}.
+    """
+    args = parser.parse_args()
+    if recipes and args.recipe and not args.resume:  # a run that is resumed has kept the flags themselves
+        parser.set_defaults(**recipes[args.recipe])
+        args = parser.parse_args()
+    defaults = parser.parse_args([])
     if args.resume:
         absent = object()  # argparse leaves what is there already, so this remains of each flag that is not given
         only = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(defaults), absent)))
@@ -253,16 +271,17 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
         if getattr(args, name) and not changed.fine_tuning:
             raise BadInput(f"--{name} {getattr(args, name)}: only the head is trained; train more (--train all), or "
                            "leave the flag out")  # fmt: skip
-    if args.random_crop and args.no_augment:
-        raise BadInput("--random_crop: is augmentation; leave out this or --no_augment")
+    for name in ("random_crop", "darken", "flip"):
+        if getattr(args, name) and args.no_augment:
+            raise BadInput(f"--{name}: is augmentation; leave out this or --no_augment")
     card.checked_size(args.image_size, changed.layer)
     return changed
 
 
-def recipe_of(args: argparse.Namespace, case: Case, card: Card, training_images: int, flip: bool = False) -> Recipe:
-    """The recipe: the case's, changed by the flags that say otherwise."""
+def recipe_of(args: argparse.Namespace, case: Case, card: Card, training_images: int, mirror: tuple = ()) -> Recipe:
+    """The recipe: the case's, changed by the flags that say otherwise. mirror: see `augmentation.mirrored`."""
     names = ("epochs", "batch_size", "learning_rate", "lower_learning_rate", "l2", "patience", "head_epochs",
-             "weight_decay", "label_smoothing", "temperature", "decay_epochs", "ema", "random_crop",
+             "weight_decay", "label_smoothing", "temperature", "decay_epochs", "ema", "random_crop", "darken",
              "seed")  # fmt: skip
     chosen: dict[str, Any] = {name: getattr(args, name, None) for name in names}
     if getattr(args, "teacher", None):
@@ -272,7 +291,7 @@ def recipe_of(args: argparse.Namespace, case: Case, card: Card, training_images:
     if getattr(args, "no_dropout", False):
         chosen["dropout"] = False
     standardize = not getattr(args, "as_published", False)
-    return recipe_for(case, card, training_images, **chosen, flip=flip, standardize=standardize)
+    return recipe_for(case, card, training_images, **chosen, mirror=mirror, standardize=standardize)
 
 
 def split_of(args: argparse.Namespace, card: Card, load: Callable[[], Split]) -> tuple[Split, Framing]:

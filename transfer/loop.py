@@ -176,7 +176,8 @@ class Work:
     def replica_step(self, batch, size, number):  # noqa: ANN001, ANN201
         """A device's part of a batch of `size` images: gradients, an optimizer step, (sum of losses, right answers)."""
         classifier, recipe = self.classifier, self.recipe
-        x = self.augmented(batch.x, batch.chance) if recipe.augment else batch.x
+        batch = self.augmented(batch) if recipe.augment else batch
+        x = batch.x
         dropout = Dropout([recipe.seed, number], batch.place, recipe.batch_size) if recipe.dropout else None
         groups = [classifier.head, classifier.lower]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -191,13 +192,20 @@ class Work:
             optimizer.apply_gradients(zip(gradients, variables))
         return sums(losses, logits, batch.y, batch.weight)
 
-    def augmented(self, x, chance):  # noqa: ANN001, ANN201
-        """The images as this epoch sees them."""
-        recipe = self.recipe
+    def augmented(self, batch):  # noqa: ANN001, ANN201
+        """The images as this epoch sees them, and what they then show."""
+        recipe, x, chance, flipped = self.recipe, batch.x, batch.chance, None
+        if recipe.mirror:
+            flipped, labels = augmentation.mirrored(batch.y, chance, recipe.mirror)
+            batch = batch._replace(y=labels)
+            if recipe.teacher_share:
+                batch = batch._replace(taught=augmentation.mirrored_logits(batch.taught, flipped, recipe.mirror))
         if recipe.random_crop:
             size = self.classifier.network.image_size
-            return augmentation.random_crops(x, chance, recipe.random_crop, size, recipe.flip)
-        return augmentation.augment(x, chance, recipe.flip)
+            x = augmentation.random_crops(x, chance, recipe.random_crop, size, flipped, recipe.darken)
+        else:
+            x = augmentation.augment(x, chance, flipped, recipe.darken)
+        return batch._replace(x=x)
 
     def replica_validation(self, x, y, weight):  # noqa: ANN001, ANN201
         """A device's part of a batch."""
