@@ -149,7 +149,7 @@ def fine_tune(
     """Accuracy on all validation images, and the epochs, those of the head alone among them."""
     from transfer import cases, loop, trained
 
-    here, recipe = devices.find(), recipe_of(point, case, split)
+    here, recipe = devices.find(fine_tuning=True), recipe_of(point, case, split)
     begins_with = "random" if case.from_scratch else source
     origin = trained.provenance_of(network, case.layer, begins_with, point.seed, split.dataset.name)
     folder = WORK / name_of(point, split, recipe, origin)

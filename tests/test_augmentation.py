@@ -5,13 +5,15 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
+from data import datasets, traffic_signs
+from data.drawn_signs.templates import template
 from transfer import augmentation
 from transfer.augmentation import CHANCES, augment, chances
 
 
 def none_but(**changed):
     """Chances of no change for one image, but for the named columns."""
-    columns = ("across", "down", "scale", "angle", "contrast", "brightness", "flip")
+    columns = ("across", "down", "scale", "angle", "contrast", "brightness", "flip", "exposure")
     assert len(columns) == CHANCES
     return np.float32([[changed.get(column, 0.5) for column in columns]])
 
@@ -47,9 +49,9 @@ def test_equals_scipy(shape, flip):
     images = rng.integers(0, 256, (6, *shape, 3), dtype=np.uint8)
     chance = rng.random((6, CHANCES), dtype=np.float32)
     middle = (np.array(shape) - 1) / 2
-    ours = augment(images, chance, flip=flip).numpy()
+    ours = augment(images, chance, chance[:, 6] >= 0.5 if flip else None).numpy()
     for image, numbers, result in zip(images, chance.astype(float), ours):
-        across, down, scale, angle, contrast, brightness, _ = 2 * numbers - 1
+        across, down, scale, angle, contrast, brightness, _, _ = 2 * numbers - 1
         angle = np.deg2rad(10 * angle)
         turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]  # clockwise, as rows count down
         forward = (1 + 0.1 * scale) * np.array(turn)
@@ -81,7 +83,7 @@ def test_an_arrow_is_never_mirrored_unless_asked():
 
     assert right_of_its_middle(images).all()
     assert right_of_its_middle(augment(images, chance)).all()
-    flipped = ~right_of_its_middle(augment(images, chance, flip=True))
+    flipped = ~right_of_its_middle(augment(images, chance, chance[:, 6] >= 0.5))
     np.testing.assert_array_equal(flipped, chance[:, 6] >= 0.5)
     assert 0.4 < flipped.mean() < 0.6
 
@@ -163,9 +165,9 @@ def test_random_crops_equal_scipy(shape, size, flip):
     chance = rng.random((6, CHANCES), dtype=np.float32)
     chance[:, 4:6] = 0.5  # no change of light
     chance[:3, :3] = [(0, 0, 0.5), (0.999999, 0.999999, 0), (0.5, 0.5, 0.999999)]  # two corners, the whole
-    ours = augmentation.random_crops(images, chance, 0.5, size, flip).numpy()
+    ours = augmentation.random_crops(images, chance, 0.5, size, chance[:, 6] >= 0.5 if flip else None).numpy()
     assert ours.shape == (6, size, size, 3) and ours.dtype == np.float32
-    for image, (across, down, scale, *_, mirrored), result in zip(images, chance.astype(float), ours):
+    for image, (across, down, scale, *_, mirrored, _), result in zip(images, chance.astype(float), ours):
         share = 0.5 + 0.5 * scale
         rows, columns = [
             (1 - share) * place * length + share * length * (np.arange(size) + 0.5) / size - 0.5
@@ -183,3 +185,50 @@ def test_the_largest_crop_is_the_network_s_own_resize():
     chance = np.full((2, CHANCES), 0.5, np.float32)
     whole = augmentation.random_crops(images, chance, 1.0, 227)
     np.testing.assert_allclose(whole, tf.image.resize(tf.cast(images, tf.float32), (227, 227)), atol=0.05)
+
+
+def test_mirror_images_of_signs_are_signs_of_their_mirror_class():
+    """Of each drawn sign's mirror image, the drawing that is nearest; more than 1.5 % off is another sign."""
+    drawings = np.stack([template(label, 64) for label in range(43)]).astype(float)
+    for label, mirror in enumerate(traffic_signs.MIRROR):
+        distances = abs(drawings - drawings[label, :, ::-1]).mean((1, 2, 3)) / 255
+        nearest = distances.argmin()
+        assert (nearest if distances[nearest] < 0.015 else datasets.NO_MIRROR) == mirror, (
+            label,
+            nearest,
+            distances.min(),
+        )
+
+
+def test_mirrored_images_change_their_labels():
+    chance, labels = chances(6, 0, 1), np.array([0, 1, 2, 0, 1, 2])
+    chance[:, 6] = [0.6, 0.6, 0.6, 0.4, 0.4, 0.4]
+    mirror = (0, datasets.NO_MIRROR, 1)
+    flipped, changed = augmentation.mirrored(tf.constant(labels), tf.constant(chance), mirror)
+    assert flipped.numpy().tolist() == [True, False, True, False, False, False]
+    assert changed.numpy().tolist() == [0, 1, 1, 0, 1, 2]
+    logits = np.arange(18, dtype=np.float32).reshape(6, 3)
+    taught = augmentation.mirrored_logits(tf.constant(logits), flipped, (2, datasets.NO_MIRROR, 0)).numpy()
+    assert taught.tolist() == [[2, 1, 0], [3, 4, 5], [8, 7, 6], [9, 10, 11], [12, 13, 14], [15, 16, 17]]
+
+
+def test_exposed_anew():
+    """Every other image, to a brightness of the whole range, its colours in the same proportion."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(20, 60, (400, 8, 8, 3), dtype=np.uint8) * np.arange(1, 5, dtype=np.uint8).repeat(100)[:, None, None, None]
+    chance = np.full((400, CHANCES), 0.5, np.float32)
+    chance[:, 7] = np.linspace(0, 1, 400, endpoint=False)
+    lit = augment(images, chance, relight=True).numpy()
+    np.testing.assert_allclose(lit[:200], images[:200], atol=0.02)
+    brightness = lit.mean((1, 2, 3)) / 255
+    assert brightness[200] == pytest.approx(0.08, rel=0.03) and brightness[399] == pytest.approx(0.4, rel=0.08)
+    assert (np.diff(np.log(brightness[200:])) > -0.02).all()  # + 1 / 255 for images that are black
+    scale = lit[200:] / np.maximum(images[200:], 1)
+    middle = np.median(scale, axis=(1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(
+        np.where(lit[200:] < 254, scale, middle), np.broadcast_to(middle, scale.shape), rtol=0.01
+    )
+    black = augment(np.zeros((2, 8, 8, 3), np.uint8), np.full((2, CHANCES), 0.9, np.float32), relight=True).numpy()
+    assert (black == 0).all()
+    again = augment(images, chance)  # nothing of this where it is not asked for
+    np.testing.assert_allclose(again, images, atol=0.02)

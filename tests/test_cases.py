@@ -115,7 +115,7 @@ def test_the_presets_are_the_four_cases():
     ]  # fmt: skip
     assert preset(2, cards.GOOGLENET).layer == "pool3"
     recipe = recipe_for(preset(3, cards.GOOGLENET), cards.GOOGLENET, 5000, learning_rate=0.002)
-    assert recipe.augment and recipe.dropout and recipe.head_epochs == 2 and recipe.validated == 5000
+    assert recipe.augment and recipe.dropout and recipe.head_epochs == 2 and recipe.validated == 1250
     assert recipe.lower_learning_rate == pytest.approx(0.0006)
     assert recipe_for(preset(1, cards.GOOGLENET), cards.GOOGLENET) == Recipe()
 

@@ -22,6 +22,7 @@ SCALE = 0.1  # 0.9 to 1.1 times as large
 ANGLE = 10.0  # degrees; an arrow straight ahead and one to the right are 45 apart
 BRIGHTNESS = 0.4  # black is stretched by 0.6 to 1.4, and white the other way round: middle grey moves by 25 of 255
 CONTRAST = 0.4  # middle grey is stretched by 0.8 to 1.2, and black and white the other way round
+DUSK, SUN = 0.08, 0.4  # mean brightness, of 1, of an image that is exposed anew; GTSRB's lie from 0.05 to 0.82
 PLACE_AND_LIGHT = 7  # random numbers per image: across, down, scale, angle, contrast, brightness, flip
 CHANCES = PLACE_AND_LIGHT + 1  # and exposure, in a stream of its own: what the others are does not depend on it
 
@@ -37,7 +38,7 @@ def mirrored(labels: tf.Tensor, chance: tf.Tensor, mirror: Sequence[int]) -> tup
     """Which images to mirror, bool (N,), and the labels that all images then have, (N,).
 
     It is every other one of the classes that have a mirror class. mirror: (classes,) the class of a class's mirror
-    image, or NO_MIRROR. A frog stays a frog; "keep right" becomes "keep left"; what becomes of "stop" is no sign at all.
+    image, or NO_MIRROR. A frog stays a frog, "keep right" becomes "keep left", "stop" would become no sign at all.
     """
     other = tf.gather(tf.constant(mirror, labels.dtype), labels)
     flipped = (chance[:, 6] >= 0.5) & (other != NO_MIRROR)
@@ -53,11 +54,11 @@ def mirrored_logits(logits: tf.Tensor, flipped: tf.Tensor, mirror: Sequence[int]
     return tf.where(flipped[:, None], tf.gather(logits, other, axis=1), logits)
 
 
-def augment(images: tf.Tensor, chance: tf.Tensor, flipped: tf.Tensor | None = None, darken: float = 0.0) -> tf.Tensor:
+def augment(images: tf.Tensor, chance: tf.Tensor, flipped: tf.Tensor | None = None, relight: bool = False) -> tf.Tensor:
     """Changed images, float32 (N, H, W, 3), 0-255.
 
     images: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; 0.5 is no change.
-    flipped: bool (N,), which to mirror, see `mirrored`. darken: see `other_light`.
+    flipped: bool (N,), which to mirror, see `mirrored`. relight: see `other_light`.
     """
     x, chance = tf.cast(images, tf.float32), tf.cast(chance, tf.float32)
     side = tf.ones_like(chance[:, 6]) if flipped is None else tf.where(flipped, -1.0, 1.0)
@@ -69,7 +70,7 @@ def augment(images: tf.Tensor, chance: tf.Tensor, flipped: tf.Tensor | None = No
         interpolation="BILINEAR",
         fill_mode="NEAREST",  # the border goes on outwards: neither black corners nor a mirrored piece of the sign
     )
-    return other_light(x, chance, darken)
+    return other_light(x, chance, relight)
 
 
 def random_crops(
@@ -78,17 +79,17 @@ def random_crops(
     least: float,
     size: int,
     flipped: tf.Tensor | None = None,
-    darken: float = 0.0,
+    relight: bool = False,
 ) -> tf.Tensor:
     """Random crops at the size of the network's input, in other light: float32 (N, size, size, 3), 0-255.
 
-    For what may lie anywhere in an image and be of any size, as things in photos do. images, chance, flipped, darken:
+    For what may lie anywhere in an image and be of any size, as things in photos do. images, chance, flipped, relight:
     as in `augment`. least: the smallest crop, as a share of each side; the largest is the whole image.
 
     Cropped, mirrored and resized in one step: each pixel is a mix of four of the original's, without blur on the way.
     A crop whose right edge comes before its left one is mirrored.
     """
-    images, chance = other_light(images, chance, darken), tf.cast(chance, tf.float32)
+    images, chance = other_light(images, chance, relight), tf.cast(chance, tf.float32)
     share = least + (1 - least) * chance[:, 2]
     top, bottom = edges(images.shape[1], chance[:, 1], share, size)
     left, right = edges(images.shape[2], chance[:, 0], share, size)
@@ -110,11 +111,11 @@ def edges(length: int, chance: tf.Tensor, share: tf.Tensor, size: int) -> tuple[
     return first / (length + 1), (first + (size - 1) * step) / (length + 1)
 
 
-def other_light(images: tf.Tensor, chance: tf.Tensor, darken: float = 0.0) -> tf.Tensor:
+def other_light(images: tf.Tensor, chance: tf.Tensor, relight: bool = False) -> tf.Tensor:
     """The same images brighter or darker, with more or less contrast: float32 (N, H, W, 3), 0-255.
 
-    darken: every other image loses light as with a shorter exposure, up to this share of it. For images of which many
-    are taken against the sky or at dusk.
+    relight: every other image is also exposed anew, to a mean brightness between DUSK and SUN. For images of which many
+    were taken at dusk or against the sky.
     """
     x, chance = tf.cast(images, tf.float32), tf.cast(chance, tf.float32)
     contrast, brightness = [each[:, None, None, None] for each in tf.unstack(2 * chance[:, 4:6] - 1, axis=1)]
@@ -123,16 +124,20 @@ def other_light(images: tf.Tensor, chance: tf.Tensor, darken: float = 0.0) -> tf
     # black.
     x += BRIGHTNESS * brightness * x * (1 - x)
     x += CONTRAST * contrast * x * (1 - x) * (2 * x - 1)
-    if darken:
-        x *= (1 - darken) ** tf.nn.relu(2 * chance[:, 7, None, None, None] - 1)
+    if relight:
+        exposure = chance[:, 7, None, None, None]
+        brightness = DUSK * (SUN / DUSK) ** (2 * exposure - 1)  # even steps for the eye, and for a camera's stops
+        mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True) + 1 / 255
+        x = tf.where(exposure >= 0.5, tf.minimum(x * brightness / mean, 1), x)
     return 255 * x
 
 
 def places(height: tf.Tensor, width: tf.Tensor, change: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     """Where each pixel is taken from, as (N, 8) for TensorFlow's op: the affine map from the result to the image.
 
-    change: (N, 4 or more) in [-1, 1), the first four chances. side: (N,) -1 mirrors, 1 does not. The op counts from the centre of the first
-    pixel, so the middle of the image is (width - 1) / 2. Turns and scales about it, then shifts.
+    change: (N, 4 or more) in [-1, 1), the first four chances. side: (N,) -1 mirrors, 1 does not. The op counts from
+    the centre of the first pixel, so the middle of the image is (width - 1) / 2. Turns and scales about it, then
+    shifts.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     across, down = SHIFT * width * change[:, 0], SHIFT * height * change[:, 1]

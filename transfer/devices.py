@@ -14,6 +14,7 @@
 import functools
 import json
 import os
+import platform
 import sys
 from typing import Any
 
@@ -76,9 +77,15 @@ class Devices:
         return self.strategy.reduce("SUM", parts, axis=None).numpy()
 
 
-def find() -> Devices:
-    """Return the `Devices` of this process. To be called before anything else is done with TensorFlow."""
+def find(fine_tuning: bool = False) -> Devices:
+    """Return the `Devices` of this process. To be called before TensorFlow is imported.
+
+    fine_tuning: more than a head will be trained. On processors without AVX-512, TensorFlow leaves Intel's oneDNN
+    switched off; with it, gradients of convolutions are computed 1.5 times as fast (but features no faster).
+    """
     cluster, task = _cluster()
+    if fine_tuning and platform.machine() in ("x86_64", "AMD64"):
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with program.stderr_kept_back():
         import tensorflow as tf
     if len(cluster) < 2:

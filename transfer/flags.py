@@ -22,7 +22,7 @@ PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "
          "teacher", "teacher_weights"}  # fmt: skip
 CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
 OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
-FINE_TUNING_ONLY = ("random_crop", "darken", "ema", "decay_epochs")
+FINE_TUNING_ONLY = ("random_crop", "relight", "ema", "decay_epochs")
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
@@ -102,8 +102,8 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
     add("--random_crop", type=at_least(0, float, 1), default=0.0, metavar="SHARE", help="show random crops, from "
         "this share of the side up to all of it, instead of slightly moved images: 0.5 for many photos of things of "
         "any size (default 0: none)")  # fmt: skip
-    add("--darken", type=at_least(0, float, 0.99), default=0.0, metavar="SHARE", help="take up to this share of the "
-        "light from every other image: 0.7, if many are taken against the light or at dusk (default 0: none)")  # fmt: skip
+    add("--relight", action="store_true", help="expose every other image anew, to a random brightness, if many were "
+        "taken at dusk or against the sky")  # fmt: skip
     add("--no_augment", action="store_true", help="the same images in every epoch, so that frozen layers run only once")
     add("--flip", action="store_true", help="mirror every other image; of your own only if no class changes its "
         "meaning in a mirror (CIFAR-10 is always mirrored; of the signs those whose mirror image is a sign, and "
@@ -271,7 +271,7 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
         if getattr(args, name) and not changed.fine_tuning:
             raise BadInput(f"--{name} {getattr(args, name)}: only the head is trained; train more (--train all), or "
                            "leave the flag out")  # fmt: skip
-    for name in ("random_crop", "darken", "flip"):
+    for name in ("random_crop", "relight", "flip"):
         if getattr(args, name) and args.no_augment:
             raise BadInput(f"--{name}: is augmentation; leave out this or --no_augment")
     card.checked_size(args.image_size, changed.layer)
@@ -281,7 +281,7 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
 def recipe_of(args: argparse.Namespace, case: Case, card: Card, training_images: int, mirror: tuple = ()) -> Recipe:
     """The recipe: the case's, changed by the flags that say otherwise. mirror: see `augmentation.mirrored`."""
     names = ("epochs", "batch_size", "learning_rate", "lower_learning_rate", "l2", "patience", "head_epochs",
-             "weight_decay", "label_smoothing", "temperature", "decay_epochs", "ema", "random_crop", "darken",
+             "weight_decay", "label_smoothing", "temperature", "decay_epochs", "ema", "random_crop", "relight",
              "seed")  # fmt: skip
     chosen: dict[str, Any] = {name: getattr(args, name, None) for name in names}
     if getattr(args, "teacher", None):

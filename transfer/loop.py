@@ -202,9 +202,9 @@ class Work:
                 batch = batch._replace(taught=augmentation.mirrored_logits(batch.taught, flipped, recipe.mirror))
         if recipe.random_crop:
             size = self.classifier.network.image_size
-            x = augmentation.random_crops(x, chance, recipe.random_crop, size, flipped, recipe.darken)
+            x = augmentation.random_crops(x, chance, recipe.random_crop, size, flipped, recipe.relight)
         else:
-            x = augmentation.augment(x, chance, flipped, recipe.darken)
+            x = augmentation.augment(x, chance, flipped, recipe.relight)
         return batch._replace(x=x)
 
     def replica_validation(self, x, y, weight):  # noqa: ANN001, ANN201

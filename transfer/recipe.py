@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
     head_epochs: int = 0  # of the head alone, before the layers below it join
     augment: bool = False
     mirror: tuple[int, ...] = ()  # augmentation mirrors every other image; see `augmentation.mirrored`
-    darken: float = 0.0  # augmentation takes up to this share of the light from every other image
+    relight: bool = False  # augmentation exposes every other image anew, see `augmentation.other_light`
     random_crop: float = 0.0  # augmentation cuts out squares, from this share of the side up to all of it
     dropout: bool = False
     standardize: bool = True  # the head sees features minus their mean, divided by their spread
