@@ -215,7 +215,10 @@ def test_mirrored_images_change_their_labels():
 def test_exposed_anew():
     """Every other image, to a brightness of the whole range, its colours in the same proportion."""
     rng = np.random.default_rng(0)
-    images = rng.integers(20, 60, (400, 8, 8, 3), dtype=np.uint8) * np.arange(1, 5, dtype=np.uint8).repeat(100)[:, None, None, None]
+    images = (
+        rng.integers(20, 60, (400, 8, 8, 3), dtype=np.uint8)
+        * np.arange(1, 5, dtype=np.uint8).repeat(100)[:, None, None, None]
+    )
     chance = np.full((400, CHANCES), 0.5, np.float32)
     chance[:, 7] = np.linspace(0, 1, 400, endpoint=False)
     lit = augment(images, chance, relight=True).numpy()

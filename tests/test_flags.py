@@ -3,11 +3,13 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 from conftest import in_one_line, refused
 
 import train_feature_extraction as script
 from common.flags import Parser
+from data import datasets
 from transfer import flags, runs
 from transfer.recipe import Recipe
 from weights.cards import ALEXNET, CARDS
@@ -52,7 +54,33 @@ def test_recipes_follow_from_flags(parse, tmp_path):
     assert (long.decay_epochs, long.ema, long.random_crop, long.augment) == (3, 0.998, 0.5, True)
 
 
+def test_a_named_recipe_and_flags_beside_it(parse, begun):
+    args = parse("--recipe", "thorough", "--epochs", 3, "--image_size", "48", "--seed", 2)
+    assert (args.network, args.case, args.flip, args.ema) == ("googlenet", 3, True, 0.998)
+    assert (args.epochs, args.image_size, args.seed) == (3, 48, 2)
+    thorough = recipe(args)
+    assert (thorough.relight, thorough.patience, thorough.head_epochs, thorough.label_smoothing) == (True, 0, 0, 0.1)
+    assert parse("--epochs", 10).network == "alexnet"  # nothing is left of it
+    folder = begun("--recipe", "thorough", "--epochs", 20)
+    again = parse("--resume", folder)
+    assert (again.recipe, again.network, again.epochs, again.relight) == ("thorough", "googlenet", 20, True)
+    assert parse("--resume", folder, "--recipe", "thorough").epochs == 20
+
+
+@pytest.mark.parametrize("own, flip, mirror, expected", [
+    (False, False, (1, 0, -1), ()), (False, True, (1, 0, -1), (1, 0, -1)),  # signs: only when asked
+    (False, False, (0, 1, 2), (0, 1, 2)),  # CIFAR-10: always
+    (True, False, (0, 1, 2), ()), (True, True, (1, 0, -1), (0, 1, 2)),  # one's own
+])  # fmt: skip
+def test_what_is_mirrored(own, flip, mirror, expected, parse, tmp_path):
+    dataset = datasets.Dataset(np.zeros((1, 2, 2, 3), np.uint8), np.zeros(1, int), ["a", "b", "c"], None, "made up")
+    args = parse(*["--flip"] * flip, *(["--training_dir", tmp_path] if own else []))
+    assert script.mirror_of(args, datasets.undivided(dataset, 0), mirror) == expected
+
+
 @pytest.mark.parametrize("arguments, message", [
+    (["--relight"], "only the head is trained"), (["--train", "all", "--relight", "--no_augment"], "--no_augment"),
+    (["--train", "all", "--flip", "--no_augment"], "--no_augment"),
     (["--ema", 0.9], "only the head is trained"), (["--random_crop", 0.5], "only the head is trained"),
     (["--train", "all", "--random_crop", 0.5, "--no_augment"], "--no_augment"),
     (["--image_size", 131], "227 pixels only from fc6"), (["--teacher", "nowhere"], "--teacher nowhere: no such file"),
