@@ -123,7 +123,7 @@ def measure(
 
 def load_network(point: Point, case: Case, source: str | None) -> "Network":
     """The network of a point. Random weights are the same for all seeds, but from scratch each seed has its own."""
-    devices.find()  # starts TensorFlow
+    devices.find(fine_tuning=True)  # starts TensorFlow; one of the next points may be a fine-tuning
     from transfer import loading
 
     card = cards.CARDS[point.network]
@@ -149,7 +149,7 @@ def fine_tune(
     """Accuracy on all validation images, and the epochs, those of the head alone among them."""
     from transfer import cases, loop, trained
 
-    here, recipe = devices.find(fine_tuning=True), recipe_of(point, case, split)
+    here, recipe = devices.find(), recipe_of(point, case, split)
     begins_with = "random" if case.from_scratch else source
     origin = trained.provenance_of(network, case.layer, begins_with, point.seed, split.dataset.name)
     folder = WORK / name_of(point, split, recipe, origin)
