@@ -69,6 +69,16 @@ def refused(reader, function, *arguments, **settings):
     return message
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of several processes (pytest-xdist): the first adds them up
+        session.config.workeroutput["refused"] = dict(REFUSED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    REFUSED.update(getattr(node, "workeroutput", {}).get("refused", {}))
+
+
 def pytest_terminal_summary(terminalreporter):
     if REFUSED:
         by_reader = ", ".join(f"{reader} {count}" for reader, count in sorted(REFUSED.items()))
