@@ -45,7 +45,6 @@ RECIPES = {
         "head_epochs": 0,  # the first steps, which are small, do for 26,000 images what these do for few
         "epochs": 10,
         "batch_size": 64,
-        "flip": True,
         "relight": True,
         "label_smoothing": 0.1,
         "ema": 0.998,
@@ -111,11 +110,12 @@ def train(
 def mirror_of(args: argparse.Namespace, split: Split, mirror: tuple) -> tuple:
     """The class of each class's mirror image, or () where nothing is mirrored.
 
-    One's own images keep their class, with --flip. Others are mirrored unasked where every class has a mirror class.
+    One's own images keep their class, and are mirrored with --flip only. Others are mirrored unasked where every class
+    has a mirror class, or by a recipe.
     """
     if args.training_dir:
         return tuple(range(len(split.dataset.class_names))) if args.flip else ()
-    return mirror if args.flip or datasets.NO_MIRROR not in mirror else ()
+    return mirror if args.flip or args.recipe or datasets.NO_MIRROR not in mirror else ()
 
 
 def load_backbone(args: argparse.Namespace, card: Card, case: Case, here: devices.Devices) -> "Network":

@@ -56,7 +56,7 @@ def test_recipes_follow_from_flags(parse, tmp_path):
 
 def test_a_named_recipe_and_flags_beside_it(parse, begun):
     args = parse("--recipe", "thorough", "--epochs", 3, "--image_size", "48", "--seed", 2)
-    assert (args.network, args.case, args.flip, args.ema) == ("googlenet", 3, True, 0.998)
+    assert (args.network, args.case, args.ema) == ("googlenet", 3, 0.998)
     assert (args.epochs, args.image_size, args.seed) == (3, 48, 2)
     thorough = recipe(args)
     assert (thorough.relight, thorough.patience, thorough.head_epochs, thorough.label_smoothing) == (True, 0, 0, 0.1)
@@ -67,14 +67,16 @@ def test_a_named_recipe_and_flags_beside_it(parse, begun):
     assert parse("--resume", folder, "--recipe", "thorough").epochs == 20
 
 
-@pytest.mark.parametrize("own, flip, mirror, expected", [
-    (False, False, (1, 0, -1), ()), (False, True, (1, 0, -1), (1, 0, -1)),  # signs: only when asked
-    (False, False, (0, 1, 2), (0, 1, 2)),  # CIFAR-10: always
-    (True, False, (0, 1, 2), ()), (True, True, (1, 0, -1), (0, 1, 2)),  # one's own
+@pytest.mark.parametrize("own, given, mirror, expected", [
+    (False, [], (1, 0, -1), ()), (False, ["--flip"], (1, 0, -1), (1, 0, -1)),  # signs: only when asked
+    (False, ["--recipe", "thorough"], (1, 0, -1), (1, 0, -1)),
+    (False, [], (0, 1, 2), (0, 1, 2)),  # CIFAR-10: always
+    (True, [], (0, 1, 2), ()), (True, ["--flip"], (1, 0, -1), (0, 1, 2)),  # one's own
+    (True, ["--recipe", "thorough"], (1, 0, -1), ()),
 ])  # fmt: skip
-def test_what_is_mirrored(own, flip, mirror, expected, parse, tmp_path):
+def test_what_is_mirrored(own, given, mirror, expected, parse, tmp_path):
     dataset = datasets.Dataset(np.zeros((1, 2, 2, 3), np.uint8), np.zeros(1, int), ["a", "b", "c"], None, "made up")
-    args = parse(*["--flip"] * flip, *(["--training_dir", tmp_path] if own else []))
+    args = parse(*given, *(["--training_dir", tmp_path] if own else []))
     assert script.mirror_of(args, datasets.undivided(dataset, 0), mirror) == expected
 
 
