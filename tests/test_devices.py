@@ -22,7 +22,7 @@ import sys, tensorflow as tf
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from transfer import devices
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-devices.find = lambda: devices.Devices(strategy)
+devices.find = lambda *_: devices.Devices(strategy)
 import train_feature_extraction as script
 script.run(script.main)
 """
@@ -54,6 +54,16 @@ def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+@pytest.mark.parametrize("fine_tuning, user, expected", [(True, None, "1"), (False, None, None), (True, "0", "0")])
+def test_onednn_is_switched_on_for_fine_tuning_unless_the_user_says_otherwise(fine_tuning, user, expected, monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", user or "0")
+    if user is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
+    devices.find(fine_tuning)
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
 
 
 @pytest.mark.slow
