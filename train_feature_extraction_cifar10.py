@@ -33,7 +33,8 @@ RECIPES = {
         "batch_size": 64,
         "label_smoothing": 0.1,
         "ema": 0.998,
-        "patience": 0,  # the rates fall to 0 at the end, so the last epochs are the best
+        "patience": 0,
+        "keep_last": True,  # the rates fall to 0 at its end
     }
 }
 

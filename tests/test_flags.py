@@ -60,6 +60,7 @@ def test_a_named_recipe_and_flags_beside_it(parse, begun):
     assert (args.epochs, args.image_size, args.seed) == (3, 48, 2)
     thorough = recipe(args)
     assert (thorough.relight, thorough.patience, thorough.head_epochs, thorough.label_smoothing) == (True, 0, 0, 0.1)
+    assert thorough.keep_last
     assert parse("--epochs", 10).network == "alexnet"  # nothing is left of it
     folder = begun("--recipe", "thorough", "--epochs", 20)
     again = parse("--resume", folder)

@@ -22,7 +22,7 @@ PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "
          "teacher", "teacher_weights"}  # fmt: skip
 CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
 OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
-FINE_TUNING_ONLY = ("random_crop", "relight", "ema", "decay_epochs")
+FINE_TUNING_ONLY = ("random_crop", "relight", "ema", "decay_epochs", "keep_last")
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
@@ -96,6 +96,8 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
     add("--decay_epochs", type=at_least(0), default=0, metavar="N", help="hold the learning rates, and "
         "let them fall to 0 over the last N epochs only: for long runs, which --resume can then prolong or end with "
         "another --epochs (default 0: they fall from the start, as a cosine)")  # fmt: skip
+    add("--keep_last", action="store_true", help="the last epoch is the result, not the one with the lowest validation "
+        "loss, which says little of labels that are smoothed")  # fmt: skip
     add("--ema", type=at_least(0, float, 1), default=0.0, metavar="DECAY", help="validate and keep moving averages of "
         "the weights, of which each step leaves this share: 0.998, if accuracy jumps from epoch to epoch (default 0: "
         "the weights of the last step)")  # fmt: skip
@@ -282,7 +284,7 @@ def recipe_of(args: argparse.Namespace, case: Case, card: Card, training_images:
     """The recipe: the case's, changed by the flags that say otherwise. mirror: see `augmentation.mirrored`."""
     names = ("epochs", "batch_size", "learning_rate", "lower_learning_rate", "l2", "patience", "head_epochs",
              "weight_decay", "label_smoothing", "temperature", "decay_epochs", "ema", "random_crop", "relight",
-             "seed")  # fmt: skip
+             "keep_last", "seed")  # fmt: skip
     chosen: dict[str, Any] = {name: getattr(args, name, None) for name in names}
     if getattr(args, "teacher", None):
         chosen["teacher_share"] = args.teacher_share

@@ -37,6 +37,9 @@ class Recipe(NamedTuple):
     l2: float = 0.0  # weight of a penalty on the head's squared kernel
     weight_decay: float = 0.0  # of the layers below the head
     patience: int = 0  # stop after this many epochs without a lower validation loss
+    keep_last: bool = (
+        False  # of fine-tuning: the last epoch is the result, else the one with the lowest validation loss
+    )
     head_epochs: int = 0  # of the head alone, before the layers below it join
     augment: bool = False
     mirror: tuple[int, ...] = ()  # augmentation mirrors every other image; see `augmentation.mirrored`

@@ -75,9 +75,8 @@ def choice(outcome: Outcome) -> str:
     if loss > min(losses):
         best = int(np.argmin(losses)) + 1
         lowest = f"lowest {losses[best - 1]:.3f}, epoch {best}"
-        return (
-            f"Kept: the last epoch, {outcome.kept} (validation loss {loss:.3f}; {lowest}: --patience would keep that)"
-        )
+        advice = "" if outcome.classifier.lower else ": --patience would keep that"
+        return f"Kept: the last epoch, {outcome.kept} (validation loss {loss:.3f}; {lowest}{advice})"
     return f"Kept: epoch {outcome.kept} of {len(losses)}, with the lowest validation loss ({loss:.3f})"
 
 
