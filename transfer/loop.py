@@ -66,9 +66,10 @@ def train(
     before: the validation loss to beat, that of the head trained alone.
 
     Returns (history, number of the epoch whose weights are the result); without a run, the classifier then has them.
-    That is the last one for a head alone without patience, or with `recipe.keep_last`, else the one with the lowest
-    validation loss: 0 where none is lower than `before`. With `recipe.ema`, an epoch's weights are their moving averages at its end: these are
-    validated, kept, and left in the classifier. Raises BadInput for a loss that is not finite.
+    That is the last one for a head alone without patience, or with `recipe.keep_last`; else the one with the lowest
+    validation loss, 0 where none is lower than `before`. With `recipe.ema`, an epoch's weights are their moving
+    averages at its end: these are validated, kept, and left in the classifier. Raises BadInput for a loss that is not
+    finite.
     """
     work = Work(classifier, recipe, devices, len(examples.rows))
     history = run.restore(work.variables, work.optimizers) if run else []
