@@ -16,7 +16,7 @@ import pathlib
 from common.program import run, start_tensorflow
 
 from common.files import BadInput
-from common.flags import Parser, add_network_flags
+from common.flags import Parser, add_network_flags, add_two_views_flag
 from data import cifar10, images, own_images, traffic_signs
 from data.datasets import Dataset
 from transfer import feature_store, trained
@@ -51,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
         "--skip_unreadable", action="store_true", help="leave out files that are not images, and name them"
     )
     parser.add_argument("--plot", action="store_true", help="plot the confusion matrix and the most confident mistakes")
+    add_two_views_flag(parser)
     add_network_flags(parser)
     return parser.parse_args()
 
@@ -66,7 +67,7 @@ def main() -> None:
     start_tensorflow()  # which would write to stderr, should `results` import it first
     from transfer import results
 
-    results.judge(path, test, args.weights, feature_store.FEATURES_DIR, args.plot)
+    results.judge(path, test, args.weights, feature_store.FEATURES_DIR, args.plot, args.two_views)
 
 
 if __name__ == "__main__":

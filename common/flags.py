@@ -59,6 +59,16 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_two_views_flag(parser: argparse.ArgumentParser) -> None:
+    """For the scripts that say how good a classifier is."""
+    parser.add_argument(
+        "--two_views",
+        action="store_true",
+        help="judge each image by the mean of two views, the second one closer: takes twice as long, and is more often "
+        "right (default: by one)",
+    )
+
+
 def add_as_published_flag(parser: argparse.ArgumentParser) -> None:
     """For the scripts in which AlexNet can compute what the course did."""
     parser.add_argument(

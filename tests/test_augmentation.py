@@ -235,3 +235,15 @@ def test_exposed_anew():
     assert (black == 0).all()
     again = augment(images, chance)  # nothing of this where it is not asked for
     np.testing.assert_allclose(again, images, atol=0.02)
+
+
+def test_the_second_view_is_the_middle_closer():
+    """Against SciPy."""
+    images = np.random.default_rng(2).integers(0, 256, (3, 24, 40, 3), dtype=np.uint8)
+    middle = (np.array(images.shape[1:3]) - 1) / 2
+    expected = [
+        [ndimage.affine_transform(plane, np.eye(2) / 1.15, middle - middle / 1.15, order=1, mode="nearest")
+         for plane in np.moveaxis(image.astype(float), -1, 0)]
+        for image in images
+    ]  # fmt: skip
+    np.testing.assert_allclose(augmentation.closer(images), np.moveaxis(expected, 1, -1), atol=0.05)

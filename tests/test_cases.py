@@ -9,7 +9,7 @@ from data import datasets, drawn_signs
 from data.datasets import Dataset
 from googlenet import GoogLeNet
 from networks.network import pooled
-from transfer import cases, classifier, devices, features, loop, runs, trained
+from transfer import augmentation, cases, classifier, devices, features, loop, runs, trained
 from transfer.loading import load_network
 from transfer.recipe import Case, Recipe, preset, recipe_for
 from weights import cards, heads, reading
@@ -154,7 +154,11 @@ def test_a_frozen_part_is_run_once_without_augmentation(signs):
     features = network(network.preprocess(signs.images[:8]), "pool5").numpy()
     kernel, bias = whole.folded()
     np.testing.assert_allclose(features @ kernel + bias, whole.logits(signs.images[:8]), rtol=0, atol=1e-4)
-    assert loop.predict(whole, signs.images, np.arange(5), devices.find()).shape == (5, 4)
+    one = loop.predict(whole, signs.images, np.arange(5), devices.find())
+    other = loop.predict(whole, np.array(augmentation.closer(signs.images[:5])), np.arange(5), devices.find())
+    both = loop.predict(whole, signs.images, np.arange(5), devices.find(), two_views=True)
+    assert one.shape == (5, 4) and abs(one - other).max() > 0.001
+    np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
 
 
 def test_early_stopping():

@@ -24,6 +24,7 @@ BRIGHTNESS = 0.4  # black is stretched by 0.6 to 1.4, and white the other way ro
 CONTRAST = 0.4  # middle grey is stretched by 0.8 to 1.2, and black and white the other way round
 DUSK, SUN = 0.08, 0.4  # mean brightness, of 1, of an image that is exposed anew; GTSRB's lie from 0.05 to 0.82
 PLACE_AND_LIGHT = 7  # random numbers per image: across, down, scale, angle, contrast, brightness, flip
+CLOSER = 1.15  # times as large is an image in its second view; the border of a tenth around GTSRB's signs is then gone
 CHANCES = PLACE_AND_LIGHT + 1  # and exposure, in a stream of its own: what the others are does not depend on it
 
 
@@ -71,6 +72,17 @@ def augment(images: tf.Tensor, chance: tf.Tensor, flipped: tf.Tensor | None = No
         fill_mode="NEAREST",  # the border goes on outwards: neither black corners nor a mirrored piece of the sign
     )
     return other_light(x, chance, relight)
+
+
+def closer(images: tf.Tensor) -> tf.Tensor:
+    """The images' second view, for the test: the middle, CLOSER times as large, in the same size; float32, 0-255.
+
+    The mean of a network's probabilities for two or more views is more often right than those for one (GoogLeNet's
+    authors took up to 144: Szegedy et al., "Going deeper with convolutions", 2014, section 7).
+    """
+    columns = np.full(CHANCES, 0.5, np.float32)
+    columns[2] += (CLOSER - 1) / (2 * SCALE)
+    return augment(images, tf.tile(columns[None], [tf.shape(images)[0], 1]))
 
 
 def random_crops(

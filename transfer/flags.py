@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from common.files import BadInput
-from common.flags import add_network_flags, at_least
+from common.flags import add_network_flags, add_two_views_flag, at_least
 from data import datasets, own_images
 from data.datasets import Dataset, Split
 from data.images import Framing
@@ -22,7 +22,7 @@ PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "
          "teacher", "teacher_weights"}  # fmt: skip
 CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
 OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
-FINE_TUNING_ONLY = ("random_crop", "relight", "ema", "decay_epochs", "keep_last")
+FINE_TUNING_ONLY = ("random_crop", "relight", "ema", "decay_epochs", "keep_last", "two_views")
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
@@ -111,6 +111,7 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         "meaning in a mirror (CIFAR-10 is always mirrored; of the signs those whose mirror image is a sign, and "
         "keep right becomes keep left)")  # fmt: skip
     add("--no_dropout", action="store_true", help="disable dropout (try it if the training loss stays high)")
+    add_two_views_flag(parser)
     add = parser.add_argument_group("distillation").add_argument
     add("--teacher", type=pathlib.Path, metavar="RUN", help="learn from the probabilities of another run's "
         "classifier, too: a better one of the same classes, such as a head on another network")  # fmt: skip

@@ -291,16 +291,23 @@ def head_inputs(classifier: Classifier, inputs: Any, rows: np.ndarray, batch_siz
 
 
 def predict(
-    classifier: Classifier, inputs: Any, rows: np.ndarray, devices: Devices, batch_size: int = 128
+    classifier: Classifier,
+    inputs: Any,
+    rows: np.ndarray,
+    devices: Devices,
+    batch_size: int = 128,
+    two_views: bool = False,
 ) -> np.ndarray:
     """Probabilities, float32 (len(rows), classes), of the images, or features, `inputs[rows]`.
 
-    Each worker computes those of its own images; every worker gets them all.
+    two_views: the mean of those of the images and of `augmentation.closer` of them. Each worker computes those of its
+    own images; every worker gets them all.
     """
 
     @tf.function(reduce_retracing=True, autograph=False)
     def probabilities(x: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(classifier.logits(x))
+        views = [x, augmentation.closer(x)] if two_views else [x]
+        return tf.add_n([tf.nn.softmax(classifier.logits(view)) for view in views]) / len(views)
 
     places = np.flatnonzero(devices.is_own(rows))
     found = np.zeros((len(rows), classifier.bias.shape[0]), np.float32)

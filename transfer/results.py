@@ -10,34 +10,44 @@ from common.files import BadInput
 from data import datasets
 from data.datasets import Dataset, Split
 from networks.network import Network
-from transfer import clean, evaluation, feature_store, loop, novelty, plots, trained
+from transfer import augmentation, clean, evaluation, feature_store, loop, novelty, plots, trained
 from transfer.cases import Outcome, some
 from transfer.devices import Devices
 from transfer.runs import Run
 from weights import heads
 
 KNOWN_IMAGES = 2000  # of training and of validation each
+TWO_VIEWS = f"Each image seen twice, the second time {augmentation.CLOSER - 1:.0%} closer; probabilities averaged\n"
 MENTIONED = 2e9  # bytes of kept features
 
 
 def conclude(
-    run: Run, outcome: Outcome, split: Split, devices: Devices, plot: bool = False, network: Network | None = None
+    run: Run,
+    outcome: Outcome,
+    split: Split,
+    devices: Devices,
+    plot: bool = False,
+    network: Network | None = None,
+    two_views: bool = False,
 ) -> None:
     """Mark the run as finished and report how good its result is on the validation images; tables go into its folder.
 
     plot: curves, the confusion matrix, the most confident mistakes and the filters of the first layer of `network`, if
-    it is given, as well. Each worker computes its share, the chief reports.
+    it is given, as well. two_views: see `loop.predict`; only where the classifier takes images. Each worker computes
+    its share, the chief reports.
     """
     if devices.chief:
         run.end(outcome.history, outcome.kept)
         run.restore_result(outcome.classifier)
     devices.copy_from_chief(outcome.classifier.variables_of_training)
-    probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices)
+    two_views = two_views and outcome.inputs is split.dataset.images
+    probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices, two_views=two_views)
     if not devices.chief:
         return
     if devices.workers == 1:  # else the features of some images are elsewhere
         keep_known(run, outcome, split)
     print(f"{choice(outcome)}\n")
+    print(TWO_VIEWS * two_views, end="")
     evaluation.report(split, probabilities, run.folder, plot, "validation")
     if plot:
         phases = (("head", outcome.head_history), ("layers", outcome.history))
@@ -81,11 +91,16 @@ def choice(outcome: Outcome) -> str:
 
 
 def judge(
-    folder: pathlib.Path, test: Dataset, weights: str | None, cache: pathlib.Path | None, plot: bool = False
+    folder: pathlib.Path,
+    test: Dataset,
+    weights: str | None,
+    cache: pathlib.Path | None,
+    plot: bool = False,
+    two_views: bool = False,
 ) -> None:
     """Report how good the classifier kept in a folder (or a head file) is on test images of the same classes.
 
-    weights, cache: as in `trained.load` and `Trained.probabilities_of_many`.
+    weights, cache, two_views: as in `trained.load` and `Trained.probabilities_of_many`.
     """
     path = trained.find(folder)
     head = heads.load(path)
@@ -93,7 +108,8 @@ def judge(
         raise BadInput(f"{test.name}: its classes are not the {len(head.class_names)} of {shown(path)}; give images of "
                        "the same classes, or another classifier with --head")  # fmt: skip
     kept = trained.load(path, weights, head=head)
-    probabilities = kept.probabilities_of_many(test.images, cache)
+    probabilities = kept.probabilities_of_many(test.images, cache, two_views)
+    print(TWO_VIEWS * two_views, end="")
     evaluation.report(datasets.for_test(test), probabilities, kept.folder, plot, "test")
 
 

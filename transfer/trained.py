@@ -63,11 +63,25 @@ class Trained(NamedTuple):
         """uint8 (N, H, W, 3) -> float32 (N, classes)."""
         return softmax(self.head.logits(self.features(images)), axis=1)
 
-    def probabilities_of_many(self, images: np.ndarray, cache: pathlib.Path | None) -> np.ndarray:
-        """The same by the fast path, with features that are kept in the folder `cache`."""
-        layer = self.head.provenance.layer
-        features = frozen_features(self.network, images, layer, self.head.provenance, cache)
-        return softmax(self.head.logits(features[:]), axis=1)
+    def probabilities_of_many(
+        self, images: np.ndarray, cache: pathlib.Path | None, two_views: bool = False
+    ) -> np.ndarray:
+        """The same by the fast path, with features that are kept in the folder `cache`.
+
+        two_views: the mean of those of the images and of `augmentation.closer` of them.
+        """
+        layer, origin = self.head.provenance.layer, self.head.provenance
+        views = [images, closer_of_many(images)] if two_views else [images]
+        features = [frozen_features(self.network, view, layer, origin, cache) for view in views]
+        return np.mean([softmax(self.head.logits(each[:]), axis=1) for each in features], axis=0)
+
+
+def closer_of_many(images: np.ndarray) -> np.ndarray:
+    """`augmentation.closer` of uint8 images (N, H, W, 3), rounded to uint8, some at a time."""
+    from transfer.augmentation import closer
+
+    pieces = [images[first : first + BATCH_SIZE] for first in range(0, len(images), BATCH_SIZE)]
+    return np.concatenate([np.rint(closer(piece)).astype(np.uint8) for piece in pieces])
 
 
 def provenance_of(
