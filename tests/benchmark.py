@@ -1,7 +1,8 @@
-"""Measure how fast this machine computes, compared with the course's way: one table, five minutes on two cores.
+"""Measure how fast this machine computes, compared with the course's way: one table, ten minutes on two cores.
 
     python tests/benchmark.py                      # everything
-    python tests/benchmark.py --only alexnet       # or googlenet, vgg, training, start
+    python tests/benchmark.py --only alexnet       # or googlenet, vgg, steps, training, start
+    TF_ENABLE_ONEDNN_OPTS=1 python tests/benchmark.py --only steps   # on processors without AVX-512 this is faster
 
 What is compared runs in turn in one process, batch by batch, so that whatever else the machine does falls on all alike;
 a number is the median of the rounds. Weights and images are random: speed does not depend on them.
@@ -22,19 +23,27 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from common.program import start_tensorflow
+from common.program import compute_dtype, start_tensorflow
 
 import numpy as np
 from child_runs import FIRST_PREDICTION, WITH_PEAK, run_script, write_signs
 from other_alexnets import course_graph, onnx_graph
+from other_trainers import keras_fit, keras_network, torch_network, torch_steps
 
-from weights import cards, reading
+from weights import cards, heads, reading
 
 BATCH = 128
 SIGNS = 39_209  # GTSRB's training images
 EPOCHS = 10
 FEWER = 15  # whole trainings are measured on one sign in 15 and multiplied
 CUBE = 4096  # side of the matrices whose product tells the machine's limit
+CLASSES = 43  # of the heads that are trained, GTSRB's
+STEPS = (  # network, side of its images, batch, steps a round: more where one takes little
+    (cards.ALEXNET, 227, 32, 2),
+    (cards.ALEXNET, 227, 128, 2),
+    (cards.GOOGLENET, 64, 32, 6),
+    (cards.GOOGLENET, 224, 32, 2),
+)
 
 
 def measure(functions, rounds=7):
@@ -138,6 +147,78 @@ def vgg_part(table, _):
     add_speeds(table, "VGG16, 224x224 to avg_pool", measure(functions, rounds=5), len(images))
 
 
+def steps_part(table, _):
+    """Training steps alone, of all layers and a head, with Adam; in bfloat16, too, where the processor multiplies it.
+
+    PyTorch's rows are there where it is installed.
+    """
+    precisions = list(dict.fromkeys(["float32", compute_dtype("auto").name]))
+    for card, side, batch, steps in STEPS:
+        title = f"training steps of {card.title} at {side} pixels, {batch} images each"
+        functions = ways_to_train(card, random_images(steps * batch, side), batch, precisions)
+        add_speeds(table, title, measure(functions, rounds=3), steps * batch)
+    weights, images = reading.load(cards.GOOGLENET, "random"), random_images(32, 64)
+    classifier = trained_whole(cards.GOOGLENET, weights, 64)
+    functions = {name: our_steps(classifier, images, 32, augment=bool(name)) for name in ("", "augmentation")}
+    seconds = measure(functions, rounds=15)
+    added = seconds["augmentation"] / seconds[""] - 1
+    table.append(("what augmentation adds to GoogLeNet's steps at 64 pixels", f"{added:.1%}", ""))
+
+
+def ways_to_train(card, images, batch, precisions):
+    """{name: function}, each of which makes one step for each batch of the images, with weights of its own."""
+    weights, labels = reading.load(card, "random"), np.arange(len(images)) % CLASSES
+    networks = {precision: trained_whole(card, weights, images.shape[1], precision) for precision in precisions}
+    ours = networks["float32"]
+    count = sum(each.shape.num_elements() for each in ours.variables_of_training)
+    head = heads.Head(ours.kernel.numpy(), ours.bias.numpy(), [])
+    prepared = ours.network.preprocess(images).numpy()  # the others need not do it in every step
+    model = keras_network(card, weights, head, images.shape[1])
+    assert model.count_params() == count
+    functions = {"Keras's fit, float32": keras_fit(model, prepared, labels, batch)}
+    for precision in precisions:
+        module = torch_network(card, weights, head)
+        if module:
+            assert sum(each.numel() for each in module.parameters()) == count
+            steps = torch_steps(module, prepared, labels, batch, precision)
+            functions[f"PyTorch on the processor, {precision}"] = steps
+    for precision, classifier in networks.items():
+        functions[f"transfer/loop.py, {precision}"] = our_steps(classifier, images, batch)
+    return functions
+
+
+def trained_whole(card, weights, side, precision="float32"):
+    """A classifier all of whose layers are trained: that of case 3."""
+    from transfer.classifier import Classifier
+    from transfer.loading import load_network
+
+    network = load_network(card, weights, image_size=side, precision=precision, trains=True)
+    head = heads.untrained(card.bottleneck_size, [str(number) for number in range(CLASSES)])
+    return Classifier(head, 0.0, 1.0, network, card.bottleneck, None, network.layer_names[0])
+
+
+def our_steps(classifier, images, batch, augment=False):
+    """A function: the steps of an epoch, as training makes them, without dropout, which the others do without."""
+    from transfer import augmentation, devices, loop
+    from transfer.recipe import preset, recipe_for
+
+    card, found = classifier.network.card, devices.find()
+    recipe = recipe_for(preset(3, card), card, len(images), batch_size=batch, augment=augment, dropout=False)
+    work = loop.Work(classifier, recipe, found, len(images))
+    labels, place = np.arange(len(images)) % CLASSES, np.arange(len(images), dtype=np.int32) % batch
+    chances, taught = augmentation.chances(len(images), 0, 1), np.zeros((len(images), 0), np.float32)
+    arrays = images, labels, chances, taught, place
+    starts = range(0, len(images), batch)
+    batches = [loop.Batch(*found.spread(*[each[start : start + batch] for each in arrays])) for start in starts]
+
+    def epoch():
+        for number, each in enumerate(batches):
+            sums = work.train_step(each, np.float32(batch), np.int32(number))
+        return sums.numpy()
+
+    return epoch
+
+
 def training_part(table, results):
     """train_feature_extraction.py on one sign in 15; the rest's seconds are added as measured on these, no start-up."""
     imported = run_script("-c", "import tensorflow")[1]
@@ -185,7 +266,14 @@ def machine():
     return f"{cpu}, {os.cpu_count()} cores, TensorFlow {tf.__version__}, Python {platform.python_version()}"
 
 
-PARTS = dict(alexnet=alexnet_part, googlenet=googlenet_part, vgg=vgg_part, training=training_part, start=start_part)
+PARTS = dict(
+    alexnet=alexnet_part,
+    googlenet=googlenet_part,
+    vgg=vgg_part,
+    steps=steps_part,
+    training=training_part,
+    start=start_part,
+)
 
 
 def main():
