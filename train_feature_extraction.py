@@ -3,7 +3,7 @@
     python train_feature_extraction.py            # case 1: a new head on frozen features; 39,209 signs, 10 epochs
     python train_feature_extraction.py --case 2   # a head on an early layer
     python train_feature_extraction.py --case 3   # fine-tuning: all layers, gently; hours on a CPU; see --per_class
-    python train_feature_extraction.py --recipe thorough   # as well as it gets in an hour; better than people
+    python train_feature_extraction.py --recipe thorough   # as well as it gets, in an hour
     python train_feature_extraction.py --case 4   # all layers, from random weights
     python train_feature_extraction.py --resume   # continue a run that was stopped
     python train_feature_extraction.py --training_dir my_images      # one folder per class

@@ -2,11 +2,11 @@
 
     python train_feature_extraction_cifar10.py            # case 1: 50,000 + 10,000 images, 2 epochs
     python train_feature_extraction_cifar10.py --case 3   # fine-tuning; 2 and 4 as for the signs
-    python train_feature_extraction_cifar10.py --recipe thorough   # as well as it gets in an hour
+    python train_feature_extraction_cifar10.py --recipe thorough   # as well as it gets, in an hour
     python train_feature_extraction_cifar10.py --demo     # ten drawn signs, the small AlexNet, nothing downloaded
 
 CIFAR-10's animals and vehicles are much like ImageNet's, only smaller: 32x32 pixels. Validated on its 10,000 test
-images. A frog in a mirror is still a frog: fine-tuning flips half of the images, which it must not do with signs.
+images. A frog in a mirror is still a frog: fine-tuning flips half of the images, as it must not do with most signs.
 Output and kept run as in `train_feature_extraction.py`.
 """
 
