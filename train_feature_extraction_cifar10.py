@@ -18,23 +18,15 @@ from common.program import run
 from common.flags import Parser, add_as_published_flag
 from data import cifar10, datasets
 from data.datasets import Split
-from train_feature_extraction import train
+from train_feature_extraction import THOROUGH, train
 from transfer import flags
 
 SCRIPT = pathlib.Path(__file__).stem
 RECIPES = {
-    "thorough": {
-        "network": "googlenet",
+    "thorough": THOROUGH
+    | {
         "image_size": 96,  # three times that of the images: things as large as the network knows them
-        "case": 3,
-        "train": "inception_3a",  # edges and colours are ImageNet's: the layers below stay, and cost a third of a step
-        "head_epochs": 0,  # the first steps, which are small, do for 50,000 images what these do for few
-        "epochs": 10,
-        "batch_size": 64,
-        "label_smoothing": 0.1,
-        "ema": 0.998,
-        "patience": 0,
-        "keep_last": True,  # the rates fall to 0 at its end
+        "train": "inception_3a",  # edges and colours are ImageNet's: the layers below stay, and need no gradients
     }
 }
 

@@ -55,7 +55,7 @@ class Source(NamedTuple):
     drawn: Callable[..., Dataset]  # (per_class=30, seed=0) -> drawn stand-ins, nothing fetched
     drawn_test: Callable[..., Dataset]  # (per_class=30, seed=0) -> other drawn images of the same classes
     class_names: Callable[[], list[str]]
-    mirror: tuple[int, ...]  # the class of each class's mirror image; or NO_MIRROR
+    mirror: tuple[int, ...]  # the class of each class's mirror image, or NO_MIRROR
     split: str  # the honest one: "track" where several images show one object, else "random"
 
 
@@ -114,7 +114,7 @@ def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> 
 def undivided(dataset: Dataset, seed: int) -> Split:
     """Train on all images; a thousand of them also validate, and say only whether the training went well."""
     rows = np.arange(len(dataset.labels))
-    return Split(dataset, rows, np.sort(np.random.default_rng(seed).permutation(rows)[:TRAINED_ON]))
+    return Split(dataset, rows, np.sort(some(rows, TRAINED_ON, seed)))
 
 
 def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) -> Split:
@@ -133,6 +133,11 @@ def few(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarr
         return rows
     rows = np.random.default_rng(seed).permutation(rows)
     return np.concatenate([rows[labels[rows] == label][:count] for label in np.unique(labels[rows])])
+
+
+def some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most `most` of the rows, chosen at random; 0: all."""
+    return rows if not most or len(rows) <= most else np.random.default_rng(seed).permutation(rows)[:most]
 
 
 def in_order(parts: Split) -> Split:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data import datasets
 from data.datasets import Split
 from networks.network import Network, pooled_size
 from transfer import feature_store, loop
@@ -78,7 +79,7 @@ def fine_tune(
     `transfer.teacher`, for `recipe.teacher_share`.
     """
     images, labels, names = split.dataset.images, split.dataset.labels, split.dataset.class_names
-    watched = split._replace(validation=some(split.validation, recipe.validated, recipe.seed))
+    watched = split._replace(validation=datasets.some(split.validation, recipe.validated, recipe.seed))
     alone = None
     if recipe.head_epochs:
         print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
@@ -106,11 +107,6 @@ def fine_tune(
     if alone and not kept:
         return alone._replace(history=history, kept=0, head_history=alone.history)
     return Outcome(classifier, inputs, history, kept, alone.history if alone else [])
-
-
-def some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """At most `most` of the rows, chosen at random; 0: all."""
-    return rows if not most or len(rows) <= most else np.random.default_rng(seed).permutation(rows)[:most]
 
 
 def parameters(classifier: Classifier) -> str:

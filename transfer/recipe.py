@@ -37,9 +37,7 @@ class Recipe(NamedTuple):
     l2: float = 0.0  # weight of a penalty on the head's squared kernel
     weight_decay: float = 0.0  # of the layers below the head
     patience: int = 0  # stop after this many epochs without a lower validation loss
-    keep_last: bool = (
-        False  # of fine-tuning: the last epoch is the result, else the one with the lowest validation loss
-    )
+    keep_last: bool = False  # the last epoch is the result; else, of fine-tuning, that of the lowest validation loss
     head_epochs: int = 0  # of the head alone, before the layers below it join
     augment: bool = False
     mirror: tuple[int, ...] = ()  # augmentation mirrors every other image; see `augmentation.mirrored`
@@ -83,7 +81,7 @@ def recipe_for(case: Case, card: Card, training_images: int = 0, **chosen: Any) 
             "head_epochs": 0 if case.from_scratch else 2,  # a new head's first, wild gradients would spoil the layers
             "augment": True,
             "dropout": True,
-            "validated": max(training_images // 4, LEAST_VALIDATED),  # 4 take as long as 1 to train on,
+            "validated": max(training_images // 4, LEAST_VALIDATED),  # under a tenth of an epoch
         }
     return Recipe(**defaults | chosen)
 

@@ -11,7 +11,7 @@ from data import datasets
 from data.datasets import Dataset, Split
 from networks.network import Network
 from transfer import augmentation, clean, evaluation, feature_store, loop, novelty, plots, trained
-from transfer.cases import Outcome, some
+from transfer.cases import Outcome
 from transfer.devices import Devices
 from transfer.runs import Run
 from weights import heads
@@ -65,7 +65,7 @@ def keep_known(run: Run, outcome: Outcome, split: Split) -> None:
     """
     features, labels, rows = outcome.inputs, split.dataset.labels, (split.training, split.validation)
     if outcome.classifier.network:
-        rows = [some(part, KNOWN_IMAGES, seed=0) for part in rows]
+        rows = [datasets.some(part, KNOWN_IMAGES, seed=0) for part in rows]
         features = loop.head_inputs(outcome.classifier, outcome.inputs, np.concatenate(rows))
         labels = labels[np.concatenate(rows)]
         rows = np.split(np.arange(len(labels)), [len(rows[0])])

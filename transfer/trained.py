@@ -55,7 +55,7 @@ class Trained(NamedTuple):
         """uint8 (N, H, W, 3) -> what the head sees, float32 (N, features)."""
         from networks.network import pooled
 
-        pieces = [images[first : first + BATCH_SIZE] for first in range(0, len(images), BATCH_SIZE)]
+        pieces = heads.batches(images, BATCH_SIZE)
         layer = self.head.provenance.layer
         return np.concatenate([pooled(self.network.activations(piece, layer=layer)).numpy() for piece in pieces])
 
@@ -80,8 +80,7 @@ def closer_of_many(images: np.ndarray) -> np.ndarray:
     """`augmentation.closer` of uint8 images (N, H, W, 3), rounded to uint8, some at a time."""
     from transfer.augmentation import closer
 
-    pieces = [images[first : first + BATCH_SIZE] for first in range(0, len(images), BATCH_SIZE)]
-    return np.concatenate([np.rint(closer(piece)).astype(np.uint8) for piece in pieces])
+    return np.concatenate([np.rint(closer(piece)).astype(np.uint8) for piece in heads.batches(images, BATCH_SIZE)])
 
 
 def provenance_of(

@@ -158,5 +158,5 @@ def _is_share(value: Any) -> bool:
 
 
 def batches(rows: Sequence, size: int) -> list[Sequence]:
-    """Cut row numbers into pieces of `size`, the last one maybe smaller."""
+    """Cut rows, or their numbers, into pieces of `size`, the last one maybe smaller."""
     return [rows[first : first + size] for first in range(0, len(rows), size)]
