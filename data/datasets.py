@@ -64,6 +64,12 @@ def named(name: str) -> Source:
     return importlib.import_module(TABLE[name]).SOURCE
 
 
+def mirror_of(class_names: Sequence[str]) -> tuple[int, ...]:
+    """`Source.mirror` of the known data set with these classes, or ()."""
+    sources = [named(name) for name in TABLE]
+    return next((each.mirror for each in sources if each.class_names() == list(class_names)), ())
+
+
 def check(dataset: Dataset, path: Any) -> Dataset:
     """Return `dataset` with labels and tracks as (N,) int64 arrays, or raise `BadInput` for the file `path`.
 

@@ -153,13 +153,16 @@ class Network(tf.Module):
         traced = tf.function(lambda x: self(x, layer), autograph=False).get_concrete_function(images)
         return tuple(traced.structured_outputs.shape[1:])
 
-    def preprocess(self, images: tf.Tensor) -> tf.Tensor:
-        """RGB images (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3)."""
-        return preprocess(images, self.card, self.image_size)
+    def preprocess(self, images: tf.Tensor, image_size: int | None = None) -> tf.Tensor:
+        """RGB images (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3).
 
-    def preprocess_features(self, images: tf.Tensor) -> tf.Tensor:
+        image_size: another than the network's, for layers that take any, see `Card.any_size_layers`.
+        """
+        return preprocess(images, self.card, image_size or self.image_size)
+
+    def preprocess_features(self, images: tf.Tensor, image_size: int | None = None) -> tf.Tensor:
         """The same for a head of one's own, in training and afterwards. It differs for AlexNet `as_published` only."""
-        return self.preprocess(images)
+        return self.preprocess(images, image_size)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def activations(self, images: tf.Tensor, layer: str = "prob") -> tf.Tensor:

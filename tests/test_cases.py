@@ -156,7 +156,7 @@ def test_a_frozen_part_is_run_once_without_augmentation(signs):
     np.testing.assert_allclose(features @ kernel + bias, whole.logits(signs.images[:8]), rtol=0, atol=1e-4)
     one = loop.predict(whole, signs.images, np.arange(5), devices.find())
     other = loop.predict(whole, np.array(augmentation.closer(signs.images[:5])), np.arange(5), devices.find())
-    both = loop.predict(whole, signs.images, np.arange(5), devices.find(), two_views=True)
+    both = loop.predict(whole, signs.images, np.arange(5), devices.find(), second_view=augmentation.closer)
     assert one.shape == (5, 4) and abs(one - other).max() > 0.001
     np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
 

@@ -74,15 +74,18 @@ def augment(images: tf.Tensor, chance: tf.Tensor, flipped: tf.Tensor | None = No
     return other_light(x, chance, relight)
 
 
-def closer(images: tf.Tensor) -> tf.Tensor:
+def closer(images: tf.Tensor, mirror: bool = False) -> tf.Tensor:
     """The images' second view, for the test: the middle, CLOSER times as large, in the same size; float32, 0-255.
+
+    mirror: it is mirrored as well, for classes that are their own mirror images.
 
     The mean of a network's probabilities for two or more views is more often right than those for one (GoogLeNet's
     authors took up to 144: Szegedy et al., "Going deeper with convolutions", 2014, section 7).
     """
     columns = np.full(CHANCES, 0.5, np.float32)
     columns[2] += (CLOSER - 1) / (2 * SCALE)
-    return augment(images, tf.tile(columns[None], [tf.shape(images)[0], 1]))
+    count = tf.shape(images)[0]
+    return augment(images, tf.tile(columns[None], [count, 1]), tf.fill([count], mirror))
 
 
 def random_crops(

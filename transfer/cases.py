@@ -20,6 +20,7 @@ from transfer.devices import Devices
 from transfer.features import mean_and_spread, shared_features
 from transfer.recipe import Case, Recipe
 from transfer.runs import Run
+from transfer.schedules import image_sizes
 from weights import heads
 
 Report = Callable[[dict], None]
@@ -100,6 +101,9 @@ def fine_tune(
     with devices.strategy.scope():
         classifier = Classifier(head, mean, spread, network, case.layer, after, first)
     print(parameters(classifier), flush=True)
+    if recipe.progressive_resizing:
+        sizes = image_sizes(network.image_size, recipe.epochs)
+        print(f"Pixels along a side of the images, by epoch: {', '.join(map(str, sizes))}\n", flush=True)
 
     examples = loop.Examples(inputs, labels, watched.training, watched.validation, teacher)
     to_beat = alone.history[-1]["validation_loss"] if alone else np.inf

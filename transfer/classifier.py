@@ -50,20 +50,20 @@ class Classifier(tf.Module):
         """All variables that training changes."""
         return [*self.head, *self.lower]
 
-    def features(self, x: tf.Tensor, dropout: Dropout | None = None) -> tf.Tensor:
-        """Input -> what the head sees, (N, features)."""
+    def features(self, x: tf.Tensor, dropout: Dropout | None = None, image_size: int | None = None) -> tf.Tensor:
+        """Input -> what the head sees, (N, features). image_size: another than the network's own, in pixels."""
         if self.network is None:
             return x
         if self.after:
             x = tf.reshape(x, (-1, *self.network.output_shape(self.after)))
         else:
-            x = self.network.preprocess_features(x)
+            x = self.network.preprocess_features(x, image_size)
         return pooled(self.network(x, self.layer, after=self.after, dropout=dropout))
 
-    def logits(self, x: tf.Tensor, dropout: Dropout | None = None) -> tf.Tensor:
-        """Input -> (N, classes). `dropout`: in training."""
+    def logits(self, x: tf.Tensor, dropout: Dropout | None = None, image_size: int | None = None) -> tf.Tensor:
+        """Input -> (N, classes). `dropout`: in training. image_size: as in `features`."""
         kernel, bias = self._folded()
-        return tf.matmul(self.features(x, dropout), kernel) + bias
+        return tf.matmul(self.features(x, dropout, image_size), kernel) + bias
 
     def folded(self) -> tuple[np.ndarray, np.ndarray]:
         """(kernel, bias) of the same head for features as they are: mean and spread become part of it."""

@@ -22,7 +22,7 @@ PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "
          "teacher", "teacher_weights"}  # fmt: skip
 CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
 OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
-FINE_TUNING_ONLY = ("random_crop", "relight", "ema", "decay_epochs", "keep_last", "two_views")
+FINE_TUNING_ONLY = ("random_crop", "relight", "ema", "decay_epochs", "keep_last", "two_views", "progressive_resizing")
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
@@ -104,6 +104,9 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
     add("--random_crop", type=at_least(0, float, 1), default=0.0, metavar="SHARE", help="show random crops, from "
         "this share of the side up to all of it, instead of slightly moved images: 0.5 for many photos of things of "
         "any size (default 0: none)")  # fmt: skip
+    add("--progressive_resizing", action="store_true", help="begin with images half as large, which cost a quarter; "
+        "they reach --image_size after 70 %% of the epochs, of which the last then counts: for long trainings of "
+        "googlenet")  # fmt: skip
     add("--relight", action="store_true", help="expose every other image anew, to a random brightness, if many were "
         "taken at dusk or against the sky")  # fmt: skip
     add("--no_augment", action="store_true", help="the same images in every epoch, so that frozen layers run only once")
@@ -274,19 +277,38 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
         if getattr(args, name) and not changed.fine_tuning:
             raise BadInput(f"--{name} {getattr(args, name)}: only the head is trained; train more (--train all), or "
                            "leave the flag out")  # fmt: skip
-    for name in ("random_crop", "relight", "flip"):
+    for name in ("random_crop", "relight", "flip", "progressive_resizing"):
         if getattr(args, name) and args.no_augment:
-            raise BadInput(f"--{name}: is augmentation; leave out this or --no_augment")
+            raise BadInput(f"--{name}: shows other images in each epoch; leave out this or --no_augment")
+    if args.progressive_resizing:
+        check_progressive(args, changed, card)
     card.checked_size(args.image_size, changed.layer)
     return changed
+
+
+def check_progressive(args: argparse.Namespace, case: Case, card: Card) -> None:
+    """`BadInput` where --progressive_resizing makes no sense."""
+    if case.layer not in card.any_size_layers:
+        fit = [f"{each.name} with --layer {layer}" for each in CARDS.values() for layer in each.any_size_layers]
+        raise BadInput(f"--progressive_resizing: {card.title}'s {case.layer} needs images of one size; "
+                       f"take --network {', or '.join(fit)}, or leave the flag out")  # fmt: skip
+    if args.patience:
+        raise BadInput(f"--patience {args.patience}: with --progressive_resizing the last epoch counts, which alone "
+                       "is sure to see images of full size; leave out one of them")  # fmt: skip
+    size = args.image_size or card.input_size
+    if size < 2 * card.smallest_size:
+        raise BadInput(f"--image_size {size}: --progressive_resizing begins with half of it, and {card.title} takes "
+                       f"{card.smallest_size} pixels or more; give {2 * card.smallest_size} or more")  # fmt: skip
 
 
 def recipe_of(args: argparse.Namespace, case: Case, card: Card, training_images: int, mirror: tuple = ()) -> Recipe:
     """The recipe: the case's, changed by the flags that say otherwise. mirror: see `augmentation.mirrored`."""
     names = ("epochs", "batch_size", "learning_rate", "lower_learning_rate", "l2", "patience", "head_epochs",
              "weight_decay", "label_smoothing", "temperature", "decay_epochs", "ema", "random_crop", "relight",
-             "keep_last", "seed")  # fmt: skip
+             "keep_last", "progressive_resizing", "seed")  # fmt: skip
     chosen: dict[str, Any] = {name: getattr(args, name, None) for name in names}
+    if chosen["progressive_resizing"]:
+        chosen["keep_last"] = True
     if getattr(args, "teacher", None):
         chosen["teacher_share"] = args.teacher_share
     if getattr(args, "no_augment", False):

@@ -24,7 +24,7 @@ from transfer.classifier import Classifier
 from transfer.devices import Devices
 from transfer.losses import cross_entropy, training_losses
 from transfer.recipe import Recipe
-from transfer.schedules import schedule
+from transfer.schedules import image_sizes, schedule
 from weights.heads import batches
 
 BATCHES_PER_CALL = 8  # of a head alone: its steps take 3 ms, and a call of its own for each would take another 2
@@ -79,7 +79,7 @@ def train(
         number, start = len(history) + 1, time.perf_counter()
         loss, accuracy = one_epoch(work, examples, number)
         with work.average.in_place():
-            validation_loss, validation_accuracy = validate(work, examples)
+            validation_loss, validation_accuracy = validate(work, examples, number)
         epoch = {
             "epoch": number, "seconds": time.perf_counter() - start, "loss": loss, "accuracy": accuracy,
             "validation_loss": validation_loss, "validation_accuracy": validation_accuracy,
@@ -155,35 +155,41 @@ class Work:
         self.train_step = self.several_steps if alone else self.one_step
         self.rows_per_call = recipe.batch_size * (BATCHES_PER_CALL if alone else 1)
 
+    def image_size(self, epoch: int) -> int | None:
+        """The side of the images in this epoch, in pixels; None for the network's."""
+        if not self.recipe.progressive_resizing:
+            return None
+        return image_sizes(self.classifier.network.image_size, self.recipe.epochs)[epoch - 1]
+
     @tf.function(reduce_retracing=True, autograph=False)
-    def one_step(self, batch, size, number):  # noqa: ANN001, ANN201 - tensors all
+    def one_step(self, batch, size, number, image_size=None):  # noqa: ANN001, ANN201 - tensors, image_size apart
         """One batch, shared among the devices. Returns the sums of losses and of right answers."""
-        return self.added_up(self.devices.strategy.run(self.replica_step, (batch, size, number)))
+        return self.added_up(self.devices.strategy.run(self.replica_step, (batch, size, number, image_size)))
 
     @tf.function(reduce_retracing=True)  # autograph makes the loop a part of the graph
-    def several_steps(self, batches, _, number):  # noqa: ANN001, ANN201
+    def several_steps(self, batches, _, number, image_size=None):  # noqa: ANN001, ANN201
         """Several batches, one after the other."""
         total = tf.zeros(2)
         for first in tf.range(0, tf.shape(batches.y)[0], self.recipe.batch_size):
             batch = Batch(*[each[first : first + self.recipe.batch_size] for each in batches])
-            total += self.replica_step(batch, tf.reduce_sum(batch.weight), number)
+            total += self.replica_step(batch, tf.reduce_sum(batch.weight), number, image_size)
         return total
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def validation_step(self, x, y, weight):  # noqa: ANN001, ANN201
+    def validation_step(self, x, y, weight, image_size=None):  # noqa: ANN001, ANN201
         """The sums of losses and of right answers of a batch, shared among the devices."""
-        return self.added_up(self.devices.strategy.run(self.replica_validation, (x, y, weight)))
+        return self.added_up(self.devices.strategy.run(self.replica_validation, (x, y, weight, image_size)))
 
-    def replica_step(self, batch, size, number):  # noqa: ANN001, ANN201
+    def replica_step(self, batch, size, number, image_size):  # noqa: ANN001, ANN201
         """A device's part of a batch of `size` images: gradients, an optimizer step, (sum of losses, right answers)."""
         classifier, recipe = self.classifier, self.recipe
-        batch = self.augmented(batch) if recipe.augment else batch
+        batch = self.augmented(batch, image_size) if recipe.augment else batch
         x = batch.x
         dropout = Dropout([recipe.seed, number], batch.place, recipe.batch_size) if recipe.dropout else None
         groups = [classifier.head, classifier.lower]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(groups)
-            logits = classifier.logits(x, dropout)
+            logits = classifier.logits(x, dropout, image_size)
             losses = training_losses(logits, batch.y, batch.taught, recipe)
             loss = tf.reduce_sum(losses * batch.weight) / size  # the replicas' gradients are added up
             if recipe.l2:
@@ -193,7 +199,7 @@ class Work:
             optimizer.apply_gradients(zip(gradients, variables))
         return sums(losses, logits, batch.y, batch.weight)
 
-    def augmented(self, batch):  # noqa: ANN001, ANN201
+    def augmented(self, batch, image_size):  # noqa: ANN001, ANN201
         """The images as this epoch sees them, and what they then show."""
         recipe, x, chance, flipped = self.recipe, batch.x, batch.chance, None
         if recipe.mirror:
@@ -202,15 +208,15 @@ class Work:
             if recipe.teacher_share:
                 batch = batch._replace(taught=augmentation.mirrored_logits(batch.taught, flipped, recipe.mirror))
         if recipe.random_crop:
-            size = self.classifier.network.image_size
+            size = image_size or self.classifier.network.image_size
             x = augmentation.random_crops(x, chance, recipe.random_crop, size, flipped, recipe.relight)
         else:
             x = augmentation.augment(x, chance, flipped, recipe.relight)
         return batch._replace(x=x)
 
-    def replica_validation(self, x, y, weight):  # noqa: ANN001, ANN201
+    def replica_validation(self, x, y, weight, image_size):  # noqa: ANN001, ANN201
         """A device's part of a batch."""
-        logits = self.classifier.logits(x)
+        logits = self.classifier.logits(x, image_size=image_size)
         return sums(cross_entropy(logits, y), logits, y, weight)
 
     def added_up(self, values):  # noqa: ANN001, ANN201
@@ -243,7 +249,7 @@ def optimizers(classifier: Classifier, recipe: Recipe, devices: Devices, images:
 
 def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
     """Every training image once, in an order of the epoch's own. Returns the mean loss and the accuracy."""
-    recipe, devices = work.recipe, work.devices
+    recipe, devices, image_size = work.recipe, work.devices, work.image_size(epoch)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(examples.rows)
     chances = augmentation.chances(len(examples.labels), recipe.seed, epoch) if recipe.augment else None
 
@@ -260,17 +266,17 @@ def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
     bar = tqdm(prefetched(fetched()), f"Epoch {epoch}", steps, unit="step", leave=False, delay=2, disable=None)
     total = 0
     for number, (size, *arrays) in enumerate(bar, (epoch - 1) * steps):
-        total += work.train_step(Batch(*devices.spread(*arrays)), np.float32(size), np.int32(number))
+        total += work.train_step(Batch(*devices.spread(*arrays)), np.float32(size), np.int32(number), image_size)
         work.average.update(number)
     return [float(each) for each in total / len(order)]
 
 
-def validate(work: Work, examples: Examples) -> list[float]:
-    """Mean loss and accuracy on the validation images."""
-    total = 0
+def validate(work: Work, examples: Examples, epoch: int) -> list[float]:
+    """Mean loss and accuracy on the validation images, at the epoch's size."""
+    total, image_size = 0, work.image_size(epoch)
     pieces = map(work.devices.own, batches(examples.validation_rows, work.rows_per_call))
     for inputs, labels in prefetched((examples.inputs[own], examples.labels[own]) for own in pieces):
-        total += work.validation_step(*work.devices.spread(inputs, labels))
+        total += work.validation_step(*work.devices.spread(inputs, labels), image_size)
     return [float(each) for each in total / len(examples.validation_rows)]
 
 
@@ -296,17 +302,17 @@ def predict(
     rows: np.ndarray,
     devices: Devices,
     batch_size: int = 128,
-    two_views: bool = False,
+    second_view: Callable | None = None,
 ) -> np.ndarray:
     """Probabilities, float32 (len(rows), classes), of the images, or features, `inputs[rows]`.
 
-    two_views: the mean of those of the images and of `augmentation.closer` of them. Each worker computes those of its
-    own images; every worker gets them all.
+    second_view: images -> images, such as `augmentation.closer`; the result is then the mean for both. Each worker
+    computes those of its own images; every worker gets them all.
     """
 
     @tf.function(reduce_retracing=True, autograph=False)
     def probabilities(x: tf.Tensor) -> tf.Tensor:
-        views = [x, augmentation.closer(x)] if two_views else [x]
+        views = [x, second_view(x)] if second_view else [x]
         return tf.add_n([tf.nn.softmax(classifier.logits(view)) for view in views]) / len(views)
 
     places = np.flatnonzero(devices.is_own(rows))

@@ -1,6 +1,8 @@
 """The end of every training script: the report on the result, and what to do next."""
 
+import functools
 import pathlib
+from collections.abc import Callable, Sequence
 
 from common.program import shown
 
@@ -17,7 +19,6 @@ from transfer.runs import Run
 from weights import heads
 
 KNOWN_IMAGES = 2000  # of training and of validation each
-TWO_VIEWS = f"Each image seen twice, the second time {augmentation.CLOSER - 1:.0%} closer; probabilities averaged\n"
 MENTIONED = 2e9  # bytes of kept features
 
 
@@ -33,21 +34,22 @@ def conclude(
     """Mark the run as finished and report how good its result is on the validation images; tables go into its folder.
 
     plot: curves, the confusion matrix, the most confident mistakes and the filters of the first layer of `network`, if
-    it is given, as well. two_views: see `loop.predict`; only where the classifier takes images. Each worker computes
+    it is given, as well. two_views: see `second_view`; only where the classifier takes images. Each worker computes
     its share, the chief reports.
     """
     if devices.chief:
         run.end(outcome.history, outcome.kept)
         run.restore_result(outcome.classifier)
     devices.copy_from_chief(outcome.classifier.variables_of_training)
-    two_views = two_views and outcome.inputs is split.dataset.images
-    probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices, two_views=two_views)
+    takes_images = outcome.inputs is split.dataset.images
+    view, told = second_view(two_views and takes_images, split.dataset.class_names)
+    probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices, second_view=view)
     if not devices.chief:
         return
     if devices.workers == 1:  # else the features of some images are elsewhere
         keep_known(run, outcome, split)
     print(f"{choice(outcome)}\n")
-    print(TWO_VIEWS * two_views, end="")
+    print(told, end="")
     evaluation.report(split, probabilities, run.folder, plot, "validation")
     if plot:
         phases = (("head", outcome.head_history), ("layers", outcome.history))
@@ -56,6 +58,18 @@ def conclude(
         if network:
             first_kernel = np.asarray(next(iter(network.weights.values()))[0])
             plots.filters(first_kernel, run.folder / "filters.png")
+
+
+def second_view(two_views: bool, class_names: Sequence[str]) -> tuple[Callable | None, str]:
+    """How images are looked at the second time, and a line that says so; (None, "") without `two_views`.
+
+    Closer; and mirrored, if of a known data set each class is its own mirror image.
+    """
+    if not two_views:
+        return None, ""
+    mirror = datasets.mirror_of(class_names) == tuple(range(len(class_names)))
+    told = f"Each image seen twice, the second time {augmentation.CLOSER - 1:.0%} closer{' and mirrored' * mirror}; "
+    return functools.partial(augmentation.closer, mirror=mirror), told + "probabilities averaged\n"
 
 
 def keep_known(run: Run, outcome: Outcome, split: Split) -> None:
@@ -100,7 +114,7 @@ def judge(
 ) -> None:
     """Report how good the classifier kept in a folder (or a head file) is on test images of the same classes.
 
-    weights, cache, two_views: as in `trained.load` and `Trained.probabilities_of_many`.
+    weights, cache: as in `trained.load` and `Trained.probabilities_of_many`. two_views: see `second_view`.
     """
     path = trained.find(folder)
     head = heads.load(path)
@@ -108,8 +122,9 @@ def judge(
         raise BadInput(f"{test.name}: its classes are not the {len(head.class_names)} of {shown(path)}; give images of "
                        "the same classes, or another classifier with --head")  # fmt: skip
     kept = trained.load(path, weights, head=head)
-    probabilities = kept.probabilities_of_many(test.images, cache, two_views)
-    print(TWO_VIEWS * two_views, end="")
+    view, told = second_view(two_views, test.class_names)
+    probabilities = kept.probabilities_of_many(test.images, cache, view)
+    print(told, end="")
     evaluation.report(datasets.for_test(test), probabilities, kept.folder, plot, "test")
 
 

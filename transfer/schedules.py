@@ -1,4 +1,7 @@
-"""The learning rate of each step of fine-tuning: warmed up, then falling to 0, at once or over the last epochs only."""
+"""What changes in the course of fine-tuning: the learning rate with each step, the size of the images with the epochs.
+
+The rate is warmed up, then falls to 0, at once or over the last epochs only.
+"""
 
 from typing import Any
 
@@ -6,6 +9,8 @@ import tensorflow as tf
 
 WARM_UP = 0.1  # of all steps; Adam's first steps rest on few gradients, and would disturb pretrained layers
 LONGEST_WARM_UP = 500  # steps, and one epoch at most, where the rate is then held
+GROWING = 0.7  # of the epochs; the images have their full size in the others
+PIXELS = 16  # by which sizes differ
 
 
 def schedule(rate: float, steps_per_epoch: int, epochs: int, decay_epochs: int = 0) -> Any:
@@ -16,6 +21,19 @@ def schedule(rate: float, steps_per_epoch: int, epochs: int, decay_epochs: int =
     warm_up = int(WARM_UP * steps)
     cosine = tf.keras.optimizers.schedules.CosineDecay
     return cosine(0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up) if warm_up else cosine(rate, steps)
+
+
+def image_sizes(largest: int, epochs: int) -> list[int]:
+    """Progressive resizing: the side of the images in each epoch, in pixels, from half of `largest` up to it.
+
+    What things look like is learned as well from small images, which cost a quarter; the last epochs add the details.
+    """
+    full = GROWING * (epochs - 1)  # from this epoch on, counted from 0
+
+    def size(epoch: int) -> int:
+        return largest if epoch >= full else PIXELS * round((0.5 + 0.5 * epoch / full) * largest / PIXELS)
+
+    return [min(size(epoch), largest) for epoch in range(epochs)]
 
 
 class Held(tf.keras.optimizers.schedules.LearningRateSchedule):

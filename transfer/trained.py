@@ -8,6 +8,7 @@ probabilities = trained.probabilities(images)          # (1, classes), in the or
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from common.program import shown
@@ -64,23 +65,21 @@ class Trained(NamedTuple):
         return softmax(self.head.logits(self.features(images)), axis=1)
 
     def probabilities_of_many(
-        self, images: np.ndarray, cache: pathlib.Path | None, two_views: bool = False
+        self, images: np.ndarray, cache: pathlib.Path | None, second_view: Callable | None = None
     ) -> np.ndarray:
         """The same by the fast path, with features that are kept in the folder `cache`.
 
-        two_views: the mean of those of the images and of `augmentation.closer` of them.
+        second_view: as in `loop.predict`.
         """
         layer, origin = self.head.provenance.layer, self.head.provenance
-        views = [images, closer_of_many(images)] if two_views else [images]
+        views = [images, view_of_many(images, second_view)] if second_view else [images]
         features = [frozen_features(self.network, view, layer, origin, cache) for view in views]
         return np.mean([softmax(self.head.logits(each[:]), axis=1) for each in features], axis=0)
 
 
-def closer_of_many(images: np.ndarray) -> np.ndarray:
-    """`augmentation.closer` of uint8 images (N, H, W, 3), rounded to uint8, some at a time."""
-    from transfer.augmentation import closer
-
-    return np.concatenate([np.rint(closer(piece)).astype(np.uint8) for piece in heads.batches(images, BATCH_SIZE)])
+def view_of_many(images: np.ndarray, view: Callable) -> np.ndarray:
+    """A view of uint8 images (N, H, W, 3), rounded to uint8, some at a time."""
+    return np.concatenate([np.rint(view(piece)).astype(np.uint8) for piece in heads.batches(images, BATCH_SIZE)])
 
 
 def provenance_of(

@@ -58,6 +58,7 @@ class Card:
     top5: float
     bottleneck: str  # the layer whose output a new classifier is trained on
     bottleneck_size: int
+    any_size_layers: tuple[str, ...] = ()  # vectors, of one length whatever the size of the images
     early_layer: str  # where edges and textures end and parts of objects begin: for images unlike ImageNet's
     lower_share: tuple[float, float]  # learning rate of the layers below a head, as a share of the head's: when they
     #   begin with published weights, and from scratch
@@ -206,6 +207,7 @@ GOOGLENET = Card(
     top5=88.9,
     bottleneck="pool5",
     bottleneck_size=1024,
+    any_size_layers=("pool5",),
     early_layer="pool3",
     lower_share=(0.3, 0.3),
     slow_bfloat16_gradients=True,  # a Zen 4 processor makes 0.6 times as many steps in bfloat16; of AlexNet's 1.4,
