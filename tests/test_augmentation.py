@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from data import datasets, traffic_signs
+from data import cifar10, datasets, traffic_signs
 from data.drawn_signs.templates import template
-from transfer import augmentation
+from transfer import augmentation, results
 from transfer.augmentation import CHANCES, augment, chances
 
 
@@ -246,4 +246,15 @@ def test_the_second_view_is_the_middle_closer():
          for plane in np.moveaxis(image.astype(float), -1, 0)]
         for image in images
     ]  # fmt: skip
-    np.testing.assert_allclose(augmentation.closer(images), np.moveaxis(expected, 1, -1), atol=0.05)
+    expected = np.moveaxis(expected, 1, -1)
+    np.testing.assert_allclose(augmentation.closer(images), expected, atol=0.05)
+    np.testing.assert_allclose(augmentation.closer(images, mirror=True), expected[:, :, ::-1], atol=0.05)
+
+
+def test_only_where_each_class_is_its_own_mirror_image_is_the_second_view_mirrored():
+    images = np.random.default_rng(3).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    for names, mirrored in (cifar10.NAMES, True), (traffic_signs.sign_names(), False), (["cat", "dog"], False):
+        view, told = results.second_view(True, names)
+        np.testing.assert_array_equal(view(images), augmentation.closer(images, mirrored))
+        assert ("mirrored" in told) == mirrored
+    assert results.second_view(False, cifar10.NAMES) == (None, "")

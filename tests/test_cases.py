@@ -161,6 +161,31 @@ def test_a_frozen_part_is_run_once_without_augmentation(signs):
     np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
 
 
+def test_progressive_resizing_begins_with_small_images(signs):
+    """Its first epoch is that of a network for images half as large; its last is validated at full size."""
+    split = datasets.split(signs, "random", 0)
+    recipe = Recipe(epochs=2, batch_size=16, lower_learning_rate=0.001, seed=3)
+
+    def history(image_size, recipe):
+        network = GoogLeNet.load(cards.GOOGLENET, "random", image_size=image_size)
+        head = heads.untrained(1024, signs.class_names)
+        whole = classifier.Classifier(head, network=network, layer="pool5", first="inception_5b")
+        examples = loop.Examples(signs.images, signs.labels, split.training[:32], split.validation)
+        epochs, _ = loop.train(whole, examples, recipe, devices.find())
+        right = (
+            loop.predict(whole, signs.images, split.validation, devices.find()).argmax(1)
+            == examples.labels[split.validation]
+        )
+        return [{**epoch, "seconds": 0} for epoch in epochs], right.mean()
+
+    growing, accuracy = history(64, recipe._replace(progressive_resizing=True, keep_last=True))
+    small, _ = history(32, recipe)
+    for name in small[0]:
+        assert growing[0][name] == pytest.approx(small[0][name], rel=1e-4)
+    assert growing[1]["loss"] != pytest.approx(small[1]["loss"], rel=1e-3)
+    assert growing[1]["validation_accuracy"] == pytest.approx(accuracy)
+
+
 def test_early_stopping():
     history = [{"validation_loss": loss} for loss in (3.0, 2.0, 2.5, 2.4)]
     assert loop.out_of_patience(history, 2) and not loop.out_of_patience(history, 3)

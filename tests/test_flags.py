@@ -88,9 +88,25 @@ def test_what_is_mirrored(own, given, mirror, expected, parse, tmp_path):
     (["--train", "all", "--random_crop", 0.5, "--no_augment"], "--no_augment"),
     (["--image_size", 131], "227 pixels only from fc6"), (["--teacher", "nowhere"], "--teacher nowhere: no such file"),
     (["--image_size", 66, "--layer", "pool5"], "67 to"),
+    (["--case", 3, "--progressive_resizing"], "take --network googlenet with --layer pool5"),
 ])  # fmt: skip
 def test_flags_that_contradict_each_other(arguments, message, parse):
     assert message in in_one_line(lambda: flags.case_of(parse(*arguments), ALEXNET))
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--case", 1], "only the head is trained"), (["--case", 3, "--no_augment"], "--no_augment"),
+    (["--case", 3, "--layer", "pool3"], "pool3 needs images of one size"), (["--case", 3, "--patience", 2], "--patience 2"),
+    (["--case", 3, "--image_size", 63], "begins with half of it"),
+])  # fmt: skip
+def test_where_images_cannot_grow(arguments, message, parse):
+    given = ["--network", "googlenet", "--image_size", 64, "--progressive_resizing", *arguments]
+    assert message in in_one_line(lambda: flags.case_of(parse(*given), CARDS["googlenet"]))
+
+
+def test_where_images_grow_the_last_epoch_counts(parse):
+    grown = recipe(parse("--network", "googlenet", "--image_size", 64, "--case", 3, "--progressive_resizing"))
+    assert grown.keep_last and not grown.patience and grown.progressive_resizing
 
 
 def test_a_flag_that_is_given_counts_even_with_its_default(parse, begun):

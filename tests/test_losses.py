@@ -6,7 +6,7 @@ from scipy.special import log_softmax, softmax
 
 from transfer.losses import training_losses
 from transfer.recipe import Recipe
-from transfer.schedules import schedule
+from transfer.schedules import image_sizes, schedule
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (5, 7)).astype(np.float32)
 LABELS = np.array([0, 6, 3, 3, 1])
@@ -44,3 +44,13 @@ def test_a_held_rate_does_not_depend_on_the_length_of_the_run_before_it_falls():
     np.testing.assert_allclose(rates[900:], 0.01 * np.arange(100, 0, -1) / 100, rtol=1e-5)
     assert [float(long(step)) for step in (50, 950, 3799, 3900)] == pytest.approx([0.0051, 0.01, 0.01, 0.005])
     assert float(schedule(0.01, 2000, 5, 1)(499)) == pytest.approx(0.01)  # warmed up in 500 steps at most
+
+
+def test_images_grow_to_their_full_size_and_stay_there():
+    assert image_sizes(128, 8) == [64, 80, 96, 96, 112, 128, 128, 128]
+    assert image_sizes(224, 2) == [112, 224] and image_sizes(100, 1) == [100]
+    for largest in range(64, 257, 12):
+        for epochs in range(2, 12):
+            sizes = image_sizes(largest, epochs)
+            assert sizes == sorted(sizes) and sizes[-1] == largest and abs(sizes[0] - largest / 2) <= 8
+            assert sizes.count(largest) >= 0.3 * epochs - 1  # the last third, about
