@@ -96,8 +96,8 @@ def test_flags_that_contradict_each_other(arguments, message, parse):
 
 @pytest.mark.parametrize("arguments, message", [
     (["--case", 1], "only the head is trained"), (["--case", 3, "--no_augment"], "--no_augment"),
-    (["--case", 3, "--layer", "pool3"], "pool3 needs images of one size"), (["--case", 3, "--patience", 2], "--patience 2"),
-    (["--case", 3, "--image_size", 63], "begins with half of it"),
+    (["--case", 3, "--layer", "pool3"], "pool3 needs images of one size"),
+    (["--case", 3, "--patience", 2], "--patience 2"), (["--case", 3, "--image_size", 63], "begins with half of it"),
 ])  # fmt: skip
 def test_where_images_cannot_grow(arguments, message, parse):
     given = ["--network", "googlenet", "--image_size", 64, "--progressive_resizing", *arguments]
