@@ -63,9 +63,7 @@ def load_signs(args: argparse.Namespace) -> Split:
     signs = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load(args.training_file)
     if args.validation_file:
         return datasets.joined(signs, traffic_signs.load_validation(args.validation_file))
-    return (
-        datasets.undivided(signs, args.seed) if args.split == "none" else datasets.split(signs, args.split, args.seed)
-    )
+    return datasets.split(signs, args.split, args.seed)
 
 
 def train(

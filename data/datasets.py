@@ -93,6 +93,7 @@ def check(dataset: Dataset, path: Any) -> Dataset:
 def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> Split:
     """Keep about a third of each class for validation; every class that occurs has at least one training image.
 
+    `none`: train on all images; a thousand of them also validate, and say only whether the training went well.
     `track`: GTSRB filmed each sign from a passing car, 30 images per sign. Neighbours in such a track are almost the
     same image. Dealt out at random, nearly every validation image has its twins among the training images, and
     the accuracy flatters: it says how well signs already seen are recognised. So a track stays on one side.
@@ -101,6 +102,9 @@ def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> 
     A class of two or more tracks (images) has a validation image, too. `notes` says which classes have none. Raises
     `BadInput` for a class with a single image, and for `track` where the tracks are unknown.
     """
+    if how == "none":
+        rows = np.arange(len(dataset.labels))
+        return Split(dataset, rows, np.sort(some(rows, TRAINED_ON, seed)))
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
     if alone := _names(dataset, np.flatnonzero(counts == 1)):
         raise BadInput(
@@ -115,12 +119,6 @@ def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> 
     if not len(validation):
         raise BadInput(f"{dataset.name}: no class shows two signs, for --split track; use --split random")
     return Split(dataset, training, validation)
-
-
-def undivided(dataset: Dataset, seed: int) -> Split:
-    """Train on all images; a thousand of them also validate, and say only whether the training went well."""
-    rows = np.arange(len(dataset.labels))
-    return Split(dataset, rows, np.sort(some(rows, TRAINED_ON, seed)))
 
 
 def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) -> Split:

@@ -59,7 +59,7 @@ def test_another_share_is_held_out_when_asked_for(share, held):
 
 def test_an_undivided_set_is_trained_on_whole_and_says_that_its_validation_flatters():
     dataset = tracked(tracks_per_class=40)
-    parts = datasets.undivided(dataset, seed=0)
+    parts = datasets.split(dataset, "none", seed=0)
     assert (parts.training == np.arange(len(dataset.labels))).all()
     assert len(np.unique(parts.validation)) == min(1000, len(dataset.labels))
     assert any("the accuracy flatters" in note for note in datasets.notes(parts))

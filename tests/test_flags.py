@@ -78,7 +78,7 @@ def test_a_named_recipe_and_flags_beside_it(parse, begun):
 def test_what_is_mirrored(own, given, mirror, expected, parse, tmp_path):
     dataset = datasets.Dataset(np.zeros((1, 2, 2, 3), np.uint8), np.zeros(1, int), ["a", "b", "c"], None, "made up")
     args = parse(*given, *(["--training_dir", tmp_path] if own else []))
-    assert script.mirror_of(args, datasets.undivided(dataset, 0), mirror) == expected
+    assert script.mirror_of(args, datasets.split(dataset, "none", 0), mirror) == expected
 
 
 @pytest.mark.parametrize("arguments, message", [

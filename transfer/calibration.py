@@ -38,14 +38,13 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None, se
     rows = np.arange(len(dataset.labels))
     if "split" in flags and not flags.get("validation_file"):
         rows = datasets.split(dataset, flags["split"], flags.get("seed", 0)).training
-    return np.stack([frame(dataset.images[row], framing) for row in rows[_some(len(rows), seed)]])
+    return np.stack([frame(dataset.images[row], framing) for row in np.sort(datasets.some(rows, COUNT, seed))])
 
 
 def _of_folder(folder: pathlib.Path, framing: Framing, seed: int) -> np.ndarray:
     """Files that are no images are passed over."""
     files = [pathlib.Path(place, name) for place, _, names in os.walk(folder) for name in names if name[0] != "."]
-    files = sorted(files)
-    chosen = [files[number] for number in _some(len(files), seed)]
+    chosen = sorted(datasets.some(np.array(sorted(files)), COUNT, seed))
     found = [image for image in read_each(chosen, framing) if not isinstance(image, BadInput)]
     if not found:
         what = "holds no images that can be read" if os.path.isdir(folder) else "no such folder"
@@ -64,8 +63,3 @@ def _of_name(name: str, flags: dict) -> Dataset | None:
     if name == "drawn traffic signs":
         return traffic_signs.drawn(seed=seed)
     return cifar10.drawn(seed=seed) if name == "ten drawn signs" else None
-
-
-def _some(count: int, seed: int) -> np.ndarray:
-    """COUNT of the numbers below `count`, all if there are fewer."""
-    return np.sort(np.random.default_rng(seed).permutation(count)[:COUNT])
