@@ -186,6 +186,13 @@ def test_progressive_resizing_begins_with_small_images(signs):
     assert growing[1]["validation_accuracy"] == pytest.approx(accuracy)
 
 
+def test_the_head_before_progressive_resizing_sees_images_of_full_size(signs, tmp_path, capsys):
+    growing = {"augment": True, "progressive_resizing": True, "keep_last": True, "head_epochs": 1}
+    _, _, outcome, _ = train(signs, Case("pool5", "inception_5b"), tmp_path, epochs=2, **growing)
+    assert (len(outcome.head_history), outcome.kept) == (1, 2)
+    assert "by epoch: 32, 64\n" in capsys.readouterr().out
+
+
 def test_early_stopping():
     history = [{"validation_loss": loss} for loss in (3.0, 2.0, 2.5, 2.4)]
     assert loop.out_of_patience(history, 2) and not loop.out_of_patience(history, 3)

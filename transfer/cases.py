@@ -85,7 +85,9 @@ def fine_tune(
     if recipe.head_epochs:
         print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
         features = shared_features(network, images, case.layer, run.provenance, devices, cache=cache)
-        head_recipe = recipe._replace(epochs=recipe.head_epochs, augment=False, dropout=False, patience=0)
+        head_recipe = recipe._replace(
+            epochs=recipe.head_epochs, augment=False, dropout=False, patience=0, progressive_resizing=False
+        )
         alone = train_head(features, watched, head_recipe, devices, None, report, logdir and logdir / "head", teacher)
         run.keep_head(alone.classifier, alone.history)
 
