@@ -31,7 +31,8 @@ def find_images(head: Head, args: argparse.Namespace) -> Dataset:
         framing = images.framing_of(head.provenance)
         return own_images.load(args.test_dir, framing, head.class_names, args.skip_unreadable)
     if args.demo:
-        return traffic_signs.drawn_test(seed=args.seed)
+        drawn = (cifar10 if head.class_names == cifar10.drawn_names() else traffic_signs).drawn_test
+        return drawn(seed=args.seed)
     if args.test_file or signs:
         return traffic_signs.load_test(args.test_file or traffic_signs.TEST_FILE)
     if head.class_names == cifar10.NAMES:

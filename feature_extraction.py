@@ -116,7 +116,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")
     parser.add_argument("--export", metavar="PATH", type=pathlib.Path, help="write the classifier, usable without "
                         "these scripts: to a folder, as a SavedModel (raw RGB images in, probabilities and names "
-                        "out), or to NAME.tflite for phones (framed RGB images in, probabilities out)")  # fmt: skip
+                        "out), or to NAME.tflite for phones, or NAME.onnx for ONNX Runtime (framed RGB images in, "
+                        "probabilities out)")  # fmt: skip
     parser.add_argument("--quantize", choices=("float16", "int8"), help="how NAME.tflite keeps weights: int8 makes "
                         "half the size of float16, and some answers differ (default float16)")  # fmt: skip
     parser.add_argument("--calibrate", metavar="DIR", type=pathlib.Path, help="with --quantize int8: images like those "

@@ -155,7 +155,7 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
     if kept and here.chief:
         if args.test_file:
             results.judge(folder, traffic_signs.load_test(args.test_file), None, flags.cache_of(args), args.plot)
-        print(results.next_step(folder, args.demo, own_images=args.dataset != "traffic" or bool(args.training_dir)))
+        print(results.next_step(folder, args.demo, found.split.dataset.class_names))
 
 
 def print_epoch(epoch: dict) -> None:

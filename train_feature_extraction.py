@@ -45,7 +45,6 @@ THOROUGH = {  # for tens of thousands of images; the CIFAR-10 script shares it
     "batch_size": 64,
     "label_smoothing": 0.1,
     "ema": 0.998,
-    "patience": 0,
     "keep_last": True,  # the rates fall to 0 at its end
 }
 RECIPES = {
@@ -108,7 +107,7 @@ def train(
             test = traffic_signs.load_test(args.test_file)
             results.judge(kept.folder, test, None, cache, args.plot, args.two_views)
         if here.chief:
-            print(results.next_step(kept.folder, args.demo, own_images=bool(args.training_dir)))
+            print(results.next_step(kept.folder, args.demo, split.dataset.class_names))
 
 
 def mirror_of(args: argparse.Namespace, split: Split, mirror: tuple) -> tuple:

@@ -50,6 +50,11 @@ def load_test(path: str | os.PathLike = FOLDER) -> Dataset:
     return _load(path, TEST, "CIFAR-10, test")
 
 
+def drawn_names() -> list[str]:
+    """The names of the ten classes of `drawn`."""
+    return [sign_names()[label] for label in DRAWN]
+
+
 def drawn(per_class: int = 30, seed: int = 0) -> Dataset:
     """Return drawn stand-ins for trying things out: per_class images of ten of the traffic signs."""
     return _drawn(per_class, seed)[0]
@@ -145,7 +150,7 @@ def _drawn(per_class: int, seed: int) -> tuple[Dataset, Dataset]:
     tests = max(1, per_class // 3)
     images, _ = drawn_signs.draw(per_class=per_class + tests, seed=seed)
     images = images.reshape(-1, per_class + tests, *images.shape[1:])[DRAWN]  # (class, image, ...)
-    names = [sign_names()[label] for label in DRAWN]
+    names = drawn_names()
     datasets = []
     for part, name in (images[:, :per_class], "ten drawn signs"), (images[:, per_class:], "ten drawn signs, test"):
         labels = np.repeat(np.arange(len(DRAWN)), part.shape[1])

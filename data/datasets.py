@@ -23,6 +23,7 @@ TABLE = {"traffic": "data.traffic_signs", "cifar10": "data.cifar10"}  # name: th
 FOLDS = 3  # by track, one image in three is kept for validation
 HELD_OUT = 0.33  # at random, as the course did
 NO_MIRROR = -1  # in a table of mirror classes: the mirror image of this class is none of the classes
+UNDIVIDED = ", none held out"  # what the name of such a data set ends in
 TRAINED_ON = 1000  # images to validate on where none is held out
 SMALL = 10  # training images; below, a class is called small
 NAMED = 5  # classes listed by name in a note
@@ -104,7 +105,7 @@ def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> 
     """
     if how == "none":
         rows = np.arange(len(dataset.labels))
-        return Split(dataset, rows, np.sort(some(rows, TRAINED_ON, seed)))
+        return Split(dataset._replace(name=dataset.name + UNDIVIDED), rows, np.sort(some(rows, TRAINED_ON, seed)))
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
     if alone := _names(dataset, np.flatnonzero(counts == 1)):
         raise BadInput(
@@ -211,10 +212,12 @@ def notes(parts: Split) -> list[str]:
 
 
 def share_seen(parts: Split) -> float:
-    """The share of validation images whose track is in the training images too; 0 where the tracks are unknown."""
+    """The share of validation images whose track, if it is known, or that themselves are in the training images too."""
     tracks = parts.dataset.tracks
-    if tracks is None or not len(parts.validation):
+    if not len(parts.validation):
         return 0.0
+    if tracks is None:
+        tracks = np.arange(len(parts.dataset.labels))
     return float(np.isin(tracks[parts.validation], tracks[parts.training]).mean())
 
 

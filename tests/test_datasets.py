@@ -63,6 +63,9 @@ def test_an_undivided_set_is_trained_on_whole_and_says_that_its_validation_flatt
     assert (parts.training == np.arange(len(dataset.labels))).all()
     assert len(np.unique(parts.validation)) == min(1000, len(dataset.labels))
     assert any("the accuracy flatters" in note for note in datasets.notes(parts))
+    assert parts.dataset.name == dataset.name + ", none held out"
+    untracked = datasets.split(dataset._replace(tracks=None), "none", seed=0)
+    assert datasets.share_seen(untracked) == 1  # the images themselves
 
 
 def test_a_split_by_track_keeps_each_sign_on_one_side():

@@ -84,10 +84,11 @@ def test_what_is_mirrored(own, given, mirror, expected, parse, tmp_path):
 @pytest.mark.parametrize("arguments, message", [
     (["--relight"], "only the head is trained"), (["--train", "all", "--relight", "--no_augment"], "--no_augment"),
     (["--train", "all", "--flip", "--no_augment"], "--no_augment"),
-    (["--ema", 0.9], "only the head is trained"), (["--random_crop", 0.5], "only the head is trained"),
+    (["--random_crop", 0.5], "only the head is trained"),
     (["--train", "all", "--random_crop", 0.5, "--no_augment"], "--no_augment"),
     (["--image_size", 131], "227 pixels only from fc6"), (["--teacher", "nowhere"], "--teacher nowhere: no such file"),
     (["--image_size", 66, "--layer", "pool5"], "67 to"),
+    (["--flip"], "--flip: only the head is trained"), (["--ema", 0.9], "--ema 0.9: only the head is trained"),
     (["--case", 3, "--progressive_resizing"], "take --network googlenet with --layer pool5"),
 ])  # fmt: skip
 def test_flags_that_contradict_each_other(arguments, message, parse):
@@ -97,16 +98,36 @@ def test_flags_that_contradict_each_other(arguments, message, parse):
 @pytest.mark.parametrize("arguments, message", [
     (["--case", 1], "only the head is trained"), (["--case", 3, "--no_augment"], "--no_augment"),
     (["--case", 3, "--layer", "pool3"], "pool3 needs images of one size"),
-    (["--case", 3, "--patience", 2], "--patience 2"), (["--case", 3, "--image_size", 63], "begins with half of it"),
+    (["--case", 3, "--patience", 2], "--patience 2"),
+    (["--case", 3, "--decay_epochs", 1], "leaves open"), (["--case", 3, "--image_size", 63], "begins with half of it"),
 ])  # fmt: skip
 def test_where_images_cannot_grow(arguments, message, parse):
     given = ["--network", "googlenet", "--image_size", 64, "--progressive_resizing", *arguments]
     assert message in in_one_line(lambda: flags.case_of(parse(*given), CARDS["googlenet"]))
 
 
+def test_mistakes_are_told_before_hours_of_training(parse, begun, tmp_path):
+    assert "nowhere: no such file" in in_one_line(parse, "--resume", begun(), "--test_file", "nowhere")
+    assert "--split none: is for the signs" in in_one_line(parse, "--split", "none", "--training_dir", tmp_path)
+    frogs = datasets.Dataset(np.zeros((2, 2, 2, 3), np.uint8), np.zeros(2, int), ["frog"], None, "frogs")
+    args = parse("--test_file", tmp_path)
+    told = in_one_line(flags.split_of, args, ALEXNET, lambda: datasets.split(frogs, "random", 0))
+    assert "holds traffic signs, which frogs are not" in told
+
+
+def test_a_weights_file_is_found_from_another_folder_too(parse, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert flags.as_kept(parse("--weights", "some.npz"))["weights"] == str(tmp_path / "some.npz")
+    assert flags.as_kept(parse("--weights", "random"))["weights"] == "random"
+    assert flags.as_kept(parse())["weights"] is None
+
+
 def test_where_images_grow_the_last_epoch_counts(parse):
     grown = recipe(parse("--network", "googlenet", "--image_size", 64, "--case", 3, "--progressive_resizing"))
     assert grown.keep_last and not grown.patience and grown.progressive_resizing
+    pool5 = ("--case", 3, "--layer", "pool5", "--image_size", 131)
+    assert recipe(parse(*pool5)).patience and not recipe(parse(*pool5, "--keep_last")).patience
+    assert recipe(parse(*pool5, "--keep_last", "--patience", 5)).patience == 5
 
 
 def test_a_flag_that_is_given_counts_even_with_its_default(parse, begun):
@@ -165,7 +186,8 @@ def test_a_stranger_s_teacher_is_named_again_or_left_alone(parse, begun, tmp_pat
     del settings["signature"]
     (folder / "settings.json").write_text(json.dumps(settings))
     assert "--teacher" in in_one_line(parse, "--resume", folder)
-    assert parse("--resume", folder, "--teacher", pathlib.Path("elsewhere")).teacher == pathlib.Path("elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    assert parse("--resume", folder, "--teacher", tmp_path / "elsewhere").teacher == tmp_path / "elsewhere"
 
 
 def test_a_typo_is_told_with_what_was_meant(capsys):

@@ -1,5 +1,7 @@
 """transfer/novelty.py: against plain NumPy, on features with a known answer, and on real signs against photos."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from conftest import SHARED
@@ -8,7 +10,7 @@ from sklearn import metrics
 
 from data import datasets
 from data.datasets import Dataset
-from transfer import novelty
+from transfer import cases, novelty, results
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(0, 3, (5, 40))
@@ -46,6 +48,19 @@ def test_distances_as_plain_numpy_has_them():
             cosines.append(row @ direction / np.linalg.norm(row) / np.linalg.norm(direction))
         expected.append(1 - max(cosines))
     np.testing.assert_allclose(novelty.distances(known, features), expected, atol=2e-3)
+
+
+def test_images_that_were_trained_on_make_no_scale(monkeypatch, tmp_path):
+    """A run that has held out none: each image is compared with the mean of the others."""
+    features, labels = near(1500, seed=1)
+    images = np.zeros((1500, 1, 1, 3), np.uint8)
+    split = datasets.split(Dataset(images, labels, list("abcde"), None, "made up"), "none", seed=0)
+    monkeypatch.setattr(novelty, "save", lambda known, _: found.append(known))
+    found = []
+    outcome = cases.Outcome(SimpleNamespace(network=None), features, [], 1)
+    results.keep_known(SimpleNamespace(folder=tmp_path), outcome, split)
+    expected = novelty.fit(features, labels, np.arange(1500), np.arange(0))
+    np.testing.assert_array_equal(found[0].quantiles, expected.quantiles)
 
 
 def test_one_known_image_in_a_hundred_is_called_unlike(known):

@@ -1,12 +1,15 @@
 """Every script as a user runs it: a program of its own, in some other folder, with --demo and with mistakes."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import ALEXNET_SHAPES, DEMO_SAYS, lines, run
 from PIL import Image
 
+import evaluate
+from data import cifar10, traffic_signs
 from data.traffic_signs import sign_names
 from weights import heads
 
@@ -65,6 +68,13 @@ def test_other_weights_than_the_head_s_are_refused(tmp_path):
 
 
 @pytest.mark.slow
+def test_test_images_are_of_the_head_s_classes():
+    args = SimpleNamespace(test_dir=None, demo=True, seed=3)
+    for data in cifar10, traffic_signs:
+        names = data.drawn_test(per_class=1).class_names
+        assert evaluate.find_images(SimpleNamespace(class_names=names), args).class_names == names
+
+
 def test_cifar10_demo(tmp_path):
     folder = tmp_path / "run"
     done = run("train_feature_extraction_cifar10.py", "--demo", "--out", folder, "--no_cache", cwd=tmp_path)

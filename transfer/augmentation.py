@@ -23,7 +23,7 @@ ANGLE = 10.0  # degrees; an arrow straight ahead and one to the right are 45 apa
 BRIGHTNESS = 0.4  # black is stretched by 0.6 to 1.4, and white the other way round: middle grey moves by 25 of 255
 CONTRAST = 0.4  # middle grey is stretched by 0.8 to 1.2, and black and white the other way round
 DUSK, SUN = 0.08, 0.4  # mean brightness, of 1, of an image that is exposed anew; GTSRB's lie from 0.05 to 0.82
-CLOSER = 1.15  # times as large is an image in its second view; the border of a tenth around GTSRB's signs is then gone
+CLOSER = 1.15  # times as large is an image in its second view; most of the border around GTSRB's signs is then gone
 PLACE_AND_LIGHT = 7  # random numbers per image: across, down, scale, angle, contrast, brightness, flip
 CHANCES = PLACE_AND_LIGHT + 1  # and exposure, in a stream of its own: what the others are does not depend on it
 

@@ -31,7 +31,7 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None, se
         named, *_ = own_images.find_split(flags["training_dir"])
     if named is not None:
         return _of_folder(named, framing, seed)
-    dataset = _of_name(head.provenance.trained_on, flags)
+    dataset = _of_name(head.provenance.trained_on.removesuffix(datasets.UNDIVIDED), flags)
     if dataset is None:
         raise BadInput(f"--quantize int8: {head.provenance.trained_on}, which it was trained on, cannot be found from "
                        f"{folder}; name a folder with a hundred such images with --calibrate")  # fmt: skip

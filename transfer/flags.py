@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from common.files import BadInput
 from common.flags import add_network_flags, add_two_views_flag, at_least
-from data import datasets, own_images
+from data import datasets, own_images, traffic_signs
 from data.datasets import Dataset, Split
 from data.images import Framing
 from transfer import feature_store, runs
@@ -22,7 +22,8 @@ PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "
          "teacher", "teacher_weights"}  # fmt: skip
 CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
 OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
-FINE_TUNING_ONLY = ("random_crop", "relight", "ema", "decay_epochs", "keep_last", "two_views", "progressive_resizing")
+FINE_TUNING_ONLY = ("random_crop", "relight", "flip", "ema", "decay_epochs", "keep_last", "two_views",
+                    "progressive_resizing")  # fmt: skip
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
@@ -37,7 +38,8 @@ def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size:
     add("--l2", type=at_least(0, float, 1e30), default=0.0, help="L2 penalty on the head's kernel; try 0.001 if the "
         "validation loss rises while the training loss still falls (default 0)")  # fmt: skip
     add("--patience", type=at_least(0), help="stop after this many epochs without a lower validation loss, and keep "
-        f"the best; 0: never stop early (default 0 for a head, {FINE_TUNING_PATIENCE} for fine-tuning)")  # fmt: skip
+        f"the best; 0: never stop early (default {FINE_TUNING_PATIENCE} for fine-tuning, 0 for a head alone and where "
+        "the last epoch counts)")  # fmt: skip
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="float32 if the last digits "
         "matter (default auto: bfloat16 where the hardware supports it)")  # fmt: skip
     add = parser.add_argument_group("files").add_argument
@@ -128,8 +130,8 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_recipe_flag(parser: argparse.ArgumentParser, recipes: dict[str, dict], told: str) -> None:
     """`--recipe NAME`: the flags that a named recipe stands for. told: what it is good for."""
-    parser.add_argument("--recipe", choices=recipes, help=f"flags that have proven themselves together: {told}; others "
-        "that are given beside it count")  # fmt: skip
+    parser.add_argument("--recipe", choices=recipes, help=f"flags that have proven themselves together: {told}; values "
+        "that are given beside it take precedence")  # fmt: skip
 
 
 def parse(
@@ -144,6 +146,12 @@ def parse(
         parser.set_defaults(**recipes[args.recipe])
         args = parser.parse_args()
     defaults = parser.parse_args([])
+    for name in ("test_file", "teacher", "teacher_weights"):
+        path = getattr(args, name, None)
+        if path and not path.exists():  # not after hours of training
+            raise BadInput(f"--{name} {path}: no such file; give the path of one that is there")
+    if args.logdir and args.logdir.exists() and not args.logdir.is_dir():
+        raise BadInput(f"--logdir {args.logdir}: is a file; name a folder")
     if args.resume:
         absent = object()  # argparse leaves what is there already, so this remains of each flag that is not given
         only = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(defaults), absent)))
@@ -155,12 +163,9 @@ def parse(
         runs.check_new(args.out)
     if args.validation_dir and not args.training_dir:
         raise BadInput("--validation_dir: --training_dir is missing; give both")
-    for name in ("test_file", "teacher", "teacher_weights"):
-        path = getattr(args, name, None)
-        if path and not path.exists():  # not after hours of training
-            raise BadInput(f"--{name} {path}: no such file; give the path of one that is there")
-    if args.logdir and args.logdir.exists() and not args.logdir.is_dir():
-        raise BadInput(f"--logdir {args.logdir}: is a file; name a folder")
+    if args.training_dir and getattr(args, "split", None) == "none":
+        raise BadInput("--split none: is for the signs; of your own images a third is held out, or --validation_dir "
+                       "names others; leave the flag out")  # fmt: skip
     return args, None
 
 
@@ -234,11 +239,14 @@ def check_foreign(folder: pathlib.Path, flags: dict, given: set[str], defaults: 
 
 def as_kept(args: argparse.Namespace) -> dict:
     """The flags as settings.json keeps them: paths absolute, and as text."""
-    return {
+    kept = {
         name: str(value.absolute()) if name in PATHS and value else value
         for name, value in vars(args).items()
         if name != "resume"
     }
+    if args.weights and args.weights not in reading.NAMED:
+        kept["weights"] = str(pathlib.Path(args.weights).absolute())
+    return kept
 
 
 def changeable(args: argparse.Namespace) -> dict:
@@ -274,9 +282,11 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
     if changed.from_scratch and args.weights:
         raise BadInput("--from_scratch: begins without weights; leave out this or --weights")
     for name in FINE_TUNING_ONLY:
-        if getattr(args, name) and not changed.fine_tuning:
-            raise BadInput(f"--{name} {getattr(args, name)}: only the head is trained; train more (--train all), or "
-                           "leave the flag out")  # fmt: skip
+        value = getattr(args, name)
+        if value and not changed.fine_tuning:
+            typed = f"--{name}" if value is True else f"--{name} {value}"
+            raise BadInput(f"{typed}: only the head is trained; train more (--train all), or leave out the flag, or "
+                           "the --recipe that sets it")  # fmt: skip
     for name in ("random_crop", "relight", "flip", "progressive_resizing"):
         if getattr(args, name) and args.no_augment:
             raise BadInput(f"--{name}: shows other images in each epoch; leave out this or --no_augment")
@@ -295,6 +305,9 @@ def check_progressive(args: argparse.Namespace, case: Case, card: Card) -> None:
     if args.patience:
         raise BadInput(f"--patience {args.patience}: with --progressive_resizing the last epoch counts, which alone "
                        "is sure to see images of full size; leave out one of them")  # fmt: skip
+    if args.decay_epochs:
+        raise BadInput("--progressive_resizing: sizes follow from the number of epochs, which --decay_epochs leaves "
+                       "open; leave out one of them")  # fmt: skip
     size = args.image_size or card.input_size
     if size < 2 * card.smallest_size:
         raise BadInput(f"--image_size {size}: --progressive_resizing begins with half of it, and {card.title} takes "
@@ -322,7 +335,8 @@ def recipe_of(args: argparse.Namespace, case: Case, card: Card, training_images:
 def split_of(args: argparse.Namespace, card: Card, load: Callable[[], Split]) -> tuple[Split, Framing]:
     """Images, labels, which are for training and which for validation; and how image files are framed like them.
 
-    Those of `--training_dir`, or what `load()` returns; of each class as many as the flags say.
+    Those of `--training_dir`, or what `load()` returns; of each class as many as the flags say. `BadInput` for a
+    --test_file that is not of these classes.
     """
     if args.training_dir:
         size = args.image_size or card.input_size
@@ -332,4 +346,7 @@ def split_of(args: argparse.Namespace, card: Card, load: Callable[[], Split]) ->
     else:
         split = load()
         framing = Framing(split.dataset.images.shape[1])
+    if args.test_file and list(split.dataset.class_names) != traffic_signs.sign_names():  # not after hours of training
+        raise BadInput(f"--test_file {args.test_file}: holds traffic signs, which {split.dataset.name} are not; leave "
+                       "it out, and judge the run with evaluate.py --test_dir")  # fmt: skip
     return datasets.fewer(split, args.per_class, getattr(args, "validation_per_class", 0), args.seed), framing

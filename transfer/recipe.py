@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
     keep_last: bool = False  # the last epoch is the result; else, of fine-tuning, that of the lowest validation loss
     head_epochs: int = 0  # of the head alone, before the layers below it join
     augment: bool = False
-    progressive_resizing: bool = False  # resizing: the first epochs see smaller images, see `schedules.image_sizes`
+    progressive_resizing: bool = False  # the first epochs see smaller images, see `schedules.image_sizes`
     mirror: tuple[int, ...] = ()  # augmentation mirrors every other image; see `augmentation.mirrored`
     relight: bool = False  # augmentation exposes every other image anew, see `augmentation.other_light`
     random_crop: float = 0.0  # augmentation cuts out squares, from this share of the side up to all of it
@@ -78,7 +78,7 @@ def recipe_for(case: Case, card: Card, training_images: int = 0, **chosen: Any) 
             "batch_size": FINE_TUNING_BATCH,
             "lower_learning_rate": rate * card.lower_share[case.from_scratch],
             "weight_decay": 0.05 if case.from_scratch else 0.0,
-            "patience": 0 if chosen.get("progressive_resizing") else FINE_TUNING_PATIENCE,
+            "patience": 0 if chosen.get("keep_last") else FINE_TUNING_PATIENCE,
             "head_epochs": 0 if case.from_scratch else 2,  # a new head's first, wild gradients would spoil the layers
             "augment": True,
             "dropout": True,

@@ -9,7 +9,7 @@ from common.program import shown
 import numpy as np
 
 from common.files import BadInput
-from data import datasets
+from data import datasets, traffic_signs
 from data.datasets import Dataset, Split
 from networks.network import Network
 from transfer import augmentation, clean, evaluation, feature_store, loop, novelty, plots, trained
@@ -43,6 +43,8 @@ def conclude(
     devices.copy_from_chief(outcome.classifier.variables_of_training)
     takes_images = outcome.inputs is split.dataset.images
     view, told = second_view(two_views and takes_images, split.dataset.class_names)
+    if two_views and not takes_images:
+        told = "Each image seen once: its features are stored\n"
     probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices, second_view=view)
     if not devices.chief:
         return
@@ -77,7 +79,8 @@ def keep_known(run: Run, outcome: Outcome, split: Split) -> None:
 
     Of images that would have to go through the network again, KNOWN_IMAGES of either part are enough.
     """
-    features, labels, rows = outcome.inputs, split.dataset.labels, (split.training, split.validation)
+    unseen = split.validation[~np.isin(split.validation, split.training)]
+    features, labels, rows = outcome.inputs, split.dataset.labels, (split.training, unseen)
     if outcome.classifier.network:
         rows = [datasets.some(part, KNOWN_IMAGES, seed=0) for part in rows]
         features = loop.head_inputs(outcome.classifier, outcome.inputs, np.concatenate(rows))
@@ -128,9 +131,9 @@ def judge(
     evaluation.report(datasets.for_test(test), probabilities, kept.folder, plot, "test")
 
 
-def next_step(folder: pathlib.Path, demo: bool, own_images: bool) -> str:
-    """Where the run is, and the command that uses it."""
-    image = " YOUR_IMAGE.jpg" if own_images else ""
+def next_step(folder: pathlib.Path, demo: bool, class_names: Sequence[str]) -> str:
+    """Where the run is, and the command that uses it. Before, print how large the kept features are, if they are."""
+    image = " YOUR_IMAGE.jpg" * (list(class_names) != traffic_signs.sign_names())  # signs there are in images/
     used = clean.size_of([feature_store.FEATURES_DIR]) if feature_store.FEATURES_DIR.is_dir() else 0
     if used > MENTIONED:
         print(
