@@ -1,7 +1,6 @@
 """What the flags stand for, and which of them --resume takes."""
 
 import json
-import pathlib
 
 import numpy as np
 import pytest
