@@ -283,7 +283,7 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
         raise BadInput("--from_scratch: begins without weights; leave out this or --weights")
     for name in FINE_TUNING_ONLY:
         value = getattr(args, name)
-        if value and not changed.fine_tuning:
+        if value and not changed.fine_tuning and not args.resume:  # earlier versions kept --flip with a head alone
             typed = f"--{name}" if value is True else f"--{name} {value}"
             raise BadInput(f"{typed}: only the head is trained; train more (--train all), or leave out the flag, or "
                            "the --recipe that sets it")  # fmt: skip
