@@ -2,7 +2,7 @@
 
     python train_feature_extraction_cifar10.py            # case 1: 50,000 + 10,000 images, 2 epochs
     python train_feature_extraction_cifar10.py --case 3   # fine-tuning; 2 and 4 as for the signs
-    python train_feature_extraction_cifar10.py --recipe thorough   # as well as it gets, in an hour
+    python train_feature_extraction_cifar10.py --recipe thorough   # as well as it gets, in an hour or two
     python train_feature_extraction_cifar10.py --demo     # ten drawn signs, the small AlexNet, nothing downloaded
 
 CIFAR-10's animals and vehicles are much like ImageNet's, only smaller: 32x32 pixels. Validated on its 10,000 test
@@ -45,7 +45,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     parser = Parser(__doc__)
     flags.add_training_flags(parser, epochs=2)
     flags.add_case_flags(parser)
-    flags.add_recipe_flag(parser, RECIPES, "thorough, GoogLeNet with its upper layers trained for an hour on two cores")
+    flags.add_recipe_flag(parser, RECIPES, "thorough, GoogLeNet with its upper layers trained for an hour or two on two cores")
     add_as_published_flag(parser)
     return flags.parse(parser, SCRIPT, RECIPES)
 
