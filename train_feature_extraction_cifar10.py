@@ -45,7 +45,9 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     parser = Parser(__doc__)
     flags.add_training_flags(parser, epochs=2)
     flags.add_case_flags(parser)
-    flags.add_recipe_flag(parser, RECIPES, "thorough, GoogLeNet with its upper layers trained for an hour or two on two cores")
+    flags.add_recipe_flag(
+        parser, RECIPES, "thorough, GoogLeNet with its upper layers trained, an hour or two on two cores"
+    )
     add_as_published_flag(parser)
     return flags.parse(parser, SCRIPT, RECIPES)
 
