@@ -209,11 +209,6 @@ def test_a_framing_in_words():
     ]
 
 
-UNTRACKED = datasets.Dataset(  # which images show the same sign is unknown
-    np.zeros((86, 32, 32, 3), np.uint8), np.arange(86) % 43, traffic_signs.sign_names(), None, "black"
-)
-
-
 @pytest.fixture
 def run_of(tmp_path, monkeypatch):
     """A function: flags -> the folder of a run that this machine began."""
@@ -236,8 +231,10 @@ def test_calibration_images_are_those_of_the_run(drawn, run_of, monkeypatch):
 
 def test_calibration_images_of_a_run_that_held_out_none(drawn, run_of, monkeypatch):
     network, head, *_ = drawn
-    head = head._replace(provenance=provenance(network, LAYER, "drawn traffic signs"))
-    monkeypatch.setattr(traffic_signs, "drawn", lambda seed: UNTRACKED)
+    head = head._replace(provenance=provenance(network, LAYER, "drawn traffic signs, none held out"))
+    black = np.zeros((86, 32, 32, 3), np.uint8)  # which of them show the same sign is unknown
+    signs = datasets.Dataset(black, np.arange(86) % 43, traffic_signs.sign_names(), None, "black")
+    monkeypatch.setattr(traffic_signs, "drawn", lambda seed: signs)
     assert calibration.find(run_of(demo=True, seed=0, split="none"), head).shape == (86, 32, 32, 3)
 
 
