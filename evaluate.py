@@ -26,14 +26,13 @@ from weights.heads import Head
 
 def find_images(head: Head, args: argparse.Namespace) -> Dataset:
     """The test images that the flags name, or those that belong to the head's classes."""
-    signs = head.class_names == traffic_signs.sign_names()
     if args.test_dir:
         framing = images.framing_of(head.provenance)
         return own_images.load(args.test_dir, framing, head.class_names, args.skip_unreadable)
     if args.demo:
         drawn = (cifar10 if head.class_names == cifar10.drawn_names() else traffic_signs).drawn_test
         return drawn(seed=args.seed)
-    if args.test_file or signs:
+    if args.test_file or traffic_signs.are_signs(head.class_names):
         return traffic_signs.load_test(args.test_file or traffic_signs.TEST_FILE)
     if head.class_names == cifar10.NAMES:
         return cifar10.load_test()

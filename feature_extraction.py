@@ -55,7 +55,7 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
     """The classifier that a training kept."""
     head = heads.load(path)
     print(f"{trained.description(head, path)}\n")
-    if args.images or head.class_names != traffic_signs.sign_names():
+    if args.images or not traffic_signs.are_signs(head.class_names):
         names, found, problems = images.read_readable(images.expand(args.images), images.framing_of(head.provenance))
     else:
         names, found, problems = traffic_signs.find_signs([], args.demo, args.seed)

@@ -19,11 +19,12 @@ the classifier is. It is kept in a folder in runs/, where `feature_extraction.py
 
 import argparse
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from common.program import run
 
+from common.files import BadInput
 from common.flags import Parser, add_as_published_flag
 from data import datasets, traffic_signs
 from data.datasets import Split
@@ -65,18 +66,15 @@ def load_signs(args: argparse.Namespace) -> Split:
     return datasets.split(signs, args.split, args.seed)
 
 
-def train(
-    args: argparse.Namespace, folder: pathlib.Path | None, script: str, load: Callable[..., Split], mirror: tuple
-) -> None:
+def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, load: Callable[..., Split]) -> None:
     """The lesson: from labelled images to a classifier that is kept. The CIFAR-10 script shares it.
 
-    folder: of the run to resume, or None. load: args -> Split. mirror: of load's images the class of each class's
-    mirror image; see `augmentation.mirrored`.
+    folder: of the run to resume, or None. load: args -> Split.
     """
     card, cache = cards.CARDS[args.network], flags.cache_of(args)
     case = flags.case_of(args, card)
     split, framing = flags.split_of(args, card, lambda: load(args))  # images uint8 (N, H, W, 3), labels (N,)
-    recipe = flags.recipe_of(args, case, card, len(split.training), mirror_of(args, split, mirror))
+    recipe = flags.recipe_of(args, case, card, len(split.training), mirror_of(args, split.dataset.class_names))
     here = devices.find(case.fine_tuning)  # TensorFlow starts, once nothing is wrong with flags and images
     from transfer import cases, features, results
 
@@ -110,14 +108,19 @@ def train(
             print(results.next_step(kept.folder, args.demo, split.dataset.class_names))
 
 
-def mirror_of(args: argparse.Namespace, split: Split, mirror: tuple) -> tuple:
-    """The class of each class's mirror image, or () where nothing is mirrored.
+def mirror_of(args: argparse.Namespace, class_names: Sequence[str]) -> tuple[int, ...]:
+    """The class of each class's mirror image, see `augmentation.mirrored`; () where nothing is mirrored.
 
     One's own images keep their class, and are mirrored with --flip only. Others are mirrored unasked where every class
     has a mirror class, or by a recipe.
     """
     if args.training_dir:
-        return tuple(range(len(split.dataset.class_names))) if args.flip else ()
+        return tuple(range(len(class_names))) if args.flip else ()
+    mirror = datasets.mirror_of(class_names)
+    if args.flip and not mirror:
+        raise BadInput(
+            f"--flip: what the mirror images of these {len(class_names)} classes show is not known; leave it out"
+        )
     return mirror if args.flip or args.recipe or datasets.NO_MIRROR not in mirror else ()
 
 
@@ -202,7 +205,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
 
 def main() -> None:
     args, folder = parse_arguments()
-    train(args, folder, SCRIPT, load_signs, traffic_signs.MIRROR)
+    train(args, folder, SCRIPT, load_signs)
 
 
 if __name__ == "__main__":

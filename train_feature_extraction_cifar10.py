@@ -54,7 +54,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
 
 def main() -> None:
     args, folder = parse_arguments()
-    train(args, folder, SCRIPT, load_images, cifar10.SOURCE.mirror)
+    train(args, folder, SCRIPT, load_images)
 
 
 if __name__ == "__main__":

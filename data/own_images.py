@@ -268,7 +268,7 @@ def _check_classes(folder: pathlib.Path, classes: dict[str, list], known: list[s
         expected = "the class folders of the training images" if known else "two or more, each named as its class"
         raise BadInput(f"{folder}: holds {len(classes)} folders of images; expected {expected}")
     labels = {_nfc(name): label for label, name in enumerate(known or classes)}
-    if known == traffic_signs.sign_names():  # GTSRB's own folders are 0 to 42, or 00000 to 00042
+    if known and traffic_signs.are_signs(known):  # GTSRB's own folders are 0 to 42, or 00000 to 00042
         labels |= {name: int(name) for name in classes if name.isdecimal() and int(name) < len(known)}
     for name, inside in classes.items():
         if not name.isprintable():  # undecodable bytes, line breaks: a head could not keep it, nor a table show it

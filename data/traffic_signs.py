@@ -59,6 +59,11 @@ def sign_names() -> list[str]:
         return [row["SignName"] for row in csv.DictReader(file)]
 
 
+def are_signs(class_names: Sequence[str]) -> bool:
+    """Whether these are the 43 signs, in the order of the labels."""
+    return list(class_names) == sign_names()
+
+
 def load(path: str | os.PathLike = TRAIN_FILE) -> Dataset:
     """Return the training images in `path` as a `Dataset`: a pickle like train.p, or an archive, zip or unpacked.
 

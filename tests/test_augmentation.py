@@ -33,23 +33,34 @@ def curve(contrast, brightness):
     return 255 * (x - 0.4 * contrast * (x - 3 * x**2 + 2 * x**3))
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (227, 227), (20, 33)])
-def test_middle_of_the_range_changes_nothing(shape):
+@pytest.mark.parametrize("shape, size", [((32, 32), 32), ((32, 32), 128), ((227, 227), 227), ((20, 33), 64)])
+def test_middle_of_the_range_is_the_network_s_own_resize(shape, size):
+    """Images are learned from as sharp as they are in a test, where nothing moves them."""
     images = np.random.default_rng(0).integers(0, 256, (3, *shape, 3), dtype=np.uint8)
-    same = augment(images, np.full((3, CHANCES), 0.5, np.float32))
+    same = augment(images, np.full((3, CHANCES), 0.5, np.float32), size)
     assert same.dtype == tf.float32
-    np.testing.assert_allclose(same, images, atol=0.02)  # of 255
+    np.testing.assert_allclose(same, tf.image.resize(tf.cast(images, tf.float32), (size, size)), atol=0.05)  # of 255
+
+
+def test_a_shift_by_whole_pixels_blurs_nothing():
+    """Of an image that is enlarged four times: the enlarged image, shifted by four times as many pixels."""
+    images = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3), dtype=np.uint8)
+    large = tf.image.resize(tf.cast(images, tf.float32), (160, 160)).numpy()
+    moved = augment(images, none_but(across=1, down=0), 160).numpy()  # a tenth of the side, right and up
+    np.testing.assert_allclose(moved[:, :-16, 16:], large[:, 16:, :-16], atol=0.05)
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("shape", [(32, 32), (24, 40)])
-def test_equals_scipy(shape, flip):
+@pytest.mark.parametrize("shape, size", [((32, 32), 32), ((32, 32), 75), ((24, 40), 64)])
+def test_equals_scipy(shape, size, flip):
     """The maps multiplied out of single steps, in SciPy's order of row and column."""
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (6, *shape, 3), dtype=np.uint8)
     chance = rng.random((6, CHANCES), dtype=np.float32)
     middle = (np.array(shape) - 1) / 2
-    ours = augment(images, chance, chance[:, 6] >= 0.5 if flip else None).numpy()
+    places = [length * (np.arange(size) + 0.5) / size - 0.5 for length in shape]  # of the pixels' centres
+    places = np.stack(np.meshgrid(*places, indexing="ij")).reshape(2, -1)
+    ours = augment(images, chance, size, chance[:, 6] >= 0.5 if flip else None).numpy()
     for image, numbers, result in zip(images, chance.astype(float), ours):
         across, down, scale, angle, contrast, brightness, _, _ = 2 * numbers - 1
         angle = np.deg2rad(10 * angle)
@@ -57,15 +68,11 @@ def test_equals_scipy(shape, flip):
         forward = (1 + 0.1 * scale) * np.array(turn)
         if flip and numbers[6] >= 0.5:
             forward = forward @ np.diag([1, -1])
-        back = np.linalg.inv(forward)
         lands = middle + [0.1 * down * shape[0], 0.1 * across * shape[1]]
-        moved = [
-            ndimage.affine_transform(plane, back, middle - back @ lands, order=1, mode="nearest")
-            for plane in np.moveaxis(image.astype(float), -1, 0)
-        ]
-        moved = np.stack(moved, -1)
-        lit = np.interp(moved, np.arange(256), curve(contrast, brightness))
-        np.testing.assert_allclose(result, lit, atol=0.05)
+        taken = np.linalg.inv(forward) @ (places - lands[:, None]) + middle[:, None]
+        lit = np.interp(image, np.arange(256), curve(contrast, brightness))
+        moved = [ndimage.map_coordinates(plane, taken, order=1, mode="nearest") for plane in np.moveaxis(lit, -1, 0)]
+        np.testing.assert_allclose(result, np.stack(moved, -1).reshape(size, size, 3), atol=0.05)
 
 
 def test_an_arrow_is_never_mirrored_unless_asked():
@@ -82,8 +89,8 @@ def test_an_arrow_is_never_mirrored_unless_asked():
         return (across * (columns - mean[:, None]) ** 3).sum(1) < 0  # the longer tail is the shaft, on the left
 
     assert right_of_its_middle(images).all()
-    assert right_of_its_middle(augment(images, chance)).all()
-    flipped = ~right_of_its_middle(augment(images, chance, chance[:, 6] >= 0.5))
+    assert right_of_its_middle(augment(images, chance, images.shape[1])).all()
+    flipped = ~right_of_its_middle(augment(images, chance, images.shape[1], chance[:, 6] >= 0.5))
     np.testing.assert_array_equal(flipped, chance[:, 6] >= 0.5)
     assert 0.4 < flipped.mean() < 0.6
 
@@ -97,8 +104,11 @@ def test_limits_of_place_scale_and_angle(end):
         """From the middle, in pixels: right, down."""
         rows, columns = np.mgrid[:101, :161]
         dot = 200 * np.exp(-((columns - 80 - x) ** 2 + (rows - 50 - y) ** 2) / 8)
-        result = augment(dot[None, ..., None].repeat(3, -1).astype(np.float32), none_but(**changed))[0, ..., 0].numpy()
-        return np.array([(result * columns).sum(), (result * rows).sum()]) / result.sum() - (80, 50)
+        dot = dot[None, ..., None].repeat(3, -1).astype(np.float32)
+        result = augment(dot, none_but(**changed), 161)[0, ..., 0].numpy()
+        rows, columns = np.mgrid[:161, :161]
+        mean = np.array([(result * columns).sum(), (result * rows).sum()]) / result.sum() - 80
+        return mean * (1, 101 / 161)  # the square in the image's own proportions
 
     np.testing.assert_allclose(place(0, 0, across=end), [sign * 16.1, 0], atol=0.05)
     np.testing.assert_allclose(place(0, 0, down=end), [0, sign * 10.1], atol=0.05)
@@ -114,7 +124,7 @@ def test_light_never_goes_out():
     chance = np.full((1004, CHANCES), 0.5, np.float32)
     chance[:1000, 4:6] = chances(1000, 0, 1)[:, 4:6]
     chance[1000:, 4:6] = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    lit = augment(grey.repeat(1004, 0), chance)[:, 0, :, 0].numpy()
+    lit = augmentation.other_light(grey.repeat(1004, 0), chance)[:, 0, :, 0].numpy()
     assert lit.min() == 0 and lit.max() == 255
     assert np.diff(lit).min() > 0.33 and np.diff(lit).max() < 2
 
@@ -123,7 +133,7 @@ def test_limits_of_light():
     grey = np.float32([0, 51, 127.5, 204, 255])[None, None, :, None].repeat(3, -1)
 
     def levels(**changed):
-        return augment(grey, none_but(**changed))[0, 0, :, 0].numpy()
+        return augmentation.other_light(grey, none_but(**changed))[0, 0, :, 0].numpy()
 
     np.testing.assert_allclose(levels(brightness=0), [0, 34.68, 102, 187.68, 255], rtol=1e-5)
     np.testing.assert_allclose(levels(brightness=1), [0, 67.32, 153, 220.32, 255], rtol=1e-5)
@@ -139,21 +149,24 @@ def test_chances_follow_from_seed_and_epoch():
     assert not np.intersect1d(first, chances(50, seed=2, epoch=3)).size > 2
 
 
-def test_a_image_is_the_same_in_any_batch():
+def test_an_image_is_the_same_in_any_batch():
     """In one graph whose number and size of images are open."""
-    compiled = tf.function(
-        augmentation.augment,
-        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8), tf.TensorSpec((None, CHANCES), tf.float32)],
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8), tf.TensorSpec((None, CHANCES), tf.float32)]
     )
+    def compiled(images, chance):
+        return augment(images, chance, 64)
+
     for size in 32, 227:
         images = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), dtype=np.uint8)
         chance = chances(5, 0, 1)
         together = compiled(images, chance).numpy()
-        assert together.shape == images.shape
+        assert together.shape == (5, 64, 64, 3)
         order = [3, 0, 4]
         np.testing.assert_array_equal(compiled(images[order], chance[order]), together[order])
-        np.testing.assert_allclose(augment(images, chance), together, atol=0.05)
-    assert compiled(images[:0], chance[:0]).shape == (0, 227, 227, 3)  # a worker's share of a small batch
+        np.testing.assert_allclose(augment(images, chance, 64), together, atol=0.05)
+    assert compiled(images[:0], chance[:0]).shape == (0, 64, 64, 3)  # a worker's share of a small batch
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -165,7 +178,7 @@ def test_random_crops_equal_scipy(shape, size, flip):
     chance = rng.random((6, CHANCES), dtype=np.float32)
     chance[:, 4:6] = 0.5  # no change of light
     chance[:3, :3] = [(0, 0, 0.5), (0.999999, 0.999999, 0), (0.5, 0.5, 0.999999)]  # two corners, the whole
-    ours = augmentation.random_crops(images, chance, 0.5, size, chance[:, 6] >= 0.5 if flip else None).numpy()
+    ours = augmentation.random_crops(images, chance, size, 0.5, chance[:, 6] >= 0.5 if flip else None).numpy()
     assert ours.shape == (6, size, size, 3) and ours.dtype == np.float32
     for image, (across, down, scale, *_, mirrored, _), result in zip(images, chance.astype(float), ours):
         share = 0.5 + 0.5 * scale
@@ -183,7 +196,7 @@ def test_random_crops_equal_scipy(shape, size, flip):
 def test_the_largest_crop_is_the_network_s_own_resize():
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     chance = np.full((2, CHANCES), 0.5, np.float32)
-    whole = augmentation.random_crops(images, chance, 1.0, 227)
+    whole = augmentation.random_crops(images, chance, 227, 1.0)
     np.testing.assert_allclose(whole, tf.image.resize(tf.cast(images, tf.float32), (227, 227)), atol=0.05)
 
 
@@ -221,7 +234,7 @@ def test_exposed_anew():
     )
     chance = np.full((400, CHANCES), 0.5, np.float32)
     chance[:, 7] = np.linspace(0, 1, 400, endpoint=False)
-    lit = augment(images, chance, relight=True).numpy()
+    lit = augment(images, chance, 8, relight=True).numpy()
     np.testing.assert_allclose(lit[:200], images[:200], atol=0.02)
     brightness = lit.mean((1, 2, 3)) / 255
     assert brightness[200] == pytest.approx(0.08, rel=0.03) and brightness[399] == pytest.approx(0.4, rel=0.08)
@@ -231,30 +244,34 @@ def test_exposed_anew():
     np.testing.assert_allclose(
         np.where(lit[200:] < 254, scale, middle), np.broadcast_to(middle, scale.shape), rtol=0.01
     )
-    black = augment(np.zeros((2, 8, 8, 3), np.uint8), np.full((2, CHANCES), 0.9, np.float32), relight=True).numpy()
+    dark = np.zeros((2, 8, 8, 3), np.uint8)
+    black = augment(dark, np.full((2, CHANCES), 0.9, np.float32), 8, relight=True).numpy()
     assert (black == 0).all()
-    again = augment(images, chance)  # nothing of this where it is not asked for
+    again = augment(images, chance, 8)  # nothing of this where it is not asked for
     np.testing.assert_allclose(again, images, atol=0.02)
 
 
 def test_the_second_view_is_the_middle_closer():
-    """Against SciPy."""
+    """Against SciPy, at the network's size."""
     images = np.random.default_rng(2).integers(0, 256, (3, 24, 40, 3), dtype=np.uint8)
     middle = (np.array(images.shape[1:3]) - 1) / 2
+    places = [
+        half + (length * (np.arange(50) + 0.5) / 50 - 0.5 - half) / 1.15
+        for half, length in zip(middle, images.shape[1:3])
+    ]
+    places = np.stack(np.meshgrid(*places, indexing="ij"))
     expected = [
-        [ndimage.affine_transform(plane, np.eye(2) / 1.15, middle - middle / 1.15, order=1, mode="nearest")
-         for plane in np.moveaxis(image.astype(float), -1, 0)]
+        [ndimage.map_coordinates(plane, places, order=1) for plane in np.moveaxis(image.astype(float), -1, 0)]
         for image in images
-    ]  # fmt: skip
+    ]
     expected = np.moveaxis(expected, 1, -1)
-    np.testing.assert_allclose(augmentation.closer(images), expected, atol=0.05)
-    np.testing.assert_allclose(augmentation.closer(images, mirror=True), expected[:, :, ::-1], atol=0.05)
+    np.testing.assert_allclose(augmentation.closer(images, 50), expected, atol=0.05)
+    np.testing.assert_allclose(augmentation.closer(images, 50, mirror=True), expected[:, :, ::-1], atol=0.05)
 
 
 def test_only_where_each_class_is_its_own_mirror_image_is_the_second_view_mirrored():
     images = np.random.default_rng(3).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     for names, mirrored in (cifar10.NAMES, True), (traffic_signs.sign_names(), False), (["cat", "dog"], False):
-        view, told = results.second_view(True, names)
-        np.testing.assert_array_equal(view(images), augmentation.closer(images, mirrored))
+        view, told = results.second_view(names, 20)
+        np.testing.assert_array_equal(view(images), augmentation.closer(images, 20, mirrored))
         assert ("mirrored" in told) == mirrored
-    assert results.second_view(False, cifar10.NAMES) == (None, "")

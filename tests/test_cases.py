@@ -1,5 +1,7 @@
 """The four cases: what is trained changes, what is frozen does not; nothing is learned from shuffled labels."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -155,8 +157,9 @@ def test_a_frozen_part_is_run_once_without_augmentation(signs):
     kernel, bias = whole.folded()
     np.testing.assert_allclose(features @ kernel + bias, whole.logits(signs.images[:8]), rtol=0, atol=1e-4)
     one = loop.predict(whole, signs.images, np.arange(5), devices.find())
-    other = loop.predict(whole, np.array(augmentation.closer(signs.images[:5])), np.arange(5), devices.find())
-    both = loop.predict(whole, signs.images, np.arange(5), devices.find(), second_view=augmentation.closer)
+    closer = functools.partial(augmentation.closer, size=SIZE)
+    other = loop.predict(whole, np.array(closer(signs.images[:5])), np.arange(5), devices.find())
+    both = loop.predict(whole, signs.images, np.arange(5), devices.find(), second_view=closer)
     assert one.shape == (5, 4) and abs(one - other).max() > 0.001
     np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
 

@@ -7,8 +7,9 @@ import pytest
 from conftest import in_one_line, refused
 
 import train_feature_extraction as script
+from common.files import BadInput
 from common.flags import Parser
-from data import datasets
+from data import cifar10, datasets, traffic_signs
 from transfer import flags, runs
 from transfer.recipe import Recipe
 from weights.cards import ALEXNET, CARDS
@@ -67,17 +68,23 @@ def test_a_named_recipe_and_flags_beside_it(parse, begun):
     assert parse("--resume", folder, "--recipe", "thorough").epochs == 20
 
 
-@pytest.mark.parametrize("own, given, mirror, expected", [
-    (False, [], (1, 0, -1), ()), (False, ["--flip"], (1, 0, -1), (1, 0, -1)),  # signs: only when asked
-    (False, ["--recipe", "thorough"], (1, 0, -1), (1, 0, -1)),
-    (False, [], (0, 1, 2), (0, 1, 2)),  # CIFAR-10: always
-    (True, [], (0, 1, 2), ()), (True, ["--flip"], (1, 0, -1), (0, 1, 2)),  # one's own
-    (True, ["--recipe", "thorough"], (1, 0, -1), ()),
+@pytest.mark.parametrize("own, given, names, expected", [
+    (False, [], traffic_signs.sign_names(), ()),  # signs: only when asked
+    (False, ["--flip"], traffic_signs.sign_names(), traffic_signs.MIRROR),
+    (False, ["--recipe", "thorough"], traffic_signs.sign_names(), traffic_signs.MIRROR),
+    (False, [], cifar10.NAMES, tuple(range(10))),  # always
+    (False, [], cifar10.drawn_names(), ()),  # ten signs, one of which points to the right
+    (True, [], cifar10.NAMES, ()), (True, ["--flip"], traffic_signs.sign_names(), tuple(range(43))),  # one's own
+    (True, ["--recipe", "thorough"], ["a", "b", "c"], ()),
 ])  # fmt: skip
-def test_what_is_mirrored(own, given, mirror, expected, parse, tmp_path):
-    dataset = datasets.Dataset(np.zeros((1, 2, 2, 3), np.uint8), np.zeros(1, int), ["a", "b", "c"], None, "made up")
+def test_what_is_mirrored(own, given, names, expected, parse, tmp_path):
     args = parse(*given, *(["--training_dir", tmp_path] if own else []))
-    assert script.mirror_of(args, datasets.split(dataset, "none", 0), mirror) == expected
+    assert script.mirror_of(args, names) == expected
+
+
+def test_of_unknown_classes_nothing_can_be_mirrored(parse):
+    with pytest.raises(BadInput, match="--flip: .* mirror"):
+        script.mirror_of(parse("--flip"), cifar10.drawn_names())
 
 
 @pytest.mark.parametrize("arguments, message", [

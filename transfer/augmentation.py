@@ -2,11 +2,14 @@
 
     chance = chances(len(images), seed, epoch)                     # once an epoch, for all images
     flipped, labels = mirrored(labels[rows], chance[rows], mirror) # inside a `tf.function`, on the device that trains
-    augment(images[rows], chance[rows], flipped)
-    random_crops(images[rows], chance[rows], least=0.5, size=227)  # instead, for photos of things of any size
+    augment(images[rows], chance[rows], size=227, flipped=flipped)
+    random_crops(images[rows], chance[rows], size=227, least=0.5)  # instead, for photos of things of any size
 
 Random numbers are drawn before batching, so the same seed and epoch give the same images, whatever the batches, the
 workers, or how often a run was resumed. Every change is one that a person would not notice: a sign keeps its meaning.
+
+Small images are moved and enlarged to the network's input in one step. In two, pixels would be mixed twice: the network
+would learn from images that are more blurred than those it is tested on.
 """
 
 from collections.abc import Sequence
@@ -55,27 +58,29 @@ def mirrored_logits(logits: tf.Tensor, flipped: tf.Tensor, mirror: Sequence[int]
     return tf.where(flipped[:, None], tf.gather(logits, other, axis=1), logits)
 
 
-def augment(images: tf.Tensor, chance: tf.Tensor, flipped: tf.Tensor | None = None, relight: bool = False) -> tf.Tensor:
-    """Changed images, float32 (N, H, W, 3), 0-255.
+def augment(
+    images: tf.Tensor, chance: tf.Tensor, size: int, flipped: tf.Tensor | None = None, relight: bool = False
+) -> tf.Tensor:
+    """Changed images at the size of the network's input, float32 (N, size, size, 3), 0-255.
 
-    images: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; 0.5 is no change.
-    flipped: bool (N,), which to mirror, see `mirrored`. relight: see `other_light`.
+    images: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; 0.5 is no change, and the result
+    then that of `networks.network.preprocess`. flipped: bool (N,), which to mirror, see `mirrored`. relight: see
+    `other_light`.
     """
-    x, chance = tf.cast(images, tf.float32), tf.cast(chance, tf.float32)
+    x, chance = other_light(images, chance, relight), tf.cast(chance, tf.float32)
     side = tf.ones_like(chance[:, 6]) if flipped is None else tf.where(flipped, -1.0, 1.0)
-    x = tf.raw_ops.ImageProjectiveTransformV3(
+    return tf.raw_ops.ImageProjectiveTransformV3(
         images=x,
-        transforms=places(tf.shape(x)[1], tf.shape(x)[2], 2 * chance - 1, side),
-        output_shape=tf.shape(x)[1:3],
+        transforms=places(tf.shape(x)[1], tf.shape(x)[2], size, 2 * chance - 1, side),
+        output_shape=(size, size),
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="NEAREST",  # the border goes on outwards: neither black corners nor a mirrored piece of the sign
     )
-    return other_light(x, chance, relight)
 
 
-def closer(images: tf.Tensor, mirror: bool = False) -> tf.Tensor:
-    """The images' second view, for the test: the middle, CLOSER times as large, in the same size; float32, 0-255.
+def closer(images: tf.Tensor, size: int, mirror: bool = False) -> tf.Tensor:
+    """The images' second view, for the test: the middle, CLOSER times as large; float32 (N, size, size, 3), 0-255.
 
     mirror: it is mirrored as well, for classes that are their own mirror images.
 
@@ -85,14 +90,14 @@ def closer(images: tf.Tensor, mirror: bool = False) -> tf.Tensor:
     columns = np.full(CHANCES, 0.5, np.float32)
     columns[2] += (CLOSER - 1) / (2 * SCALE)
     count = tf.shape(images)[0]
-    return augment(images, tf.tile(columns[None], [count, 1]), tf.fill([count], mirror))
+    return augment(images, tf.tile(columns[None], [count, 1]), size, tf.fill([count], mirror))
 
 
 def random_crops(
     images: tf.Tensor,
     chance: tf.Tensor,
-    least: float,
     size: int,
+    least: float,
     flipped: tf.Tensor | None = None,
     relight: bool = False,
 ) -> tf.Tensor:
@@ -147,19 +152,22 @@ def other_light(images: tf.Tensor, chance: tf.Tensor, relight: bool = False) -> 
     return 255 * x
 
 
-def places(height: tf.Tensor, width: tf.Tensor, change: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+def places(height: tf.Tensor, width: tf.Tensor, size: int, change: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     """Where each pixel is taken from, as (N, 8) for TensorFlow's op: the affine map from the result to the image.
 
     change: (N, 4 or more) in [-1, 1), the first four chances. side: (N,) -1 mirrors, 1 does not. The op counts from
     the centre of the first pixel, so the middle of the image is (width - 1) / 2. Turns and scales about it, then
-    shifts.
+    shifts, then resizes to `size` pixels along both sides.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     across, down = SHIFT * width * change[:, 0], SHIFT * height * change[:, 1]
     scale, angle = 1 + SCALE * change[:, 2], np.deg2rad(ANGLE) * change[:, 3]
     cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
+    step_x, step_y = width / size, height / size  # from one pixel of the result to the next, in the image's pixels
     a, b, c, d = side * cos, side * sin, -sin, cos
     x, y = (width - 1) / 2, (height - 1) / 2
-    from_x, from_y = x + across, y + down  # the image's middle lands here
+    from_x, from_y = (width - step_x) / 2 + across, (height - step_y) / 2 + down  # the image's middle lands here
     zero = tf.zeros_like(cos)
-    return tf.stack([a, b, x - a * from_x - b * from_y, c, d, y - c * from_x - d * from_y, zero, zero], axis=1)
+    places_x = a * step_x, b * step_y, x - a * from_x - b * from_y
+    places_y = c * step_x, d * step_y, y - c * from_x - d * from_y
+    return tf.stack([*places_x, *places_y, zero, zero], axis=1)

@@ -84,7 +84,7 @@ def looks(photos: np.ndarray, teacher: object, rng: np.random.Generator) -> tupl
 
     @tf.function(autograph=False)
     def both(images: tf.Tensor, chance: tf.Tensor) -> tuple[tf.Tensor, list]:
-        x = augmentation.random_crops(images, chance, LEAST_CROP, ALEXNET.input_size, flipped=chance[:, 6] >= 0.5)
+        x = augmentation.random_crops(images, chance, ALEXNET.input_size, LEAST_CROP, flipped=chance[:, 6] >= 0.5)
         x = x[..., ::-1] - ALEXNET.mean_bgr
         maps, below, y = [], None, x[:, SHIFT:, SHIFT:]
         for name in names:

@@ -207,11 +207,11 @@ class Work:
             batch = batch._replace(y=labels)
             if recipe.teacher_share:
                 batch = batch._replace(taught=augmentation.mirrored_logits(batch.taught, flipped, recipe.mirror))
+        size = image_size or self.classifier.network.image_size
         if recipe.random_crop:
-            size = image_size or self.classifier.network.image_size
-            x = augmentation.random_crops(x, chance, recipe.random_crop, size, flipped, recipe.relight)
+            x = augmentation.random_crops(x, chance, size, recipe.random_crop, flipped, recipe.relight)
         else:
-            x = augmentation.augment(x, chance, flipped, recipe.relight)
+            x = augmentation.augment(x, chance, size, flipped, recipe.relight)
         return batch._replace(x=x)
 
     def replica_validation(self, x, y, weight, image_size):  # noqa: ANN001, ANN201

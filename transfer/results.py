@@ -42,8 +42,10 @@ def conclude(
         run.restore_result(outcome.classifier)
     devices.copy_from_chief(outcome.classifier.variables_of_training)
     takes_images = outcome.inputs is split.dataset.images
-    view, told = second_view(two_views and takes_images, split.dataset.class_names)
-    if two_views and not takes_images:
+    view, told = None, ""
+    if two_views and takes_images:
+        view, told = second_view(split.dataset.class_names, outcome.classifier.network.image_size)
+    elif two_views:
         told = "Each image seen once: its features are stored\n"
     probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices, second_view=view)
     if not devices.chief:
@@ -62,16 +64,14 @@ def conclude(
             plots.filters(first_kernel, run.folder / "filters.png")
 
 
-def second_view(two_views: bool, class_names: Sequence[str]) -> tuple[Callable | None, str]:
-    """How images are looked at the second time, and a line that says so; (None, "") without `two_views`.
+def second_view(class_names: Sequence[str], size: int) -> tuple[Callable, str]:
+    """How images are looked at the second time, at `size` pixels, and a line that says so.
 
     Closer; and mirrored, if of a known data set each class is its own mirror image.
     """
-    if not two_views:
-        return None, ""
     mirror = datasets.mirror_of(class_names) == tuple(range(len(class_names)))
     told = f"Each image seen twice, the second time {augmentation.CLOSER - 1:.0%} closer{' and mirrored' * mirror}; "
-    return functools.partial(augmentation.closer, mirror=mirror), told + "probabilities averaged\n"
+    return functools.partial(augmentation.closer, size=size, mirror=mirror), told + "probabilities averaged\n"
 
 
 def keep_known(run: Run, outcome: Outcome, split: Split) -> None:
@@ -125,7 +125,7 @@ def judge(
         raise BadInput(f"{test.name}: its classes are not the {len(head.class_names)} of {shown(path)}; give images of "
                        "the same classes, or another classifier with --head")  # fmt: skip
     kept = trained.load(path, weights, head=head)
-    view, told = second_view(two_views, test.class_names)
+    view, told = second_view(test.class_names, kept.network.image_size) if two_views else (None, "")
     probabilities = kept.probabilities_of_many(test.images, cache, view)
     print(told, end="")
     evaluation.report(datasets.for_test(test), probabilities, kept.folder, plot, "test")
@@ -133,7 +133,7 @@ def judge(
 
 def next_step(folder: pathlib.Path, demo: bool, class_names: Sequence[str]) -> str:
     """Where the run is, and the command that uses it. Before, print how large the kept features are, if they are."""
-    image = " YOUR_IMAGE.jpg" * (list(class_names) != traffic_signs.sign_names())  # signs there are in images/
+    image = " YOUR_IMAGE.jpg" * (not traffic_signs.are_signs(class_names))  # signs there are in images/
     used = clean.size_of([feature_store.FEATURES_DIR]) if feature_store.FEATURES_DIR.is_dir() else 0
     if used > MENTIONED:
         print(
