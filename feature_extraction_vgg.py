@@ -1,6 +1,6 @@
 """Train a classifier on the bottleneck features of VGG16, GoogLeNet, ResNet50 or AlexNet.
 
-    python feature_extraction_vgg.py --network vgg --dataset cifar10 --image_size 64   # minutes; 224: half an hour
+    python feature_extraction_vgg.py --network vgg --dataset cifar10 --image_size 64   # minutes; 224: 15
     python feature_extraction_vgg.py --network googlenet --dataset traffic
     python feature_extraction_vgg.py --training_file vgg_cifar10_100_bottleneck_features_train.p \\
         --validation_file vgg_cifar10_bottleneck_features_validation.p                 # the course's files

@@ -5,7 +5,7 @@
     python imagenet_inference.py --network googlenet       # or vgg, or resnet
     python imagenet_inference.py --demo                    # nothing is downloaded; the small AlexNet names 200 classes
 
-Output: `Image 0: data/poodle.png`, then one line per class, `miniature poodle: 0.389`, and an empty line; the next
+Output: `Image 0: data/poodle.png`, then one line per class, `miniature poodle: 0.498`, and an empty line; the next
 image; the time at the end. It takes some seconds, once the first run has downloaded the weights (AlexNet's: 244 MB).
 """
 

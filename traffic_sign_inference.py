@@ -1,4 +1,4 @@
-"""What do ImageNet's 1,000 classes make of a traffic sign? None of them is one, so AlexNet sees screens and clocks.
+"""What do ImageNet's 1,000 classes make of a traffic sign? One of them fits, *street sign*; AlexNet sees clocks.
 
     python traffic_sign_inference.py                   # the course's construction and stop sign
     python traffic_sign_inference.py sign.jpg --top 3  # your own

@@ -7,14 +7,15 @@
     python train_feature_extraction.py --case 4   # all layers, from random weights
     python train_feature_extraction.py --resume   # continue a run that was stopped
     python train_feature_extraction.py --training_dir my_images      # one folder per class
-    python train_feature_extraction.py --demo     # drawn signs, the small AlexNet, nothing downloaded: half a minute
+    python train_feature_extraction.py --demo     # drawn signs, the small AlexNet, nothing downloaded: a minute
 
 Which case is yours depends on how many images you have and how similar they are to ImageNet's: see the README. The
 features of frozen layers never change, so each image goes through them once, and the epochs run on the stored features,
 in seconds.
 
-Output: what is trained and what is frozen; for each epoch its time, validation loss and validation accuracy; how good
-the classifier is. It is kept in a folder in runs/, where `feature_extraction.py` and `evaluate.py` find it.
+Output: how many images there are; when more than the head is trained, how many parameters are trained and frozen; for
+each epoch its time, validation loss and validation accuracy; how good the classifier is. It is
+kept in a folder in runs/, where `feature_extraction.py` and `evaluate.py` find it.
 """
 
 import argparse

@@ -59,13 +59,13 @@ def add_network_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_two_views_flag(parser: argparse.ArgumentParser) -> None:
-    """For the scripts that say how good a classifier is."""
+def add_two_views_flag(parser: argparse._ActionsContainer) -> None:
+    """For the scripts that say how good a classifier is. parser: or a group of one."""
     parser.add_argument(
         "--two_views",
         action="store_true",
         help="judge each image by the mean of two views, the second one closer, and for CIFAR-10 mirrored: takes "
-        "twice as long, and is more often right (default: by one)",
+        "twice as long, and is more often right (default: one view)",
     )
 
 

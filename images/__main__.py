@@ -1,7 +1,7 @@
 """Draw the README's pictures, into images/.
 
     python -m images                                         # those that need nothing: a minute
-    python -m images --weights weights/bvlc_googlenet.npz    # and what GoogLeNet's real weights say, five bars each
+    python -m images --weights weights/bvlc_googlenet.caffemodel    # and what GoogLeNet says, five bars each
     python -m images --run runs/train_feature_extraction-20261125-171330     # and the loss of a training
     python -m images --only four_cases layers --out /tmp     # some of them, elsewhere
 

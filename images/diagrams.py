@@ -141,13 +141,13 @@ def new_head(card: Card, layer_names: list[str], classes: int) -> Figure:
     y, high = 190, 110  # units: the line of layers
     box(axes, 20, y, 230, high, f"{layer_names[0]} … {below}\nfrozen", **FROZEN)
     arrow(axes, (250, y + high / 2), (300, y + high / 2))
-    box(axes, 300, y, 230, high, f"{card.bottleneck}\n{features:,} features", **FROZEN)
+    box(axes, 300, y, 230, high, f"{card.bottleneck}\n{features:,} features\nfrozen", **FROZEN)
     axes.plot([530, 650], [y + 20, 90], color=PALE, linewidth=2, linestyle=(0, (4, 4)))
     write(axes, 585, 152, "✂", 50, rotation=70)
     box(axes, 650, 20, 230, high, f"{old}, cut off\n{old_classes:,} classes", facecolor="none", edgecolor=PALE,
         linestyle=(0, (4, 4)))  # fmt: skip
     arrow(axes, (530, y + high / 2), (650, y + high / 2))
     box(axes, 650, y, 230, high, f"new head\n{classes} classes", **SCRATCH)
-    trained = f"to train: {features:,} × {classes} + {classes} = {features * classes + classes:,} numbers"
+    trained = f"to train: {features:,} × {classes} + {classes} = {features * classes + classes:,} parameters"
     write(axes, 880, y + high + 38, trained, ha="right")
     return figure

@@ -43,7 +43,7 @@ def how_much(results: Sequence[dict]) -> Figure:
         axes = figure.add_axes((95 / WIDTH, lower, 525 / WIDTH, 310 / (high * len(panels))))
         _panel(axes, own)
         axes.set_title(f"{DATASETS.get(dataset, dataset)}: accuracy", fontsize=points(TYPE), loc="left", pad=14)
-    axes.set_xlabel("training images per class", fontsize=points(TYPE))
+        axes.set_xlabel("training images per class", fontsize=points(TYPE))
     return figure
 
 

@@ -91,7 +91,9 @@ def test_the_test_would_notice(parser_of):
 
 
 def test_flags_in_the_text_are_known(parser_of):
-    known = {flag for script in SCRIPTS for flag in parser_of(script)._option_string_actions}
+    parsers = [parser_of(name) for name in (*SCRIPTS, "images.how_much")]
+    parsers += [parser_of("transfer.shrink", ["alexnet.npz", "--out", "packed.npz"])]
+    known = {flag for parser in parsers for flag in parser._option_string_actions}
     assert set(re.findall(r"--\w+", " ".join(INLINE))) <= known
 
 
@@ -100,6 +102,16 @@ def test_links_and_files_exist():
     files = {span for span in INLINE if re.fullmatch(r"[\w/]+\.(py|txt)", span)}
     missing = [name for name in links | files if not (ROOT / name).exists()]
     assert len(links) > 5 and len(files) > 5 and not missing
+
+
+def test_links_within_lead_to_headings():
+    """Named as GitHub names them: lower case, hyphens for spaces, no punctuation."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+    )
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = set(re.findall(r"\]\(#([^)]+)\)", README))
+    assert len(links) > 15 and links <= anchors
 
 
 def test_every_picture_is_there_and_says_what_it_shows():

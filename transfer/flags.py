@@ -87,7 +87,8 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         "of 224; for alexnet 67 or more, with --layer pool5 or lower (default: the network's)")  # fmt: skip
     add("--label_smoothing", type=at_least(0, float, 1), default=0.0, help="share of each label that is spread over "
         "all classes: 0.1 guards against overconfidence in long runs (default 0)")  # fmt: skip
-    add = parser.add_argument_group("fine-tuning, when more than the head is trained").add_argument
+    group = parser.add_argument_group("fine-tuning, when more than the head is trained")
+    add = group.add_argument
     shares = ", ".join(f"{card.lower_share[0]:g} for {card.name}" for card in CARDS.values())
     add("--lower_learning_rate", type=at_least(0, float, 1e30), help="learning rate of the layers below the head "
         f"(default: a share of --learning_rate, {shares}, so that they keep what they know)")  # fmt: skip
@@ -116,7 +117,7 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         "meaning in a mirror (CIFAR-10 is always mirrored; of the signs those whose mirror image is a sign, and "
         "keep right becomes keep left)")  # fmt: skip
     add("--no_dropout", action="store_true", help="disable dropout (try it if the training loss stays high)")
-    add_two_views_flag(parser)
+    add_two_views_flag(group)
     add = parser.add_argument_group("distillation").add_argument
     add("--teacher", type=pathlib.Path, metavar="RUN", help="learn from the probabilities of another run's "
         "classifier, too: a better one of the same classes, such as a head on another network")  # fmt: skip

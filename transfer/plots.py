@@ -71,6 +71,7 @@ def curves(
             axes.axvspan(axes.get_xlim()[0], 0.5, color="0.93", zorder=0)
             axes.set_xlabel("epoch (shaded: the head alone)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(6, min_n_ticks=4))
         axes.xaxis.set_major_formatter(lambda x, _: str(round(x + head_epochs) if x <= 0 else round(x)))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Make a small file of a network that was trained here: AlexNet in 10 MB instead of 244, see `weights.small`.
+"""Make a small file of a network that was trained here: AlexNet in 8 MB instead of 244, see `weights.small`.
 
     python -m transfer.shrink runs/my_network --classes names.txt --images photos/train --out weights/alexnet-tiny.npz
 

@@ -1,4 +1,4 @@
-"""Small files of a network's weights: an AlexNet of 10 MB instead of 244.
+"""Small files of a network's weights: an AlexNet of 8 MB instead of 244.
 
     arrays = small.pack(weights, classes, most=9_500_000)   # {layer: (kernel, bias)} -> {name: array}
     path.write_bytes(small.archive(arrays))
