@@ -31,7 +31,7 @@ def find_images(head: Head, args: argparse.Namespace) -> Dataset:
         return own_images.load(args.test_dir, framing, head.class_names, args.skip_unreadable)
     if args.demo:
         drawn = (cifar10 if head.class_names == cifar10.drawn_names() else traffic_signs).drawn_test
-        return drawn(seed=args.seed)
+        return drawn(seed=head.provenance.seed)  # others than those it was trained on
     if args.test_file or traffic_signs.are_signs(head.class_names):
         return traffic_signs.load_test(args.test_file or traffic_signs.TEST_FILE)
     if head.class_names == cifar10.NAMES:

@@ -59,7 +59,7 @@ def from_files(training_file: pathlib.Path, validation_file: pathlib.Path) -> Bo
 
 def from_images(args: argparse.Namespace) -> Bottleneck:
     """The features of images: each goes through the network once, and is kept."""
-    from transfer import features, loading, trained
+    from transfer import feature_store, features, loading, trained
 
     card = cards.CARDS[args.network]
     split, framing = flags.split_of(args, card, lambda: load_images(args))
@@ -76,18 +76,15 @@ def from_images(args: argparse.Namespace) -> Bottleneck:
     if args.training_dir:  # the feature store knows when an image has changed
         return Bottleneck(compute(split.dataset.images), split, origin)
     split = datasets.in_order(split)  # training images first, as the two files hold them
-    files, ours = default_files(args), True
+    files = default_files(args)
     for path, rows, per_class in zip(files, (split.training, split.validation), (args.per_class, 0)):
         how = features.key(origin, card.bottleneck, pool=True) | {
             "trained_on": split.dataset.name, "seed": args.seed, "split": args.split, "per_class": per_class,
-            "images": datasets.fingerprint(split),
+            "images": datasets.fingerprint(split), "pixels": feature_store.fingerprint(split.dataset.images[rows]),
         }  # fmt: skip
         if not bottleneck_files.is_made_from(path, how):
             bottleneck_files.write(path, compute(split.dataset.images[rows]), split.dataset.labels[rows], how)
-        ours = ours and "images" in bottleneck_files.made_from(path)  # earlier versions split in another way
-    vectors, labels, count = bottleneck_files.read_both(*files)
-    if not ours:
-        split = without_pixels(labels, count, split.dataset.class_names, split.dataset.name)
+    vectors, *_ = bottleneck_files.read_both(*files)
     return Bottleneck(vectors, split, origin)
 
 
@@ -139,9 +136,9 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
     if found.origin:
         fingerprint = datasets.fingerprint(found.split)
         if here.chief and folder is None:
-            folder = runs.begin(SCRIPT, flags.as_kept(args), fingerprint, args.out, args.demo)
+            folder = runs.begin(SCRIPT, flags.as_kept(args), fingerprint, found.origin.fingerprint, args.out, args.demo)
         kept = runs.Run(folder, found.origin, found.split.dataset.class_names, here.chief)
-        kept.check_split(fingerprint)
+        kept.check(fingerprint)
     log = args.logdir / (folder.name if folder else SCRIPT) if args.logdir else None
     with kept.locked() if kept else contextlib.nullcontext():
         if kept:

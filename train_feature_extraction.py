@@ -88,7 +88,7 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
     log = args.logdir / kept.folder.name if args.logdir and kept.folder else None
     with kept.locked():
         kept.change_flags(flags.changeable(args))
-        teacher = flags.teacher_of(args, split.dataset, here)  # another classifier to learn from, or None
+        teacher = flags.teacher_of(args, split, here)  # another classifier to learn from, or None
         if not case.fine_tuning:
             # 3. Frozen layers always give the same features: compute them once, then train ten epochs on them.
             images, origin = split.dataset.images, kept.provenance
@@ -155,9 +155,9 @@ def open_run(
     origin = trained.provenance_of(network, case.layer, source, args.seed, split.dataset.name, framing)
     fingerprint = datasets.fingerprint(split)
     if here.chief and folder is None:
-        folder = runs.begin(script, flags.as_kept(args), fingerprint, args.out, args.demo)
+        folder = runs.begin(script, flags.as_kept(args), fingerprint, origin.fingerprint, args.out, args.demo)
     kept = runs.Run(folder, origin, split.dataset.class_names, here.chief)
-    kept.check_split(fingerprint)
+    kept.check(fingerprint)
     return kept
 
 

@@ -28,9 +28,8 @@ def made_from(path: str | os.PathLike) -> dict | None:
 
 
 def is_made_from(path: pathlib.Path, how: dict) -> bool:
-    """Whether the file is there and was made like this; earlier versions did not note which "images" it is of."""
-    found = made_from(path) if path.exists() else None
-    return found is not None and {"images": how.get("images"), **found}.items() >= how.items()
+    """Whether the file is there and was made like this."""
+    return path.exists() and made_from(path) == how
 
 
 def write(path: str | os.PathLike, features: np.ndarray, labels: np.ndarray, how: dict) -> None:

@@ -14,6 +14,7 @@ The hash in the name stands for the files' names, sizes and times: when an image
 one. What is no longer wanted may be deleted at any time; what is damaged is made anew.
 """
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -110,6 +111,8 @@ def load_split(
     framing = images.as_trained(how, side_to_keep(training_dir, size), input_size)
     dataset = load(training_dir, framing, None, skip_unreadable, cache)
     if not validation_dir:
+        if said := copies(training_dir):
+            print(said)
         return split(dataset, "random", seed), framing
     if said := overlap(training_dir, validation_dir):
         print(said)
@@ -186,6 +189,19 @@ def overlap(training_dir: str | os.PathLike, validation_dir: str | os.PathLike) 
         return None
     found = f"{len(twins):,} of {len(files):,} validation images are training images, too, such as {twins[0]}"
     return f"Warning: {found}; {flatters}."
+
+
+def copies(folder: str | os.PathLike) -> str | None:
+    """A warning to print if images are in the folder twice, or None: a part of it is to be held out."""
+    files = [file for inside in _classes(pathlib.Path(folder)).values() for file in inside]
+    sizes = collections.Counter(_size_and_time(file)[0] for file in files)
+    alike = [file for file in files if sizes[_size_and_time(file)[0]] > 1]
+    first: dict[str | None, pathlib.Path] = {}
+    twins = [file for file in alike if first.setdefault(_fingerprint(file), file) != file]
+    if not twins:
+        return None
+    found = f"{len(twins):,} of {len(files):,} images are copies of others, such as {twins[0]}"
+    return f"Warning: {found}; where one is trained on and the other validates, the accuracy flatters."
 
 
 def _copies(seen: list[pathlib.Path], files: list[pathlib.Path]) -> list[pathlib.Path]:

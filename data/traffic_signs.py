@@ -17,6 +17,7 @@ import numpy as np
 
 from common.fetching import fetch
 from common.files import BadInput
+from common.flags import LARGEST_SEED
 from common.kinds import ZIP, kind_of
 from data import DATA_DIR, drawn_signs, images, pickles
 from data import gtsrb_archive as archives
@@ -106,14 +107,15 @@ def drawn(per_class: int = 30, seed: int = 0) -> Dataset:
 
 def drawn_test(per_class: int = 30, seed: int = 0) -> Dataset:
     """Return other drawn signs than `drawn` with the same arguments."""
-    return drawn(per_class, seed + 1)._replace(name="drawn traffic signs, test")
+    return drawn(per_class, LARGEST_SEED - seed)._replace(name="drawn traffic signs, test")
 
 
 def read_signs(paths: Sequence[str | os.PathLike]) -> np.ndarray:
-    """Image files -> uint8 (N, 32, 32, 3), as the course's signs were made: the whole image, resized.
+    """Image files -> uint8 (N, 32, 32, 3), the size of the course's signs: the whole image, resized.
 
     A larger image goes through 32x32 as well: a classifier that was trained on enlarged 32x32 images knows soft edges
-    only. Raises `BadInput`.
+    only. Resized with antialiasing, since it may be a large photo; the course's signs, of 15 to 250 pixels, were not.
+    Raises `BadInput`.
     """
     return images.read_all(paths, images.Framing(SIGN_SIZE))
 

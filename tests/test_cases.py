@@ -35,7 +35,7 @@ def train(signs, case, tmp_path, labels=None, card=cards.GOOGLENET, **changed):
     here, changed = devices.find(), {"epochs": 1, "batch_size": 16, "augment": False} | changed
     recipe = recipe_for(case, card, len(split.training), **changed)
     origin = trained.provenance_of(network, case.layer, "random", 0)
-    run = runs.Run(runs.begin("script", {}, "", tmp_path / "run"), origin, signs.class_names)
+    run = runs.Run(runs.begin("script", {}, "", "", tmp_path / "run"), origin, signs.class_names)
     if case.fine_tuning:
         outcome = cases.fine_tune(network, split, case, recipe, here, run, cache=None)
     else:

@@ -198,6 +198,14 @@ def test_objects_that_were_trained_on_leave_no_interval(capsys, tmp_path):
     assert "Accuracy: 0.750 (no confidence interval: training shows the same objects" in told
 
 
+def test_even_a_tenth_of_them_leaves_none(capsys, tmp_path):
+    """As a random split of few signs per class does."""
+    tracks = np.r_[TRACKS, TRACKS + 100]
+    tracks[600:660] = TRACKS[:60]
+    parts = parts_of(np.tile(TWO, 2), tracks=tracks, training=600)
+    assert "no confidence interval" in reported(capsys, parts, FOURTH_WRONG, tmp_path)
+
+
 def test_the_official_test_set_counts_as_421_signs():
     judged = evaluation.evaluate(np.zeros(12_630, int), np.eye(2)[np.arange(12_630) % 50 // 49], ["a", "b"])
     count, _ = evaluation.independent_images(judged, parts_of(np.zeros(12_630, int), images_per_track=30))

@@ -84,6 +84,14 @@ def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(list((tmp_path / "runs").glob("demo-feature_extraction_vgg-*/head.npz"))) == 2
     assert "Features:" not in capsys.readouterr().out  # the files were good: nothing was computed
+    others = script.traffic_signs.SOURCE._replace(drawn=lambda seed: darker(small(per_class=3, seed=seed)))
+    monkeypatch.setattr(script.traffic_signs, "SOURCE", others)
+    script.main()
+    assert "Features:" in capsys.readouterr().out  # other images under the same labels
+
+
+def darker(dataset):
+    return dataset._replace(images=dataset.images // 2)
 
 
 def test_the_course_s_files_under_their_names_need_no_images(tmp_path, monkeypatch, capsys):

@@ -32,7 +32,7 @@ def begun(parse, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
 
     def begun(*arguments, epochs=11):
-        folder = runs.begin("train_feature_extraction", flags.as_kept(parse(*arguments)), "", tmp_path / "run")
+        folder = runs.begin("train_feature_extraction", flags.as_kept(parse(*arguments)), "", "", tmp_path / "run")
         history = {"ended": False, "epochs": [FIGURES | {"epoch": number + 1} for number in range(epochs)]}
         (folder / "history.json").write_text(json.dumps(history))
         return folder
@@ -95,10 +95,23 @@ def test_of_unknown_classes_nothing_can_be_mirrored(parse):
     (["--image_size", 131], "227 pixels only from fc6"), (["--teacher", "nowhere"], "--teacher nowhere: no such file"),
     (["--image_size", 66, "--layer", "pool5"], "67 to"),
     (["--flip"], "--flip: only the head is trained"), (["--ema", 0.9], "--ema 0.9: only the head is trained"),
+    (["--no_dropout"], "--no_dropout: only"), (["--lower_learning_rate", 0.1], "--lower_learning_rate 0.1: only"),
+    (["--case", 3, "--keep_last", "--patience", 2], "--patience 2: the last epoch is the result"),
     (["--case", 3, "--progressive_resizing"], "take --network googlenet with --layer pool5"),
 ])  # fmt: skip
 def test_flags_that_contradict_each_other(arguments, message, parse):
     assert message in in_one_line(lambda: flags.case_of(parse(*arguments), ALEXNET))
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--temperature", 3], "--temperature: --teacher is missing"),
+    (["--skip_unreadable"], "--skip_unreadable: --training_dir is missing"),
+    (["--validation_dir", "."], "--validation_dir: --training_dir is missing"),
+    (["--training_dir", ".", "--split", "random"], "--split random: is for the signs"),
+    (["--validation_file", "valid.p", "--split", "none"], "--split none: --validation_file says"),
+])  # fmt: skip
+def test_flags_that_would_do_nothing(arguments, message, parse):
+    assert message in in_one_line(parse, *arguments)
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -133,7 +146,6 @@ def test_where_images_grow_the_last_epoch_counts(parse):
     assert grown.keep_last and not grown.patience and grown.progressive_resizing
     pool5 = ("--case", 3, "--layer", "pool5", "--image_size", 131)
     assert recipe(parse(*pool5)).patience and not recipe(parse(*pool5, "--keep_last")).patience
-    assert recipe(parse(*pool5, "--keep_last", "--patience", 5)).patience == 5
 
 
 def test_a_flag_that_is_given_counts_even_with_its_default(parse, begun):

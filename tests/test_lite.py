@@ -213,7 +213,7 @@ def test_a_framing_in_words():
 def run_of(tmp_path, monkeypatch):
     """A function: flags -> the folder of a run that this machine began."""
     monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
-    return lambda **flags: runs.begin("train_feature_extraction", flags, "", tmp_path / "run")
+    return lambda **flags: runs.begin("train_feature_extraction", flags, "", "", tmp_path / "run")
 
 
 def test_calibration_images_are_those_of_the_run(drawn, run_of, monkeypatch):

@@ -60,7 +60,7 @@ def test_a_prolonged_run_with_averages_ends_as_if_it_had_been_that_long_from_the
         history, kept = loop.train(student, examples, recipe._replace(epochs=epochs), devices.find(), run, report)
         return student, history, kept
 
-    stopped, straight = (runs.begin("script", {}, "", tmp_path / name) for name in ("stopped", "straight"))
+    stopped, straight = (runs.begin("script", {}, "", "", tmp_path / name) for name in ("stopped", "straight"))
     with pytest.raises(Stopped):
         trained_to(stopped, 9, stop_at=3)
     (found, history, kept), (expected, others, _) = trained_to(stopped, 3), trained_to(straight, 3)

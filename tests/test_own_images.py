@@ -367,6 +367,16 @@ def test_the_split_is_loaded(tmp_path, load):
     assert load(validation, class_names=dataset.class_names).labels.tolist() == [0, 1]
 
 
+def test_copies_within_a_folder_are_told_before_a_third_is_held_out(tmp_path):
+    folder = tmp_path / "pets"
+    for name in "x/a.png", "x/b.png", "y/a.png", "y/b.png":
+        add(folder / name)
+    assert own_images.copies(folder) is None
+    for name in "x/copy.png", "y/copy.png":  # the second one even under another label
+        shutil.copy(folder / "x/a.png", folder / name)
+    assert f"2 of 6 images are copies of others, such as {folder / 'x/copy.png'}" in own_images.copies(folder)
+
+
 def test_overlap(tmp_path):
     training, validation = layout(tmp_path / "a", "x", "y"), layout(tmp_path / "b", "x", "y")
     assert own_images.overlap(training, validation) is None

@@ -5,10 +5,12 @@ import json
 import os
 import threading
 
+import numpy as np
 import pytest
 from conftest import in_one_line, refused
 
 from transfer import runs
+from weights import heads
 from weights.heads import Provenance
 
 ORIGIN = Provenance("googlenet", "pool5", 64, False, "float32", "random", 0, "0" * 16, "signs", 0.5, 32, "whole", 0)
@@ -19,12 +21,12 @@ EPOCHS = [{"epoch": number, "seconds": 1.0, "loss": 1 / number, "accuracy": 0.5,
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
-    return runs.begin("script", {"epochs": 3}, "the split")
+    return runs.begin("script", {"epochs": 3}, "the split", ORIGIN.fingerprint)
 
 
 def test_runs_that_start_in_the_same_second_get_a_folder_each(folder):
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
-        folders = list(pool.map(lambda _: runs.begin("script", {}, ""), range(60)))
+        folders = list(pool.map(lambda _: runs.begin("script", {}, "", ""), range(60)))
     assert len({folder, *folders}) == 61 and all((each / runs.SETTINGS).exists() for each in folders)
 
 
@@ -38,8 +40,23 @@ def test_a_run_is_trained_by_one_process_at_a_time(folder):
 
 def test_other_images_than_those_it_was_begun_with(folder):
     run = runs.Run(folder, ORIGIN, ["a", "b"])
-    run.check_split("the split")
-    assert "the images have changed since it was begun" in in_one_line(run.check_split, "another split")
+    run.check("the split")
+    assert "the images have changed since it was begun" in in_one_line(run.check, "another split")
+
+
+def test_other_weights_than_those_it_was_begun_with(folder):
+    """A head for the features of one network would be trained further on those of another."""
+    run = runs.Run(folder, ORIGIN._replace(fingerprint="1" * 16, weights="other.npz"), ["a", "b"])
+    assert "other weights of the network than other.npz" in in_one_line(run.check, "the split")
+
+
+def test_the_accuracy_of_the_report_is_what_is_remembered(folder):
+    head = heads.Head(np.ones((4, 2), np.float32), np.zeros(2, np.float32), ["a", "b"], ORIGIN)
+    heads.save(head, folder / heads.FILE)
+    runs.Run(folder, ORIGIN, ["a", "b"]).remember(0.25)
+    kept = heads.load(folder / heads.FILE)
+    assert kept.provenance == ORIGIN._replace(validation_accuracy=0.25)
+    np.testing.assert_array_equal(kept.kernel, head.kernel)
 
 
 def test_only_settings_that_were_signed_here_are_trusted(folder):
@@ -96,7 +113,7 @@ def test_a_damaged_key_signs_nothing(folder, content):
     else:
         (runs.RUNS_DIR / runs.KEY).write_bytes(content)
     assert not runs.begun_here(folder)
-    assert ".key" in in_one_line(runs.begin, "script", {}, "")
+    assert ".key" in in_one_line(runs.begin, "script", {}, "", "")
 
 
 @pytest.mark.parametrize("signature", ["é", "\udcff", "", None, 1, [], {"a": 1}, "0" * 64])

@@ -597,3 +597,11 @@ def test_a_pickle_with_a_zip_s_mark_in_it_is_no_zip(tmp_path):
     (tmp_path / "train.p").write_bytes(pickle.dumps(arrays, protocol=2))
     assert zipfile.is_zipfile(tmp_path / "train.p")  # what this is about
     assert len(traffic_signs.load(tmp_path / "train.p").labels) == 40
+
+
+def test_drawn_test_signs_are_never_those_of_a_training():
+    """Whatever the seeds of either: `evaluate.py --demo` may judge a run with another seed."""
+    training = [traffic_signs.drawn(per_class=1, seed=seed).images for seed in (0, 1, 2)]
+    for seed in (0, 1, 2):
+        test = traffic_signs.drawn_test(per_class=1, seed=seed).images
+        assert not any((test == images).all() for images in training)

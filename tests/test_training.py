@@ -91,7 +91,7 @@ def test_frozen_is_frozen_and_every_image_runs_once(network, monkeypatch, tmp_pa
     before = {variable.name: variable.numpy().copy() for variable in network.variables}
     split, here = datasets.split(dataset, "track", 0), devices.find()
     origin = trained.provenance_of(network, "fc7", "random", 0, "made up", Framing(32))
-    run = runs.Run(runs.begin("script", {}, "", tmp_path / "run"), origin, dataset.class_names)
+    run = runs.Run(runs.begin("script", {}, "", "", tmp_path / "run"), origin, dataset.class_names)
     vectors = features.shared_features(network, dataset.images, "fc7", origin, here, cache=None)
     outcome = cases.train_head(vectors, split, Recipe(epochs=3, batch_size=4), here, run)
     run.end(outcome.history, outcome.kept)

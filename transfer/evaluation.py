@@ -30,6 +30,7 @@ Z = 1.96  # standard deviations to either side of the mean that hold 95 % of a n
 TOP = 5  # ImageNet's second figure: the share of images whose class is among the five most probable ones
 ALL_CLASSES = 12  # up to here the printed table has every class
 CONFUSIONS = 5  # printed
+MOST_SEEN = 0.05  # of the validation images; where more show objects that were trained on, no interval is honest
 SHEET = 36  # mistakes on the contact sheet
 
 
@@ -131,7 +132,7 @@ def independent_images(judged: Report, parts: Split) -> tuple[float | None, str]
     None where no confidence interval means anything: the same objects were trained on.
     """
     dataset, _, rows = parts
-    if datasets.share_seen(parts) > 0.5:
+    if datasets.share_seen(parts) > MOST_SEEN:
         return None, "training shows the same objects, so it says nothing about new ones"
     if dataset.tracks is not None:
         right = np.ones(len(rows))

@@ -57,7 +57,8 @@ def frozen(
         x = prepare(images)
         for name in needed:
             x = layers[name](x)
-        return tf.cast(pooled(x) if pool else x, tf.float32)
+        x = tf.cast(x, tf.float32)  # before it is averaged: bfloat16 would round sums of hundreds of numbers
+        return pooled(x) if pool else x
 
     return lambda images: run(images).numpy()
 

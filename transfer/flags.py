@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from common.files import BadInput
 from common.flags import add_network_flags, add_two_views_flag, at_least
 from data import datasets, own_images, traffic_signs
-from data.datasets import Dataset, Split
+from data.datasets import Split
 from data.images import Framing
 from transfer import feature_store, runs
 from transfer.devices import Devices
@@ -22,8 +22,14 @@ PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "
          "teacher", "teacher_weights"}  # fmt: skip
 CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
 OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
-FINE_TUNING_ONLY = ("random_crop", "relight", "flip", "ema", "decay_epochs", "keep_last", "two_views",
-                    "progressive_resizing")  # fmt: skip
+FINE_TUNING_ONLY = (
+    "random_crop", "relight", "flip", "ema", "decay_epochs", "keep_last", "two_views", "progressive_resizing",
+    "lower_learning_rate", "weight_decay", "head_epochs", "no_augment", "no_dropout",
+)  # fmt: skip
+NEEDS = {  # {flag: another, without which it would do nothing}
+    "skip_unreadable": "training_dir", "validation_dir": "training_dir",
+    "teacher_share": "teacher", "temperature": "teacher", "teacher_weights": "teacher",
+}  # fmt: skip
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
@@ -162,12 +168,23 @@ def parse(
         return argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume}), folder
     if args.out:
         runs.check_new(args.out)
-    if args.validation_dir and not args.training_dir:
-        raise BadInput("--validation_dir: --training_dir is missing; give both")
-    if args.training_dir and getattr(args, "split", None) == "none":
-        raise BadInput("--split none: is for the signs; of your own images a third is held out, or --validation_dir "
-                       "names others; leave the flag out")  # fmt: skip
+    for name, needed in NEEDS.items():
+        if getattr(args, name, None) != getattr(defaults, name, None) and not getattr(args, needed):
+            raise BadInput(f"--{name}: --{needed} is missing; give both, or neither")
+    check_split_flag(args, defaults)
     return args, None
+
+
+def check_split_flag(args: argparse.Namespace, defaults: argparse.Namespace) -> None:
+    """`BadInput` for a --split of images that are split already."""
+    split = getattr(args, "split", None)
+    if split == getattr(defaults, "split", None):
+        return
+    if args.training_dir:
+        raise BadInput(f"--split {split}: is for the signs; of your own images a third is held out, or "
+                       "--validation_dir names others; leave the flag out")  # fmt: skip
+    if args.validation_file:
+        raise BadInput(f"--split {split}: --validation_file says what to validate on; leave out one of them")
 
 
 def resumed(
@@ -260,13 +277,13 @@ def source_of(args: argparse.Namespace, card: Card) -> str | None:
     return args.weights or (reading.without_download(card) if args.demo else None)
 
 
-def teacher_of(args: argparse.Namespace, dataset: Dataset, devices: Devices) -> Any:
+def teacher_of(args: argparse.Namespace, split: Split, devices: Devices) -> Any:
     """The teacher of these images, see `transfer.teacher`; None without one."""
     if not args.teacher:
         return None
     from transfer import teacher
 
-    return teacher.load(args.teacher, dataset, devices, cache_of(args), args.teacher_weights)
+    return teacher.load(args.teacher, split, devices, cache_of(args), args.teacher_weights)
 
 
 def cache_of(args: argparse.Namespace) -> pathlib.Path | None:
@@ -291,6 +308,9 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
     for name in ("random_crop", "relight", "flip", "progressive_resizing"):
         if getattr(args, name) and args.no_augment:
             raise BadInput(f"--{name}: shows other images in each epoch; leave out this or --no_augment")
+    if args.keep_last and args.patience:
+        raise BadInput(f"--patience {args.patience}: the last epoch is the result (--keep_last, or a recipe), which it "
+                       "might end far from its best; leave out one of them")  # fmt: skip
     if args.progressive_resizing:
         check_progressive(args, changed, card)
     card.checked_size(args.image_size, changed.layer)

@@ -50,6 +50,9 @@ def conclude(
     probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices, second_view=view)
     if not devices.chief:
         return
+    if not view:  # `feature_extraction.py` takes one view, and tells how good the classifier is with it
+        right = probabilities.argmax(axis=1) == split.dataset.labels[split.validation]
+        run.remember(float(right.mean()))
     if devices.workers == 1:  # else the features of some images are elsewhere
         keep_known(run, outcome, split)
     print(f"{choice(outcome)}\n")

@@ -67,11 +67,15 @@ class Run:
                 print(f"\nStopped. To continue: python {script}.py --resume {shown(self.folder)}", file=sys.stderr)
                 raise
 
-    def check_split(self, fingerprint: str) -> None:
-        """`BadInput` when the images or their split are not those that the run was begun with."""
-        if self.folder and read_settings(self.folder).get("split", fingerprint) != fingerprint:
+    def check(self, split: str) -> None:
+        """`BadInput` when images, their split or the network's weights are not those that the run was begun with."""
+        begun = read_settings(self.folder) if self.folder else {}
+        if begun.get("split", split) != split:
             raise BadInput(f"{self.folder}: the images have changed since it was begun (added, removed, other labels); "
                            "restore them to resume it, or start a new run")  # fmt: skip
+        if begun.get("network", self.provenance.fingerprint) != self.provenance.fingerprint:
+            raise BadInput(f"{self.folder}: was begun with other weights of the network than "
+                           f"{self.provenance.weights}; give it those with --weights, or start a new run")  # fmt: skip
 
     def restore(self, variables: list, optimizers: list) -> list[dict]:
         """Set variables and optimizers to those of the last epoch that was kept. Returns the history up to there.
@@ -144,6 +148,12 @@ class Run:
         self.kept = kept
         self._write_history(history, ended=True)
 
+    def remember(self, accuracy: float) -> None:
+        """Keep the accuracy that the report states with the head, in place of that of its epoch: of fewer images."""
+        head = heads.load(self.folder / heads.FILE)
+        provenance = head.provenance._replace(validation_accuracy=accuracy)
+        heads.save(head._replace(provenance=provenance), self.folder / heads.FILE)
+
     def restore_result(self, classifier: Any) -> None:
         """Give the classifier the weights that are the result of the run."""
         head = heads.load(self.folder / heads.FILE)
@@ -183,10 +193,12 @@ class Run:
                     half.unlink(missing_ok=True)
 
 
-def begin(script: str, flags: dict, split: str, out: pathlib.Path | None = None, demo: bool = False) -> pathlib.Path:
+def begin(
+    script: str, flags: dict, split: str, network: str, out: pathlib.Path | None = None, demo: bool = False
+) -> pathlib.Path:
     """Make the folder of a new run (`out`, or one in runs/) and keep the flags in it. Returns the folder.
 
-    split: a fingerprint of what is trained and validated on.
+    split, network: fingerprints of what is trained and validated on, and of the weights that the network begins with.
     """
     if out:
         folder = pathlib.Path(out).absolute()
@@ -194,7 +206,7 @@ def begin(script: str, flags: dict, split: str, out: pathlib.Path | None = None,
     else:
         folder = _new_folder(f"{'demo-' if demo else ''}{script}-{time.strftime('%Y%m%d-%H%M%S')}")
     check_writable(folder / SETTINGS)
-    _write_settings(folder, {"script": script, "flags": flags, "split": split}, signed=True)
+    _write_settings(folder, {"script": script, "flags": flags, "split": split, "network": network}, signed=True)
     return folder
 
 
