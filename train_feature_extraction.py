@@ -14,8 +14,8 @@ features of frozen layers never change, so each image goes through them once, an
 in seconds.
 
 Output: how many images there are; when more than the head is trained, how many parameters are trained and frozen; for
-each epoch its time, validation loss and validation accuracy; how good the classifier is. It is
-kept in a folder in runs/, where `feature_extraction.py` and `evaluate.py` find it.
+each epoch its time, validation loss and validation accuracy; how good the classifier is. It is kept in a folder in
+runs/, where `feature_extraction.py` and `evaluate.py` find it.
 """
 
 import argparse
