@@ -118,7 +118,7 @@ def mirror_of(args: argparse.Namespace, class_names: Sequence[str]) -> tuple[int
     if args.training_dir:
         return tuple(range(len(class_names))) if args.flip else ()
     mirror = datasets.mirror_of(class_names)
-    if args.flip and not mirror:
+    if args.flip and not mirror and not args.resume:  # earlier versions mirrored the CIFAR-10 script's drawn signs
         raise BadInput(
             f"--flip: what the mirror images of these {len(class_names)} classes show is not known; leave it out"
         )

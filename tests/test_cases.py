@@ -189,6 +189,7 @@ def test_progressive_resizing_begins_with_small_images(signs):
     assert growing[1]["validation_accuracy"] == pytest.approx(accuracy)
 
 
+@pytest.mark.slow
 def test_the_head_before_progressive_resizing_sees_images_of_full_size(signs, tmp_path, capsys):
     growing = {"augment": True, "progressive_resizing": True, "keep_last": True, "head_epochs": 1}
     _, _, outcome, _ = train(signs, Case("pool5", "inception_5b"), tmp_path, epochs=2, **growing)

@@ -114,7 +114,7 @@ def test_every_layer_is_kerass_own(card):
     assert sum(int(tf.size(each)) for each in trained) == sum(int(tf.size(v)) for v in theirs.trainable_variables)
 
 
-@BOTH
+@pytest.mark.parametrize("card", [pytest.param(cards.VGG, marks=pytest.mark.slow), cards.RESNET], ids=["vgg", "resnet"])
 @pytest.mark.parametrize(
     "dtype", [tf.float32, pytest.param(tf.bfloat16, marks=pytest.mark.slow)], ids=["float32", "bfloat16"]
 )
@@ -157,7 +157,7 @@ def test_dropout_of_vgg():
     assert np.any(dropped != network(x, "fc1", after="block5_pool", dropout=Dropout((0, 1), [1], 4)))
 
 
-@BOTH
+@pytest.mark.parametrize("card", [cards.VGG, pytest.param(cards.RESNET, marks=pytest.mark.slow)], ids=["vgg", "resnet"])
 def test_what_is_kept_is_read_again(card, tmp_path):
     network = KerasNetwork.load(card, "random", 1, image_size=32, features_only=True)
     network.save(tmp_path / "network-1.npz")
@@ -181,6 +181,7 @@ def test_preprocessing_is_kerass_own(card):
     np.testing.assert_allclose(network.preprocess(red)[0, 16, 16], pixel, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, when it saves
 def test_a_whole_model_by_keras_is_read(resnet, tmp_path):
     """With its classifier or, for features, without it."""

@@ -21,7 +21,8 @@ SCRIPTS = [
 
 def test_training_demo_then_inference_with_its_head(tmp_path):
     folder = tmp_path / "run"
-    done = run("train_feature_extraction.py", "--demo", "--out", folder, "--cache", tmp_path / "cache", cwd=tmp_path)
+    done = run("train_feature_extraction.py", "--demo", "--per_class", 8, "--validation_per_class", 4, "--out", folder,
+               "--cache", tmp_path / "cache", cwd=tmp_path)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert done.stdout.startswith(DEMO_SAYS)
     epoch = r"Epoch (\d+)\nTime: \d+\.\d+ seconds\nValidation Loss = \d+\.\d+\nValidation Accuracy = (\d\.\d{3})\n\n"
@@ -69,20 +70,22 @@ def test_other_weights_than_the_head_s_are_refused(tmp_path):
 
 @pytest.mark.slow
 def test_test_images_are_of_the_head_s_classes():
-    args = SimpleNamespace(test_dir=None, demo=True, seed=3)
+    args, origin = SimpleNamespace(test_dir=None, demo=True), SimpleNamespace(seed=3)
     for data in cifar10, traffic_signs:
         names = data.drawn_test(per_class=1).class_names
-        assert evaluate.find_images(SimpleNamespace(class_names=names), args).class_names == names
+        head = SimpleNamespace(class_names=names, provenance=origin)
+        assert evaluate.find_images(head, args).class_names == names
 
 
 def test_cifar10_demo(tmp_path):
     folder = tmp_path / "run"
-    done = run("train_feature_extraction_cifar10.py", "--demo", "--out", folder, "--no_cache", cwd=tmp_path)
+    done = run("train_feature_extraction_cifar10.py", "--demo", "--per_class", 4, "--validation_per_class", 2, "--out",
+               folder, "--no_cache", cwd=tmp_path)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert "Epoch 2" in done.stdout and "Epoch 3" not in done.stdout and (folder / "head.npz").exists()
 
 
-@pytest.mark.parametrize("script", SCRIPTS[:3])
+@pytest.mark.parametrize("script", [SCRIPTS[0], pytest.param(SCRIPTS[1], marks=pytest.mark.slow), SCRIPTS[2]])
 def test_inference_demo(script, tmp_path):
     done = run(script, "--demo", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
@@ -117,8 +120,7 @@ def test_real_layout_and_own_images(tmp_path, alexnet_weights):
     assert "Image 0: large.jpg\n" in done.stdout and "Image 1: grey.png\n" in done.stdout
     published = run("traffic_sign_inference.py", *images, "--weights", "w.npy", "--as_published", cwd=tmp_path)
     assert published.returncode == 0, published.stderr
-    ours = run("traffic_sign_inference.py", *images, "--weights", "w.npy", cwd=tmp_path)
-    assert lines(ours.stdout) != lines(published.stdout)
+    assert len(lines(published.stdout)[0]) == 10
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -48,7 +48,7 @@ from common.files import (
 from data import DATA_DIR
 
 FEATURES_DIR = DATA_DIR / "features"
-FORMAT = 2  # part of every key; to be raised when the layout of the files changes, or what is computed
+FORMAT = 1  # part of every key; to be raised when the layout of the files changes
 PIECE = 1024  # images hashed at a time
 FORGOTTEN = 7 * 24 * 3600  # seconds after which a part that nobody has gone on with is deleted
 

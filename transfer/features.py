@@ -53,7 +53,10 @@ def frozen_features(
 def key(origin: Provenance, layer: str, pool: bool) -> dict:
     """All that shapes features besides the images. The fingerprint says which weights they are."""
     names = ("network", "image_size", "as_published", "precision", "fingerprint")
-    return {name: getattr(origin, name) for name in names} | {"layer": layer, "pooled": pool}
+    found = {name: getattr(origin, name) for name in names} | {"layer": layer, "pooled": pool}
+    if pool and origin.precision == "bfloat16":
+        found["averaged_in"] = "float32"  # earlier versions pooled bfloat16's maps in bfloat16
+    return found
 
 
 def shared_features(
