@@ -120,7 +120,8 @@ def test_real_layout_and_own_images(tmp_path, alexnet_weights):
     assert "Image 0: large.jpg\n" in done.stdout and "Image 1: grey.png\n" in done.stdout
     published = run("traffic_sign_inference.py", *images, "--weights", "w.npy", "--as_published", cwd=tmp_path)
     assert published.returncode == 0, published.stderr
-    assert len(lines(published.stdout)[0]) == 10
+    ours = run("traffic_sign_inference.py", *images, "--weights", "w.npy", cwd=tmp_path)
+    assert lines(ours.stdout) != lines(published.stdout)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
