@@ -78,12 +78,13 @@ def from_images(args: argparse.Namespace) -> Bottleneck:
     split = datasets.in_order(split)  # training images first, as the two files hold them
     files = default_files(args)
     for path, rows, per_class in zip(files, (split.training, split.validation), (args.per_class, 0)):
+        images = split.dataset.images[rows]
         how = features.key(origin, card.bottleneck, pool=True) | {
             "trained_on": split.dataset.name, "seed": args.seed, "split": args.split, "per_class": per_class,
-            "images": datasets.fingerprint(split), "pixels": feature_store.fingerprint(split.dataset.images[rows]),
+            "images": datasets.fingerprint(split), "pixels": feature_store.fingerprint(images),
         }  # fmt: skip
         if not bottleneck_files.is_made_from(path, how):
-            bottleneck_files.write(path, compute(split.dataset.images[rows]), split.dataset.labels[rows], how)
+            bottleneck_files.write(path, compute(images), split.dataset.labels[rows], how)
     vectors, *_ = bottleneck_files.read_both(*files)
     return Bottleneck(vectors, split, origin)
 

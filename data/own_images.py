@@ -180,11 +180,9 @@ def overlap(training_dir: str | os.PathLike, validation_dir: str | os.PathLike) 
         return f"Warning: {validation_dir} is both training and validation folder; {flatters}."
     if training in validation.parents or validation in training.parents:
         raise BadInput(f"{validation_dir}: lies inside {training_dir}, or that inside it; move one of them out")
-    seen, files = (
-        [file for inside in _classes(pathlib.Path(folder)).values() for file in inside]
-        for folder in (training_dir, validation_dir)
-    )
-    twins = _copies(seen, files)
+    seen, files = _all_files(training_dir), _all_files(validation_dir)
+    known, originals = set(seen), _originals([*seen, *files])
+    twins = [file for file in files if originals[file] in known]
     if not twins:
         return None
     found = f"{len(twins):,} of {len(files):,} validation images are training images, too, such as {twins[0]}"
@@ -193,22 +191,24 @@ def overlap(training_dir: str | os.PathLike, validation_dir: str | os.PathLike) 
 
 def copies(folder: str | os.PathLike) -> str | None:
     """A warning to print if images are in the folder twice, or None: a part of it is to be held out."""
-    files = [file for inside in _classes(pathlib.Path(folder)).values() for file in inside]
-    sizes = collections.Counter(_size_and_time(file)[0] for file in files)
-    alike = [file for file in files if sizes[_size_and_time(file)[0]] > 1]
-    first: dict[str | None, pathlib.Path] = {}
-    twins = [file for file in alike if first.setdefault(_fingerprint(file), file) != file]
+    files = _all_files(folder)
+    twins = [file for file, original in _originals(files).items() if original != file]
     if not twins:
         return None
     found = f"{len(twins):,} of {len(files):,} images are copies of others, such as {twins[0]}"
     return f"Warning: {found}; where one is trained on and the other validates, the accuracy flatters."
 
 
-def _copies(seen: list[pathlib.Path], files: list[pathlib.Path]) -> list[pathlib.Path]:
-    """Those of `files` that hold the same bytes as any of `seen`. Only files of equal sizes are read."""
-    sizes = {_size_and_time(file)[0] for file in seen} & {_size_and_time(file)[0] for file in files}
-    known = {_fingerprint(file) for file in seen if _size_and_time(file)[0] in sizes}
-    return [file for file in files if _size_and_time(file)[0] in sizes and _fingerprint(file) in known]
+def _originals(files: list[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
+    """{file: the first of the files that holds the same bytes}. Only files of equal sizes are read."""
+    sizes = {file: _size_and_time(file)[0] for file in files}
+    alike, first = collections.Counter(sizes.values()), {}
+    return {file: first.setdefault(_fingerprint(file), file) if alike[sizes[file]] > 1 else file for file in files}
+
+
+def _all_files(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """The files of all classes."""
+    return [file for inside in _classes(pathlib.Path(folder)).values() for file in inside]
 
 
 def _fingerprint(file: pathlib.Path) -> str | None:

@@ -308,9 +308,9 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
     for name in ("random_crop", "relight", "flip", "progressive_resizing"):
         if getattr(args, name) and args.no_augment:
             raise BadInput(f"--{name}: shows other images in each epoch; leave out this or --no_augment")
-    if args.keep_last and args.patience:
-        raise BadInput(f"--patience {args.patience}: the last epoch is the result (--keep_last, or a recipe), which it "
-                       "might end far from its best; leave out one of them")  # fmt: skip
+    if args.patience and (args.keep_last or args.progressive_resizing):
+        raise BadInput(f"--patience {args.patience}: the last epoch is the result (--keep_last, --progressive_resizing "
+                       "or a recipe), and stopping early would end with a worse; leave out one of them")  # fmt: skip
     if args.progressive_resizing:
         check_progressive(args, changed, card)
     card.checked_size(args.image_size, changed.layer)
@@ -323,9 +323,6 @@ def check_progressive(args: argparse.Namespace, case: Case, card: Card) -> None:
         fit = [f"{each.name} with --layer {layer}" for each in CARDS.values() for layer in each.any_size_layers]
         raise BadInput(f"--progressive_resizing: {card.title}'s {case.layer} needs images of one size; "
                        f"take --network {', or '.join(fit)}, or leave the flag out")  # fmt: skip
-    if args.patience:
-        raise BadInput(f"--patience {args.patience}: with --progressive_resizing the last epoch counts, which alone "
-                       "is sure to see images of full size; leave out one of them")  # fmt: skip
     if args.decay_epochs:
         raise BadInput("--progressive_resizing: sizes follow from the number of epochs, which --decay_epochs leaves "
                        "open; leave out one of them")  # fmt: skip

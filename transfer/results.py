@@ -50,14 +50,13 @@ def conclude(
     probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices, second_view=view)
     if not devices.chief:
         return
-    if not view:  # `feature_extraction.py` takes one view, and tells how good the classifier is with it
-        right = probabilities.argmax(axis=1) == split.dataset.labels[split.validation]
-        run.remember(float(right.mean()))
-    if devices.workers == 1:  # else the features of some images are elsewhere
-        keep_known(run, outcome, split)
     print(f"{choice(outcome)}\n")
     print(told, end="")
-    evaluation.report(split, probabilities, run.folder, plot, "validation")
+    judged = evaluation.report(split, probabilities, run.folder, plot, "validation")
+    if not view:  # `feature_extraction.py` takes one view, and tells how good the classifier is with it
+        run.remember(judged.accuracy)
+    if devices.workers == 1:  # else the features of some images are elsewhere
+        keep_known(run, outcome, split)
     if plot:
         phases = (("head", outcome.head_history), ("layers", outcome.history))
         history = [epoch | {"phase": phase} for phase, epochs in phases for epoch in epochs]
