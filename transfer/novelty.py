@@ -1,7 +1,7 @@
 """Is an image like anything the classifier was trained on? A softmax cannot say "none of these"; distances can.
 
     known = fit(features, labels, training, validation)    # once, after training
-    unlike(known, features_of_new_images)                  # (N,) bool
+    percentiles(known, features_of_new_images)             # (N,) 0 to 100; see `is_unlike`
 
 Each feature is brought to mean 0 and spread 1 over the training images. An image's distance is 1 minus the cosine of
 the angle between its features and the nearest class mean: 0 in the same direction, 1 at a right angle. The scale comes
@@ -71,9 +71,9 @@ def percentiles(known: Known, features: np.ndarray) -> np.ndarray:
     return np.interp(distances(known, features), known.quantiles, np.arange(101))
 
 
-def unlike(known: Known, features: np.ndarray) -> np.ndarray:
-    """features (N, D) -> (N,) bool: farther from every class than 99 % of the known images are from theirs."""
-    return distances(known, features) > known.quantiles[PERCENTILE]
+def is_unlike(percentile: float) -> bool:
+    """Whether an image at this percentile, 0 to 100, is unlike anything in training."""
+    return bool(percentile >= PERCENTILE)
 
 
 def to_arrays(known: Known) -> dict[str, np.ndarray]:
@@ -119,7 +119,7 @@ def load(head: pathlib.Path, size: int) -> Known | None:
 
 def sentence(percentile: float) -> str:
     """For people: where among known images an image lies, 0 to 100."""
-    if percentile >= PERCENTILE:
+    if is_unlike(percentile):
         return f"Unlike anything in training: further from every class than {PERCENTILE} % of known images"
     return f"Further from its nearest class than {int(percentile)} % of known images"
 

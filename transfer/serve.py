@@ -237,7 +237,7 @@ def answerer(classifier: Trained, known: Known | None, top: int) -> Callable[[by
         found = {"top": [{"name": classifier.class_names[index], "probability": float(row[index])} for index in best]}
         if known:
             percentile = novelty.percentiles(known, features)[0]
-            found |= {"hint": novelty.sentence(percentile), "unlike": bool(percentile >= novelty.PERCENTILE)}
+            found |= {"hint": novelty.sentence(percentile), "unlike": novelty.is_unlike(percentile)}
         return found
 
     return answer
