@@ -146,9 +146,14 @@ def some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def in_order(parts: Split) -> Split:
-    """The same images with those for training first; what is not used leaves the data set."""
-    rows, count = np.concatenate([parts.training, parts.validation]), len(parts.training)
-    return Split(subset(parts.dataset, rows), np.arange(count), np.arange(count, len(rows)))
+    """The same images with those for training first; what is not used leaves the data set.
+
+    An image on both sides stays one row: else it would pass for one that was never trained on.
+    """
+    rows = np.concatenate([parts.training, np.setdiff1d(parts.validation, parts.training, assume_unique=True)])
+    place = np.zeros(len(parts.dataset.labels), np.int64)
+    place[rows] = np.arange(len(rows))
+    return Split(subset(parts.dataset, rows), place[parts.training], place[parts.validation])
 
 
 def joined(training: Dataset, validation: Dataset) -> Split:

@@ -146,6 +146,17 @@ def test_fewer_keeps_all_where_nothing_is_asked_and_every_class_anyway(per_class
     assert counts == expected
 
 
+def test_fewer_of_an_undivided_set_are_still_trained_on_and_validate():
+    whole = datasets.split(tracked(), "none", 0)
+    parts = datasets.fewer(whole, 25, 20, seed=0)
+    assert np.bincount(parts.dataset.labels[parts.validation]).tolist() == [20] * 4
+    chosen = datasets.few(whole.validation, whole.dataset.labels, 20, seed=0)
+    assert rows_of(parts.dataset.images[parts.validation]).tolist() == chosen.tolist()
+    both = set(rows_of(parts.dataset.images[parts.training])) & set(chosen)
+    assert set(rows_of(parts.dataset.images[np.intersect1d(parts.training, parts.validation)])) == both
+    assert datasets.share_seen(parts._replace(dataset=parts.dataset._replace(tracks=None))) == len(both) / 80 > 0
+
+
 def test_joined_data_sets():
     first, second = made_up([0, 1, 1], [5, 5, 9]), made_up([1, 0], [9, 5])
     both, training, validation = datasets.joined(first, second)
