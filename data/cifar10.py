@@ -148,8 +148,8 @@ def _batch(batch: Any, path: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _drawn(per_class: int, seed: int) -> tuple[Dataset, Dataset]:
     tests = max(1, per_class // 3)
-    images, _ = drawn_signs.draw(per_class=per_class + tests, seed=seed)
-    images = images.reshape(-1, per_class + tests, *images.shape[1:])[DRAWN]  # (class, image, ...)
+    images, _ = drawn_signs.draw(per_class=per_class + tests, seed=seed, classes=DRAWN)
+    images = images.reshape(-1, per_class + tests, *images.shape[1:])  # (class, image, ...)
     names = drawn_names()
     datasets = []
     for part, name in (images[:, :per_class], "ten drawn signs"), (images[:, per_class:], "ten drawn signs, test"):

@@ -1,6 +1,7 @@
 """What several tests need: where real inputs may lie, seeded weights, photos, an ONNX graph filled with weights."""
 
 import collections
+import importlib
 import os
 import pathlib
 import re
@@ -45,6 +46,28 @@ def run(script, *arguments, cwd, **environment):
     environment = {**os.environ, **NO_NETWORK, "no_proxy": "", "NO_PROXY": "", **environment}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # quiet by their own doing
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys, tmp_path):
+    """`run` in this process and in `tmp_path`: without the seconds that TensorFlow takes to start."""
+    from common import program
+
+    for name, value in (NO_NETWORK | {"no_proxy": "", "NO_PROXY": ""}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+    def run_here(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        capsys.readouterr()
+        status = 0
+        try:
+            program.run(importlib.import_module(script.removesuffix(".py")).main)
+        except SystemExit as error:
+            status = error.code
+        return subprocess.CompletedProcess([script], status, *capsys.readouterr())
+
+    return run_here
 
 
 def lines(text):

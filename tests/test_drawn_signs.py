@@ -58,6 +58,13 @@ def test_more_images_begin_with_the_same_ones():
     assert (many[1::2] != few).reshape(43, -1).any(1).all(), "the second image repeats the first"
 
 
+def test_some_classes_are_those_of_all():
+    few, labels = draw(per_class=2, classes=[14, 3])
+    every, _ = draw(per_class=2)
+    assert labels.tolist() == [14, 14, 3, 3]
+    assert np.array_equal(few, every[[28, 29, 6, 7]])
+
+
 def test_importing_draws_nothing():
     code = "import data.drawn_signs, data.drawn_signs.templates as t; print(t._master.cache_info().currsize)"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "0\n"

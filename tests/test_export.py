@@ -112,7 +112,7 @@ def test_other_numbers_are_refused(exported, spoil):
         exported[0](spoil(batch.astype(np.float64)))
 
 
-@pytest.mark.parametrize("as_published", [False, True])
+@pytest.mark.parametrize("as_published", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_alexnet_as_in_training(alexnet_weights, as_published, tmp_path):
     """Enlarged signs; what the course subtracts in inference, it does not in training."""
     network = AlexNet(alexnet_weights, as_published)

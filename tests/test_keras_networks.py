@@ -58,6 +58,7 @@ def test_vgg_with_real_weights_equals_numpy(photos):
         KerasNetwork.load(cards.VGG, VGG_WEIGHTS)
 
 
+@pytest.mark.slow
 def test_resnet_with_random_weights(resnet, photos):
     probabilities = resnet.activations(photos).numpy()
     assert probabilities.shape == (2, 1000)

@@ -12,6 +12,7 @@ writes a contact sheet: one template and three drawn images per class.
 import csv
 import functools
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -35,18 +36,20 @@ BACKGROUNDS = (
 )
 
 
-def draw(per_class: int = 30, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `per_class` images of each of the 43 signs.
+def draw(
+    per_class: int = 30, seed: int = 0, size: int = 32, classes: Sequence[int] = range(len(SIGNS))
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `per_class` images of each of `classes`, which are numbers of signs, 0 to 42.
 
-    Returns (images, labels): RGB uint8 (43 * per_class, size, size, 3) and int64 (43 * per_class,), class after class.
-    The same seed gives the same images; a bigger `per_class` adds images and leaves the first ones as they are.
+    Returns (images, labels): RGB uint8 (N, size, size, 3) and int64 (N,), N = len(classes) * per_class, class after
+    class. The same seed gives the same images; a bigger `per_class`, or more classes, leave the first ones as they are.
     """
     images = [
         _image(label, np.random.default_rng((seed, label, index)), size)
-        for label in range(len(SIGNS))
+        for label in classes
         for index in range(per_class)
     ]
-    labels = np.repeat(np.arange(len(SIGNS), dtype=np.int64), per_class)
+    labels = np.repeat(np.array(classes, np.int64), per_class)
     return np.array(images, np.uint8).reshape(-1, size, size, 3), labels
 
 
