@@ -198,7 +198,8 @@ def test_the_program(tmp_path, monkeypatch, capsys):
     weights = network() | {"fc8": (np.zeros((64, 1000), np.float32), np.zeros(1000, np.float32))}
     reading.save(weights, tmp_path / "network.npz")
     names = ["weasel", "miniature poodle", "goldfish, Carassius auratus"]
-    head = heads.untrained(64, names, provenance=PROVENANCE)
+    origin = PROVENANCE._replace(fingerprint=reading.fingerprint(weights))
+    head = heads.untrained(64, names, provenance=origin)
     heads.save(head, tmp_path / "head.npz")
     out = tmp_path / "small.npz"
     command = ["shrink", tmp_path / "network.npz", "--head", tmp_path / "head.npz", "--out", out, "--megabytes"]
@@ -215,8 +216,38 @@ def test_the_program(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*map(str, command), "0.001"])
     before = out.read_bytes()
     assert "too few" in in_one_line(shrink.main) and out.read_bytes() == before
-    heads.save(head._replace(provenance=PROVENANCE._replace(layer="conv1")), tmp_path / "head.npz")
-    assert "--layer fc7" in in_one_line(shrink.main)
+
+
+def test_a_head_that_was_trained_on_another_network():
+    """Joined to it, its classes would be chance, and the report compares the pair with itself."""
+    weights = network()
+    origin = PROVENANCE._replace(fingerprint=reading.fingerprint(weights))
+    others = {"layer": "conv1", "network": "googlenet", "fingerprint": "0" * 16}
+    expected = [
+        "--layer fc7",
+        "BVLC GoogLeNet (Inception v1), expected Small net",
+        "other weights (random); give those",
+    ]
+    for (name, value), told in zip(others.items(), expected):
+        head = heads.untrained(64, ["weasel"], provenance=origin._replace(**{name: value}))
+        assert told in in_one_line(shrink.with_classifier, weights, CARD, head, [], ())
+    head = heads.untrained(64, ["weasel"], provenance=origin)
+    assert list(shrink.with_classifier(weights, CARD, head, [], ())[1]) == [356]
+
+
+def test_the_network_of_a_run_is_the_one_its_head_names(tmp_path):
+    """Two may lie there for a moment, or after a kill; as text, network-9 comes after network-10."""
+    card = dataclasses.replace(CARD, shapes=SHAPES | {"fc8": (64, 3)})
+    for epoch in (9, 10):
+        reading.save(network(seed=epoch), tmp_path / f"network-{epoch}.npz")
+    for epoch in (9, 10):
+        origin = PROVENANCE._replace(weights=f"network-{epoch}.npz")
+        heads.save(heads.untrained(64, ["weasel"], provenance=origin), tmp_path / heads.FILE)
+        np.testing.assert_array_equal(shrink.network_of(tmp_path, card)["fc8"][0], network(seed=epoch)["fc8"][0])
+    for weights in ("network-11.npz", "../network.npz", "random", None):
+        origin = PROVENANCE._replace(weights=weights)
+        heads.save(heads.untrained(64, ["weasel"], provenance=origin), tmp_path / heads.FILE)
+        assert "has no network of its own" in in_one_line(shrink.network_of, tmp_path, card)
 
 
 def test_a_classifier_of_other_widths(tmp_path):

@@ -74,18 +74,32 @@ def _plain(name: str) -> str:
 
 
 def network_of(path: pathlib.Path, card: Card) -> Weights:
-    """The weights of a file or of a run's folder; the last layer may have any number of columns."""
+    """The weights of a file, or of the one that a run's head names; the last layer may have any number of columns."""
     if path.is_dir():
-        files = sorted(path.glob("network-*.npz"))
-        if not files:
-            raise BadInput(f"{path}: holds no network-*.npz; give a weights file, or a run that trained all layers")
-        path = files[-1]
+        name = heads.load(path).provenance.weights or ""
+        if pathlib.Path(name).name != name or not (path / name).is_file():
+            raise BadInput(f"{path}: has no network of its own; give a weights file, or a run that trained all layers")
+        path = path / name
     last = list(card.shapes)[-1]
     with reading.opened(path, card) as layers:
         pair = layers.get(last)
         columns = pair[1].shape if isinstance(pair, list) and hasattr(pair[1], "shape") else card.shapes[last][-1:]
         shapes = card.shapes | {last: (*card.shapes[last][:-1], *columns)}
         return reading.checked(layers, dataclasses.replace(card, shapes=shapes), path)
+
+
+def check_head(head: heads.Head, weights: Weights, card: Card) -> None:
+    """`BadInput` unless the head was trained on what comes before the last layer of this very network."""
+    origin, features = head.provenance, len(head.kernel)
+    if origin.network != card.name:
+        raise BadInput(f"--head: was trained on {cards.CARDS[origin.network].title}, expected {card.title}; give the "
+                       "weights it was trained on, and --network_name")  # fmt: skip
+    if features != list(card.shapes.values())[-1][0] or origin.layer != card.bottleneck:
+        found = f"a head on {features:,} features of {origin.layer}"
+        raise BadInput(f"--head: {found}, expected one on {card.bottleneck}; train one with --layer {card.bottleneck}")
+    if origin.fingerprint != reading.fingerprint(weights):
+        found = origin.weights or "the published ones"
+        raise BadInput(f"--head: was trained on other weights ({found}); give those, or train a head on these")
 
 
 def with_classifier(
@@ -96,9 +110,8 @@ def with_classifier(
     kernel, bias = (head.kernel, head.bias) if head else weights[last]
     names = names or (head.class_names if head else [])
     numbers = numbers_of(names, synsets) if names else np.arange(len(class_names))
-    if head and (len(kernel) != card.shapes[last][0] or head.provenance.layer != card.bottleneck):
-        found = f"a head on {len(kernel):,} features of {head.provenance.layer}"
-        raise BadInput(f"--head: {found}, expected one on {card.bottleneck}; train one with --layer {card.bottleneck}")
+    if head:
+        check_head(head, weights, card)
     if not head and kernel.shape[1] == len(class_names):
         chosen = numbers = np.sort(numbers)
     elif kernel.shape[1] == len(numbers):
