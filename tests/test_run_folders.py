@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import in_one_line, refused
 
-from transfer import runs
+from transfer import results, runs
 from weights import heads
 from weights.heads import Provenance
 
@@ -48,6 +48,33 @@ def test_other_weights_than_those_it_was_begun_with(folder):
     """A head for the features of one network would be trained further on those of another."""
     run = runs.Run(folder, ORIGIN._replace(fingerprint="1" * 16, weights="other.npz"), ["a", "b"])
     assert "other weights of the network than other.npz" in in_one_line(run.check, "the split")
+
+
+def test_demos_are_kept_apart_wherever_they_lie(folder):
+    """By the flag that a run was begun with; by the folder's name where it is not kept."""
+    mine = runs.begin("script", {"demo": True}, "", "", runs.RUNS_DIR / "mine", demo=True)
+    named = runs.begin("script", {"demo": False}, "", "", runs.RUNS_DIR / "demo-of-mine")
+    old = runs.begin("script", {}, "", "", demo=True)
+    assert [runs.is_demo(each) for each in (folder, mine, named, old)] == [False, True, False, True]
+    for number, each in enumerate((named, folder, old, mine)):
+        os.utime(each / runs.SETTINGS, (number, number))
+    assert runs.newest(runs.SETTINGS) == folder and runs.newest(runs.SETTINGS, demo=True) == mine
+
+
+def test_the_command_that_comes_next_finds_the_run(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    elsewhere = runs.begin("script", {}, "", "", tmp_path / "else where")
+    for number, each in enumerate((folder, elsewhere)):
+        heads.save(heads.untrained(4, ["a", "b"], provenance=ORIGIN), each / heads.FILE)
+        os.utime(each / heads.FILE, (number, number))
+    plain = "python feature_extraction.py YOUR_IMAGE.jpg"
+    assert results.next_step(folder, False, ["a"]).endswith(plain)
+    told = results.next_step(elsewhere, False, ["a"])
+    assert told.endswith("python feature_extraction.py --head 'else where' YOUR_IMAGE.jpg")
+    assert " --demo --head runs/" in results.next_step(folder, True, ["a"])  # begun without --demo
+    newer = runs.begin("script", {}, "", "", tmp_path / "runs" / "newer")
+    heads.save(heads.load(folder), newer / heads.FILE)
+    assert " --head runs/script-" in results.next_step(folder, False, ["a"])
 
 
 def test_the_accuracy_of_the_report_is_what_is_remembered(folder):

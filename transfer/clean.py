@@ -36,7 +36,7 @@ def find(kind: str, keep: int = 0) -> list[pathlib.Path]:
     folders = sorted((path.parent for path in runs.RUNS_DIR.glob(f"*/{runs.SETTINGS}")), key=runs.age)
     folders = [folder for folder in folders if not runs.is_locked(folder)]
     if kind == "demo":
-        return [folder for folder in folders if folder.name.startswith("demo-")]
+        return [folder for folder in folders if runs.is_demo(folder)]
     if kind == "unfinished":
         return [folder for folder in folders if runs.state(folder)]
     return folders[: max(0, len(folders) - keep)]

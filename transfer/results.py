@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import shlex
 from collections.abc import Callable, Sequence
 
 from common.program import shown
@@ -12,7 +13,7 @@ from common.files import BadInput
 from data import datasets, traffic_signs
 from data.datasets import Dataset, Split
 from networks.network import Network
-from transfer import augmentation, clean, evaluation, feature_store, loop, novelty, plots, trained
+from transfer import augmentation, clean, evaluation, feature_store, loop, novelty, plots, runs, trained
 from transfer.cases import Outcome
 from transfer.devices import Devices
 from transfer.runs import Run
@@ -141,4 +142,6 @@ def next_step(folder: pathlib.Path, demo: bool, class_names: Sequence[str]) -> s
         print(
             f"{shown(feature_store.FEATURES_DIR)} holds {used / 1e9:.1f} GB; python -m transfer.clean tells and deletes"
         )
-    return f"Kept in {shown(folder)}\nNext: python feature_extraction.py{' --demo' * demo}{image}"
+    found = runs.newest(heads.FILE, demo)  # what the command takes by itself: nothing outside runs/
+    head = "" if found and found.samefile(folder) else f" --head {shlex.quote(shown(folder))}"
+    return f"Kept in {shown(folder)}\nNext: python feature_extraction.py{' --demo' * demo}{head}{image}"

@@ -305,12 +305,21 @@ def newest(file: str, demo: bool = False, script: str | None = None) -> pathlib.
     """
     found = []
     for path in RUNS_DIR.glob(f"*/{file}"):
-        if demo != path.parent.name.startswith("demo-"):
+        if demo != is_demo(path.parent):
             continue
         with contextlib.suppress(BadInput):
             if script is None or read_settings(path.parent)["script"] == script:
                 found.append(path)
     return max(found, key=lambda path: path.stat().st_mtime).parent if found else None
+
+
+def is_demo(folder: pathlib.Path) -> bool:
+    """Whether the run was begun with --demo; where its settings do not say, its name does."""
+    with contextlib.suppress(BadInput):
+        flags = read_settings(folder)["flags"]
+        if "demo" in flags:
+            return flags["demo"] is True
+    return folder.name.startswith("demo-")
 
 
 def age(folder: pathlib.Path) -> float:
