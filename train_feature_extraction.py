@@ -63,7 +63,7 @@ def load_signs(args: argparse.Namespace) -> Split:
     """39,209 photos of signs, or drawn ones; a third of them for validation, or those of `--validation_file`."""
     signs = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load(args.training_file)
     if args.validation_file:
-        return datasets.joined(signs, traffic_signs.load_validation(args.validation_file))
+        return datasets.with_copies_shared(datasets.joined(signs, traffic_signs.load_validation(args.validation_file)))
     return datasets.split(signs, args.split, args.seed)
 
 

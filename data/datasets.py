@@ -150,7 +150,8 @@ def in_order(parts: Split) -> Split:
 
     An image on both sides stays one row: else it would pass for one that was never trained on.
     """
-    rows = np.concatenate([parts.training, np.setdiff1d(parts.validation, parts.training, assume_unique=True)])
+    new = ~np.isin(parts.validation, parts.training)
+    rows = np.concatenate([parts.training, parts.validation[new]])
     place = np.zeros(len(parts.dataset.labels), np.int64)
     place[rows] = np.arange(len(rows))
     return Split(subset(parts.dataset, rows), place[parts.training], place[parts.validation])
@@ -176,9 +177,38 @@ def joined(training: Dataset, validation: Dataset) -> Split:
     return Split(both, rows[: len(training.labels)], rows[len(training.labels) :])
 
 
-def for_test(dataset: Dataset) -> Split:
-    """All images to be judged, none trained on."""
-    return Split(dataset, np.arange(0), np.arange(len(dataset.labels)))
+def with_copies_shared(parts: Split) -> Split:
+    """A split from `joined` in which validation images that are training images too are the same rows.
+
+    Else they would pass for new ones, as the signs of valid.p would beside a train.p from before these were taken out.
+    Where tracks are known, the rest of a copied image's track counts as seen as well.
+    """
+    dataset, training, validation = parts
+    known = dict(zip(_contents(dataset, training), training))
+    rows = np.array([known.get(key, row) for key, row in zip(_contents(dataset, validation), validation)])
+    tracks, copied = dataset.tracks, rows != validation
+    if tracks is not None:
+        track = np.arange(tracks.max() + 1)
+        track[tracks[validation[copied]]] = tracks[rows[copied]]
+        dataset = dataset._replace(tracks=track[tracks])
+    return Split(dataset, training, rows)
+
+
+def count_in(dataset: Dataset, other: Dataset) -> int:
+    """How many images of `dataset` are in `other`, too, in the same class."""
+    known = set(_contents(other, range(len(other.labels))))
+    return sum(key in known for key in _contents(dataset, range(len(dataset.labels))))
+
+
+def _contents(dataset: Dataset, rows: Sequence[int]) -> list[tuple[int, bytes]]:
+    """(label, hash of the pixels) of each of these rows; 0.3 s for 39,209 signs."""
+    hashed = (hashlib.sha256(np.ascontiguousarray(dataset.images[row])).digest() for row in rows)
+    return list(zip(dataset.labels[rows].tolist(), hashed))
+
+
+def for_test(dataset: Dataset, seen: int = 0) -> Split:
+    """All images to be judged; so many of them, whichever they are, were trained on."""
+    return Split(dataset, np.arange(seen), np.arange(len(dataset.labels)))
 
 
 def fingerprint(parts: Split) -> str:
@@ -208,7 +238,11 @@ def notes(parts: Split) -> list[str]:
         told.append(f"No validation images, so it is unknown how well they are recognised: {absent}.")
     if len(small):
         told.append(f"Fewer than {SMALL} training images: {_names(dataset, small[np.argsort(counts[small])], counts)}.")
-    if share_seen(parts) > 0.5:
+    if copied := np.isin(validation, training).sum():
+        told.append(
+            f"{copied:,} of {len(validation):,} validation images are training images, too: the accuracy flatters."
+        )
+    elif share_seen(parts) > 0.5:
         told.append("Most validation images show an object that training images show as well: the accuracy flatters.")
     if dataset.tracks is None and dataset.images_per_track > 1 and len(training):
         each = f"Each object is in {dataset.images_per_track} images, and it is unknown in which"

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from common.files import BadInput, one_at_a_time, open_regular, start_of, written_whole
 from data import DATA_DIR, images, traffic_signs
-from data.datasets import Dataset, Split, check, joined, split
+from data.datasets import Dataset, Split, check, joined, split, with_copies_shared
 from data.decoding import longest_side
 
 PICTURES_DIR = DATA_DIR / "pictures"
@@ -114,10 +114,11 @@ def load_split(
         if said := copies(training_dir):
             print(said)
         return split(dataset, "random", seed), framing
-    if said := overlap(training_dir, validation_dir):
+    said = overlap(training_dir, validation_dir)
+    if said:
         print(said)
     others = load(validation_dir, framing, dataset.class_names, skip_unreadable, cache)
-    both = joined(dataset, others)
+    both = with_copies_shared(joined(dataset, others)) if said else joined(dataset, others)
     name = f"{dataset.name}, validated on {others.name}"
     return both._replace(dataset=both.dataset._replace(name=name)), framing
 

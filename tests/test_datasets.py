@@ -1,12 +1,16 @@
 """data/datasets.py: the split for validation, fewer images, joined data sets, what is said about them; the table."""
 
+import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import ROOT, SHARED, in_one_line
+from made_archives import signs
 
+import train_feature_extraction
 from data import datasets
 from data.datasets import Dataset, Split
 
@@ -166,6 +170,37 @@ def test_joined_data_sets():
     assert datasets.joined(first, second._replace(tracks=None)).dataset.tracks is None
 
 
+def test_validation_images_that_are_training_images_are_the_same_rows():
+    """A valid.p whose first sign is in train.p; and the same where tracks are unknown."""
+    training, others = (
+        made_up(np.arange(60) // 20, np.arange(60) // 5),
+        made_up(np.arange(60) // 20, np.arange(60) // 6),
+    )
+    others = others._replace(images=255 - others.images)
+    validation = others._replace(images=np.concatenate([training.images[:2], others.images[2:]]))
+    untouched = datasets.joined(training, others)
+    np.testing.assert_equal(datasets.with_copies_shared(untouched), untouched)
+    for tracks, seen in (validation.tracks, 6 / 60), (None, 2 / 60):
+        parts = datasets.with_copies_shared(datasets.joined(training, validation._replace(tracks=tracks)))
+        assert parts.validation.tolist() == [0, 1, *range(62, 120)] and parts.training.tolist() == [*range(60)]
+        assert datasets.share_seen(parts) == pytest.approx(seen)
+        assert any("2 of 60 validation images are training images, too" in note for note in datasets.notes(parts))
+    renamed = datasets.joined(training, validation._replace(labels=(validation.labels + 1) % 3))
+    assert datasets.share_seen(datasets.with_copies_shared(renamed)) == 0  # other signs that look alike
+    assert datasets.count_in(validation, training) == 2 and datasets.count_in(others, training) == 0
+
+
+def test_a_valid_p_that_was_taken_from_train_p_is_noticed(tmp_path):
+    arrays = signs()
+    held = np.arange(172) % 4 == 3
+    for name, chosen in ("all", held | ~held), ("train", ~held), ("valid", held):
+        part = {key: array[chosen] for key, array in arrays.items()}
+        (tmp_path / f"{name}.p").write_bytes(pickle.dumps(part))
+    for name, seen in ("all", 1), ("train", 0):
+        args = SimpleNamespace(demo=False, training_file=tmp_path / f"{name}.p", validation_file=tmp_path / "valid.p")
+        assert datasets.share_seen(train_feature_extraction.load_signs(args)) == seen
+
+
 def test_images_of_two_sizes_are_not_joined():
     first = made_up([0, 1])
     second = first._replace(images=np.zeros((2, 48, 32, 3), np.uint8), name="other")
@@ -175,6 +210,7 @@ def test_images_of_two_sizes_are_not_joined():
 def test_a_test_set_is_judged_as_a_whole():
     parts = datasets.for_test(made_up([0, 1, 1]))
     assert parts.training.tolist() == [] and parts.validation.tolist() == [0, 1, 2]
+    assert datasets.share_seen(datasets.for_test(made_up([0, 1, 1]), seen=2)) == 2 / 3
 
 
 def test_notes():

@@ -14,7 +14,7 @@ from conftest import ROOT, in_one_line
 from PIL import Image
 
 from common.files import one_at_a_time
-from data import images, own_images, traffic_signs
+from data import datasets, images, own_images, traffic_signs
 
 SIZE = 8
 CROP, WHOLE = images.Framing(SIZE, "crop", 10), images.Framing(SIZE)
@@ -388,6 +388,17 @@ def test_overlap(tmp_path):
     assert "both training and validation" in own_images.overlap(training, tmp_path / "link")
     assert "lies inside" in in_one_line(own_images.overlap, training, training / "x")
     assert "lies inside" in in_one_line(own_images.overlap, training / "x", training)
+
+
+def test_a_validation_image_that_is_trained_on_is_no_new_one(tmp_path, capsys):
+    training = layout(tmp_path / "a", *(f"{name}/{number}" for name in "xy" for number in range(3)))
+    validation = layout(tmp_path / "b", "x", "y")
+    shutil.copy(training / "x/1/a.png", validation / "x/b.png")
+    for folder, seen in (validation, 1 / 3), (training, 1):
+        parts, _ = own_images.load_split(training, folder, "crop", SIZE, SIZE, cache=tmp_path / "kept")
+        assert datasets.share_seen(parts) == pytest.approx(seen)
+        assert "Warning" in capsys.readouterr().out
+    assert parts.dataset.labels[parts.validation].tolist() == parts.dataset.labels[parts.training].tolist()
 
 
 # Small images
