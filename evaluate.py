@@ -67,7 +67,7 @@ def main() -> None:
     start_tensorflow()  # which would write to stderr, should `results` import it first
     from transfer import results
 
-    results.judge(path, test, args.weights, feature_store.FEATURES_DIR, args.plot, args.two_views)
+    results.judge(path, test, args.weights, feature_store.FEATURES_DIR, args.plot, args.two_views, args.test_dir)
 
 
 if __name__ == "__main__":

@@ -181,13 +181,22 @@ def overlap(training_dir: str | os.PathLike, validation_dir: str | os.PathLike) 
         return f"Warning: {validation_dir} is both training and validation folder; {flatters}."
     if training in validation.parents or validation in training.parents:
         raise BadInput(f"{validation_dir}: lies inside {training_dir}, or that inside it; move one of them out")
-    seen, files = _all_files(training_dir), _all_files(validation_dir)
-    known, originals = set(seen), _originals([*seen, *files])
-    twins = [file for file in files if originals[file] in known]
-    if not twins:
+    both = in_both(training_dir, validation_dir)
+    if not both:
         return None
-    found = f"{len(twins):,} of {len(files):,} validation images are training images, too, such as {twins[0]}"
+    count = len(_all_files(validation_dir))
+    found = f"{len(both):,} of {count:,} validation images are training images, too, such as {both[0]}"
     return f"Warning: {found}; {flatters}."
+
+
+def in_both(training_dir: str | os.PathLike, folder: str | os.PathLike) -> list[pathlib.Path]:
+    """The images in `folder` that are copies of training images, or these themselves."""
+    files = _all_files(folder)
+    if os.path.samefile(training_dir, folder):
+        return files
+    seen = _all_files(training_dir)
+    known, originals = set(seen), _originals([*seen, *files])
+    return [file for file in files if originals[file] in known]
 
 
 def copies(folder: str | os.PathLike) -> str | None:

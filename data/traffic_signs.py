@@ -39,6 +39,7 @@ TRACKS = [
     7, 74, 75, 47, 66, 62, 14, 48, 47, 49, 67, 44, 70, 72, 26, 21, 14, 37, 40, 7, 12, 11,
     13, 17, 9, 50, 20, 8, 18, 9, 15, 26, 8, 23, 14, 40, 13, 7, 69, 10, 12, 8, 8,
 ]  # fmt: skip
+NAME = "German traffic signs"  # of the training images, as a `Dataset`
 IMAGES_PER_TRACK = 30
 SIGN_SIZE = 32  # pixels; the size of the course's signs
 SHORT_TRACK = sum(TRACKS[:33]) + 19
@@ -230,9 +231,7 @@ def _dataset(arrays: Any, path: str | os.PathLike) -> Dataset:
         found = ", ".join(map(str, arrays)) if isinstance(arrays, dict) else f"a {type(arrays).__name__}"
         raise BadInput(f"{path}: holds {found[:200]}; expected a dict with features and labels")
     tracks = arrays.get("tracks")
-    signs = Dataset(
-        arrays["features"], arrays["labels"], sign_names(), tracks, "German traffic signs", IMAGES_PER_TRACK
-    )
+    signs = Dataset(arrays["features"], arrays["labels"], sign_names(), tracks, NAME, IMAGES_PER_TRACK)
     signs = check(signs, path)
     if tracks is None:
         tracks = tracks_of(signs.labels)  # where the labels tell, the sizes are not needed, and may be anything

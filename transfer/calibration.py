@@ -56,7 +56,7 @@ def _of_name(name: str, flags: dict) -> Dataset | None:
     """A data set that the scripts know, if it is on this machine."""
     seed = flags.get("seed", 0)
     training_file = pathlib.Path(flags.get("training_file") or traffic_signs.TRAIN_FILE)
-    if name == "German traffic signs" and training_file.exists():
+    if name == traffic_signs.NAME and training_file.exists():
         return traffic_signs.load(training_file)
     if name == "CIFAR-10" and any(path.exists() for path in CIFAR10):
         return cifar10.load()

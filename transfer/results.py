@@ -13,7 +13,7 @@ from common.files import BadInput
 from data import datasets, traffic_signs
 from data.datasets import Dataset, Split
 from networks.network import Network
-from transfer import augmentation, clean, evaluation, feature_store, loop, novelty, plots, runs, trained
+from transfer import augmentation, clean, evaluation, feature_store, loop, novelty, plots, runs, seen, trained
 from transfer.cases import Outcome
 from transfer.devices import Devices
 from transfer.runs import Run
@@ -117,21 +117,24 @@ def judge(
     cache: pathlib.Path | None,
     plot: bool = False,
     two_views: bool = False,
+    test_dir: pathlib.Path | None = None,
 ) -> None:
     """Report how good the classifier kept in a folder (or a head file) is on test images of the same classes.
 
-    weights, cache: as in `trained.load` and `Trained.probabilities_of_many`. two_views: see `second_view`.
+    weights, cache: as in `trained.load` and `Trained.probabilities_of_many`. two_views: see `second_view`. test_dir:
+    where the images lie, if they are the user's own.
     """
     path = trained.find(folder)
     head = heads.load(path)
     if list(test.class_names) != head.class_names:
         raise BadInput(f"{test.name}: its classes are not the {len(head.class_names)} of {shown(path)}; give images of "
                        "the same classes, or another classifier with --head")  # fmt: skip
+    trained_on = seen.count(path, head, test, test_dir)
     kept = trained.load(path, weights, head=head)
     view, told = second_view(test.class_names, kept.network.image_size) if two_views else (None, "")
     probabilities = kept.probabilities_of_many(test.images, cache, view)
     print(told, end="")
-    evaluation.report(datasets.for_test(test), probabilities, kept.folder, plot, "test")
+    evaluation.report(datasets.for_test(test, trained_on), probabilities, kept.folder, plot, "test")
 
 
 def next_step(folder: pathlib.Path, demo: bool, class_names: Sequence[str]) -> str:

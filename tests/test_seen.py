@@ -1,0 +1,99 @@
+"""transfer/seen.py: test images that a classifier was trained on are told, and leave no confidence interval."""
+
+import pickle
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from made_archives import signs
+from PIL import Image
+
+from data import images, own_images, traffic_signs
+from transfer import results, runs, seen, trained
+from weights import heads
+from weights.heads import Provenance
+
+FRAMING = images.Framing(8)
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """A function: data set, class names, flags of a run -> (its head's path, the head)."""
+    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+
+    def begun(trained_on, class_names, **flags):
+        origin = Provenance(
+            "alexnet", "fc7", 227, False, "float32", "random", 0, "0" * 16, trained_on, 0.5, 8, "whole", 0
+        )
+        head = heads.untrained(4, class_names, provenance=origin)
+        folder = runs.begin("script", {name: str(value) for name, value in flags.items()}, "", "")
+        heads.save(head, folder / heads.FILE)
+        return folder / heads.FILE, head
+
+    return begun
+
+
+@pytest.fixture
+def files(tmp_path):
+    """train.p, whose last sign of each class is test.p's only one; and other.p of other signs."""
+    arrays, last = signs(), np.arange(172) % 4 == 3
+    part = {key: array[last] for key, array in arrays.items()}
+    for name, content in ("train", arrays), ("test", part), ("other", part | {"features": 255 - part["features"]}):
+        (tmp_path / f"{name}.p").write_bytes(pickle.dumps(content))
+    return tmp_path
+
+
+def noise(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+
+
+@pytest.fixture
+def animals(tmp_path):
+    for seed, name in enumerate(("train/cat", "train/dog", "val/cat", "val/dog")):
+        noise(tmp_path / "animals" / name / "a.png", seed)
+    return tmp_path / "animals"
+
+
+def test_signs_of_the_training_file(files, begun, capsys):
+    path, head = begun(traffic_signs.NAME, traffic_signs.sign_names(), training_file=files / "train.p")
+    assert seen.count(path, head, traffic_signs.load_test(files / "other.p")) == 0 and not capsys.readouterr().out
+    assert seen.count(path, head, traffic_signs.load_test(files / "test.p")) == 43
+    told = capsys.readouterr().out
+    assert told.startswith("Warning: 43 of 43 test images are in ") and "train.p, on which it was trained" in told
+
+
+def test_own_images_of_the_training_folder(animals, begun, tmp_path, capsys):
+    path, head = begun("images of animals/train", ["cat", "dog"], training_dir=animals)
+    for name, count in ("train", 2), ("val", 0):
+        test = own_images.load(animals / name, FRAMING, head.class_names, cache=tmp_path / "kept")
+        assert seen.count(path, head, test, animals / name) == count
+        assert ("Warning: 2 of 2 test images are in " in capsys.readouterr().out) == bool(count)
+    shutil.copy(animals / "train/cat/a.png", animals / "val/cat/b.png")
+    test = own_images.load(animals / "val", FRAMING, head.class_names, cache=tmp_path / "kept")
+    assert seen.count(path, head, test, animals / "val") == 1
+
+
+def test_what_is_gone_or_from_elsewhere_is_left_alone(files, animals, begun):
+    test = traffic_signs.load_test(files / "test.p")
+    path, head = begun(traffic_signs.NAME, traffic_signs.sign_names(), training_file=files / "train.p")
+    (path.parent / runs.SETTINGS).write_text((path.parent / runs.SETTINGS).read_text().replace("train.p", "test.p"))
+    assert seen.count(path, head, test) == 0  # a path that somebody else wrote
+    for change in {"training_file": files / "gone.p"}, {"training_file": files}:
+        path, head = begun(traffic_signs.NAME, traffic_signs.sign_names(), **change)
+        assert seen.count(path, head, test) == 0
+    path, head = begun("drawn traffic signs", traffic_signs.sign_names(), training_file=files / "train.p")
+    assert seen.count(path, head, test) == 0
+    path, head = begun("images of gone", ["cat", "dog"], training_dir=files / "gone")
+    assert seen.count(path, head, test, animals / "train") == 0
+
+
+def test_an_evaluation_on_them_has_no_interval(files, begun, capsys, monkeypatch):
+    path, _ = begun(traffic_signs.NAME, traffic_signs.sign_names(), training_file=files / "train.p")
+    right = SimpleNamespace(folder=path.parent, probabilities_of_many=lambda *_: np.eye(43))
+    monkeypatch.setattr(trained, "load", lambda *_, **__: right)
+    for name, interval in ("test", False), ("other", True):
+        results.judge(path, traffic_signs.load_test(files / f"{name}.p"), None, None)
+        told = capsys.readouterr().out
+        assert ("95% confidence interval" in told) == interval and ("Warning" in told) != interval
