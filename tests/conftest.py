@@ -25,6 +25,8 @@ ALEXNET_SHAPES = {  # written out again, not imported: the tests must not agree 
 }  # fmt: skip
 
 
+# The longest files. Of two processes (pytest-xdist), one would wait for the other at the end if these came last.
+FIRST = ["test_runs.py", "test_scripts.py", "test_cases.py", "test_keras_networks.py", "test_export.py"]
 REFUSED = collections.Counter()  # {reader: bad inputs that it has refused as it should}
 
 
@@ -90,6 +92,14 @@ def refused(reader, function, *arguments, **settings):
     message = in_one_line(function, *arguments, **settings)
     REFUSED[reader] += 1
     return message
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # xdist would begin with the files of many tests, which are short ones
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 def pytest_sessionfinish(session):
