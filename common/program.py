@@ -5,6 +5,7 @@ A script imports this module before the slow ones (NumPy, SciPy ...): from then 
 
 import atexit
 import contextlib
+import errno
 import io
 import os
 import pathlib
@@ -21,14 +22,16 @@ from common.files import BadInput, printable, reason
 if TYPE_CHECKING:
     import tensorflow as tf
 
+ADVICE = "free space, or choose another place"
+SYSTEM_REASONS = {os.strerror(code) for code in errno.errorcode}  # "No space left on device" ...
 INTERRUPTED = 130  # exit status of what Ctrl-C ends: 128 and the signal's number, 2
 
 
 def run(main: Callable[[], None]) -> None:
     """Call `main()`; a `BadInput` becomes one line on stderr and exit status 2, Ctrl-C exit status 130.
 
-    So do a full disk, a path that the system refuses, and a lack of memory. Output that is no longer read (`| head`) is
-    not a mistake. Characters that the terminal cannot show are escaped.
+    So do a full disk, a path that the system refuses, and a lack of memory, TensorFlow's too. Output that is no longer
+    read (`| head`) is not a mistake. Characters that the terminal cannot show are escaped.
 
     The scripts import TensorFlow inside their functions, when it is first needed: `--help` and a mistyped flag
     are then answered at once, and the settings below are in force before TensorFlow reads them.
@@ -60,14 +63,13 @@ def _status(main: Callable[[], None]) -> int | str | None:
         return error.code
     except BrokenPipeError:
         return 0
-    except MemoryError as error:
-        return _told(f"not enough memory ({error or 'to go on'}); take smaller batches, or fewer or smaller images")
     except BaseException as error:
         if _is_interrupt(error):
             return INTERRUPTED
-        if isinstance(error, OSError):
-            return _told(_refusal(error))
-        raise
+        told = _told_of(error)
+        if not told:
+            raise
+        return _told(told)
     return 0
 
 
@@ -88,9 +90,32 @@ def print_top(
     print(f"{note}\n" if note else "")
 
 
+def _told_of(error: BaseException) -> object:
+    """The line for an error of the system, from Python or TensorFlow; None for any other, which is a fault of ours."""
+    if isinstance(error, OSError):
+        return _refusal(error)
+    if isinstance(error, MemoryError):
+        return _out_of_memory(error)
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)  # not imported for this
+    if not (errors and isinstance(error, errors.OpError)):
+        return None
+    line = re.sub(r"\{\{.*?\}\} |\s*\[(\[|Op:).*", "", error.message, flags=re.DOTALL)  # without where, in our graph
+    path, _, told = line.rpartition("\n")[2].rpartition("; ")
+    if told in SYSTEM_REASONS:
+        return BadInput(f"{path}: {told}; {ADVICE}")
+    if isinstance(error, errors.ResourceExhaustedError):
+        shape = re.search(r"shape ?\[[\d,]+\]", error.message)
+        return _out_of_memory(f"for numbers of the {shape[0]}" if shape else "")
+    return None
+
+
+def _out_of_memory(told: object) -> str:
+    return f"not enough memory ({told or 'to go on'}); take smaller batches, or fewer or smaller images"
+
+
 def _refusal(error: OSError) -> BadInput:
     name = f"{error.filename}: " if error.filename else ""  # none: standard output
-    return BadInput(f"{name}{reason(error)}; free space, or choose another place")
+    return BadInput(f"{name}{reason(error)}; {ADVICE}")
 
 
 def _told(message: object) -> int:

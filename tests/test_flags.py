@@ -54,6 +54,15 @@ def test_recipes_follow_from_flags(parse, tmp_path):
     assert (long.decay_epochs, long.ema, long.random_crop, long.augment) == (3, 0.998, 0.5, True)
 
 
+def test_a_logdir_that_cannot_be_written(parse, tmp_path):
+    """Told before the features are computed."""
+    (tmp_path / "file").write_text("mine")
+    for logdir in (tmp_path / "file", tmp_path / "file" / "sub"):
+        assert f"{tmp_path / 'file'} is no folder" in in_one_line(parse, "--logdir", logdir)
+    assert parse("--logdir", tmp_path / "new").logdir == tmp_path / "new"
+    assert not list((tmp_path / "new").iterdir()) and (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_named_recipe_and_flags_beside_it(parse, begun):
     args = parse("--recipe", "thorough", "--epochs", 3, "--image_size", "48", "--seed", 2)
     assert (args.network, args.case, args.ema) == ("googlenet", 3, 0.998)

@@ -64,6 +64,32 @@ def test_what_the_system_refuses_is_one_line(body):
     assert (done.returncode, done.stdout, done.stderr) == (2, "", RAISED[body])
 
 
+def test_what_tensorflow_is_refused_is_one_line(capsys, tmp_path):
+    """By the system, or for lack of memory; its other errors are faults of ours."""
+    import tensorflow as tf
+
+    def told(main):
+        with pytest.raises(SystemExit) as end:
+            run(main)
+        assert end.value.code == 2
+        return capsys.readouterr().err
+
+    def full():  # as a graph that saves variables
+        said = (
+            f"Graph execution error:\n\n{tmp_path}/model; No space left on device\n\t [[{{{{node Save}}}}]] [Op:Save]"
+        )
+        raise tf.errors.ResourceExhaustedError(None, None, said)
+
+    absent = f"{tmp_path}/a; b/x"
+    advice = "free space, or choose another place\n"
+    assert told(lambda: tf.io.read_file(absent)) == f"error: {absent}: No such file or directory; {advice}"
+    assert told(full) == f"error: {tmp_path}/model: No space left on device; {advice}"
+    expected = "not enough memory (for numbers of the shape[16777216,16777216])"
+    assert told(lambda: tf.zeros((2**24, 2**24)) + 1).startswith(f"error: {expected}; take smaller batches")
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        run(lambda: tf.debugging.Assert(False, ["a file; No such file"]))
+
+
 def test_a_fault_of_ours_shows_its_traceback():
     done = script("{}['absent']")
     assert done.returncode == 1 and done.stderr.startswith("Traceback") and "KeyError: 'absent'" in done.stderr

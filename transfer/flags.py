@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from common.files import BadInput
+from common.files import BadInput, check_writable
 from common.flags import add_network_flags, add_two_views_flag, at_least
 from data import datasets, own_images, traffic_signs
 from data.datasets import Split
@@ -157,8 +157,8 @@ def parse(
         path = getattr(args, name, None)
         if path and not path.exists():  # not after hours of training
             raise BadInput(f"--{name} {path}: no such file; give the path of one that is there")
-    if args.logdir and args.logdir.exists() and not args.logdir.is_dir():
-        raise BadInput(f"--logdir {args.logdir}: is a file; name a folder")
+    if args.logdir:
+        check_writable(args.logdir / "events")
     if args.resume:
         absent = object()  # argparse leaves what is there already, so this remains of each flag that is not given
         only = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(defaults), absent)))
