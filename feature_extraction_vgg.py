@@ -9,13 +9,14 @@
 The bottleneck is the last layer before the classifier. Its features are made once, in two files in data/ as the course
 handed them out: pickles of {"features": float32 (N, D), "labels": int64 (N,)}, 100 training images per class in one,
 the validation images in the other. Files that are there are used. Output: the shapes, then loss and accuracy per
-epoch, at the end the best and the last accuracy and a report on the result.
+epoch, at the end the best and the last accuracy and a report on the result. It is kept in a folder in runs/, unless
+the features came in files: then it is unknown which network they are of.
 """
 
 import argparse
 import contextlib
 import pathlib
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.program import run, start_tensorflow
 
@@ -30,9 +31,15 @@ from transfer.recipe import Case
 from weights import cards
 from weights.heads import Provenance
 
+if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` is answered without
+    from transfer.cases import Outcome
+
 SCRIPT = pathlib.Path(__file__).stem
 FORWARD_BATCH = 32  # images of 224 pixels at a time: VGG16's first layers alone take 800 MB of activations
 DEMO_SIZE = 64  # pixels; a twelfth of the work
+HEAD_FLAGS = {"epochs", "batch_size", "learning_rate", "l2", "patience", "seed", "logdir", "training_file",
+              "validation_file"}  # fmt: skip
+NAME_FLAGS = {"network", "dataset", "image_size", "per_class", "split", "demo"}  # which of the files in data/
 
 
 class Bottleneck(NamedTuple):
@@ -95,19 +102,27 @@ def without_pixels(labels: np.ndarray, count: int, class_names: list[str], name:
     return Split(dataset, np.arange(count), np.arange(count, len(labels)))
 
 
-def find_features(args: argparse.Namespace) -> Bottleneck:
-    """The features that the flags ask for."""
-    if args.training_file:
-        return from_files(args.training_file, args.validation_file)
-    if not args.training_dir and all(path.exists() for path in default_files(args)):
-        made_from = [bottleneck_files.made_from(path) for path in default_files(args)]
-        if made_from == [None, None]:
-            return from_files(*default_files(args))  # the course's, under its names
-        if None in made_from:
-            path = default_files(args)[made_from.index(None)]
+def feature_files(args: argparse.Namespace, given: set[str]) -> tuple[pathlib.Path, pathlib.Path] | None:
+    """The files to take the features from; None: they are made of images. given: names of flags.
+
+    `BadInput` for a flag that would do nothing, since the images and the network of these features are unknown.
+    """
+    files, used = (args.training_file, args.validation_file), HEAD_FLAGS
+    if not args.training_file:
+        files, used = default_files(args), HEAD_FLAGS | NAME_FLAGS
+        if args.training_dir or not all(path.exists() for path in files):
+            return None
+        made_from = [bottleneck_files.made_from(path) for path in files]
+        if None not in made_from:
+            return None
+        if any(made_from):
+            path = files[made_from.index(None)]
             raise BadInput(f"{path}: was not made here, but its partner was; give both with --training_file and "
                            "--validation_file, or move it away")  # fmt: skip
-    return from_images(args)
+    if unused := sorted(given - used):
+        raise BadInput(f"--{unused[0]}: the features in {files[0]} are taken as they are, and this would do nothing; "
+                       "leave it out, or have features made of images, without these files")  # fmt: skip
+    return files
 
 
 def default_files(args: argparse.Namespace) -> tuple[pathlib.Path, pathlib.Path]:
@@ -124,15 +139,18 @@ def default_files(args: argparse.Namespace) -> tuple[pathlib.Path, pathlib.Path]
     )
 
 
-def train(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
-    """Features, a head on them, a report; the run is kept when it is known which network the features are of."""
+def train(
+    args: argparse.Namespace, folder: pathlib.Path | None, files: tuple[pathlib.Path, pathlib.Path] | None
+) -> None:
+    """Features, of `files` or of images; a head on them; a report. The run is kept when their network is known."""
     here = devices.find()
     start_tensorflow()
-    found = find_features(args)
     from transfer import cases, results
 
+    found = from_files(*files) if files else from_images(args)
     card = cards.CARDS[args.network]
     recipe = flags.recipe_of(args, Case(card.bottleneck), card, len(found.split.training))
+    cases.describe(found.split, recipe)
     kept = None
     if found.origin:
         fingerprint = datasets.fingerprint(found.split)
@@ -150,10 +168,24 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
         print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}\n")
         if kept:
             results.conclude(kept, outcome, found.split, here, args.plot)
+        else:
+            report(outcome, found.split, here)
     if kept and here.chief:
         if args.test_file:
             results.judge(folder, traffic_signs.load_test(args.test_file), None, flags.cache_of(args), args.plot)
         print(results.next_step(folder, args.demo, found.split.dataset.class_names))
+
+
+def report(outcome: "Outcome", split: Split, here: devices.Devices) -> None:
+    """Print how good a head is that is not kept."""
+    from transfer import evaluation, loop
+
+    probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, here)
+    if here.chief:
+        names = split.dataset.class_names
+        judged = evaluation.evaluate(split.dataset.labels[split.validation], probabilities, names)
+        unknown = "it is unknown whether images of training show the same objects"
+        evaluation.print_report(judged, names, split.dataset.name, None, unknown)
 
 
 def print_epoch(epoch: dict) -> None:
@@ -162,7 +194,8 @@ def print_epoch(epoch: dict) -> None:
     print(f"Epoch {epoch['epoch']:2}: validation loss {loss:.4f}, validation accuracy {accuracy:.4f}", flush=True)
 
 
-def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
+def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None, set[str]]:
+    """The flags, the folder of a run to resume, and the names of the flags that were given."""
     parser = Parser(__doc__)
     flags.add_training_flags(parser, epochs=50, batch_size=256)
     add = parser.add_argument_group("features").add_argument
@@ -191,12 +224,12 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     args.split = args.split or source.split
     if bool(args.training_file) != bool(args.validation_file):
         raise BadInput("--training_file and --validation_file: one is missing; give both, or none to have them made")
-    return args, folder
+    return args, folder, flags.given(parser)
 
 
 def main() -> None:
-    args, folder = parse_arguments()
-    train(args, folder)
+    args, folder, given = parse_arguments()
+    train(args, folder, feature_files(args, given))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from data import datasets, traffic_signs
 from data.datasets import Split
 from data.images import Framing
 from transfer import devices, flags, runs
-from transfer.recipe import Case, Recipe, check
+from transfer.recipe import Case, check
 from weights import cards
 from weights.cards import Card
 
@@ -81,7 +81,7 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
 
     # 1. A network that knows ImageNet. What follows the layer `case.layer` is cut off.
     network = load_backbone(args, card, case, here)
-    describe(split, recipe)
+    cases.describe(split, recipe)
 
     # 2. A folder that keeps the run: the flags, an entry per epoch, checkpoints, and the result.
     kept = open_run(args, folder, script, network, case, split, framing, here)
@@ -159,16 +159,6 @@ def open_run(
     kept = runs.Run(folder, origin, split.dataset.class_names, here.chief)
     kept.check(fingerprint)
     return kept
-
-
-def describe(split: Split, recipe: Recipe) -> None:
-    """Print how many images there are, and what one should know about them."""
-    training, validation = len(split.training), len(split.validation)
-    watched = f" ({recipe.validated:,} of them after each epoch)" if 0 < recipe.validated < validation else ""
-    print(f"Training on {training:,} images, validating on {validation:,}{watched}")
-    for note in datasets.notes(split):
-        print(note)
-    print(flush=True)
 
 
 def print_epoch(epoch: dict) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import DEMO_SAYS, SHARED, run
+from conftest import DEMO_SAYS, SHARED, in_one_line, run
 
 import feature_extraction_vgg as script
 from data import bottleneck_files
@@ -102,4 +102,56 @@ def test_the_course_s_files_under_their_names_need_no_images(tmp_path, monkeypat
     monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", "--epochs", "3"])
     script.main()
-    assert "Epoch  3: " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Epoch  3: " in printed and "Training on 90 images, validating on 30\n" in printed
+    best = float(re.search(r"last: (.+)", printed)[1])
+    assert f"validation.p: 30 images\nAccuracy: {best:.3f} (no confidence interval" in printed
+    assert not (tmp_path / "runs").exists()
+
+
+NOTHING = [["--out", "run"], ["--plot"], ["--test_file", "a.p"], ["--weights", "mine.h5"], ["--no_cache"]]
+NAMES = [["--network", "vgg"], ["--dataset", "cifar10"], ["--per_class", "100"], ["--demo"]]  # defaults as well
+
+
+@pytest.mark.parametrize("flags", [*NOTHING, *NAMES, ["--training_dir", "mine"]], ids=" ".join)
+def test_flags_that_would_do_nothing_beside_files_of_features(flags, tmp_path, monkeypatch):
+    (tmp_path / "a.p").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "DATA_DIR", tmp_path)
+
+    def files(*more):
+        monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", "--l2", "0.1", *more])
+        args, _, given = script.parse_arguments()
+        return script.feature_files(args, given)
+
+    named = ["--training_file", "a.p", "--validation_file", "b.p"]
+    assert [path.name for path in files(*named)] == ["a.p", "b.p"]
+    assert f"{flags[0]}: the features in a.p are taken as they are" in in_one_line(files, *named, *flags)
+    assert files(*flags) is None  # made of images
+    course = [write(tmp_path / f"{'demo_' * demo}vgg_{images}_{part}.p", *clusters(9))
+              for demo, images in ((False, "cifar10"), (True, "traffic_64px_track"))
+              for part in ("100_bottleneck_features_train", "bottleneck_features_validation")]  # fmt: skip
+    if flags in NOTHING:
+        assert f"{flags[0]}: the features in {course[0]} are" in in_one_line(files, *flags)
+    elif flags in NAMES:
+        assert files(*flags) == tuple(course[2:] if "--demo" in flags else course[:2])
+    else:
+        assert files(*flags) is None
+
+
+def test_own_images_are_counted_as_in_the_sign_script(tmp_path, monkeypatch, capsys):
+    """Of each class 100 are trained on, unless --per_class says otherwise."""
+    from PIL import Image
+
+    for name, count in (("frog", 12), ("horse", 5)):
+        for number in range(count):
+            (tmp_path / "mine" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(RNG.integers(0, 256, (32, 32, 3), np.uint8)).save(
+                tmp_path / "mine" / name / f"{number}.png"
+            )
+    monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
+    flags = "--network googlenet --weights random --image_size 32 --epochs 1 --no_cache --per_class 4 --training_dir"
+    monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags.split(), str(tmp_path / "mine")])
+    script.main()
+    printed = capsys.readouterr().out
+    assert "Training on 7 images, validating on 6\nFewer than 10 training images: horse (3), frog (4).\n" in printed

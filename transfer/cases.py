@@ -36,6 +36,16 @@ class Outcome(NamedTuple):
     head_history: list[dict] = []  # the epochs of the head alone
 
 
+def describe(split: Split, recipe: Recipe) -> None:
+    """Print how many images there are, and what one should know about them."""
+    training, validation = len(split.training), len(split.validation)
+    watched = f" ({recipe.validated:,} of them after each epoch)" if 0 < recipe.validated < validation else ""
+    print(f"Training on {training:,} images, validating on {validation:,}{watched}")
+    for note in datasets.notes(split):
+        print(note)
+    print(flush=True)
+
+
 def train_head(
     features: Any,
     split: Split,

@@ -160,11 +160,8 @@ def parse(
     if args.logdir:
         check_writable(args.logdir / "events")
     if args.resume:
-        absent = object()  # argparse leaves what is there already, so this remains of each flag that is not given
-        only = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(defaults), absent)))
-        given = {name for name, value in vars(only).items() if value is not absent}
         folder = runs.find(args.resume, script, args.demo)
-        kept = resumed(folder, script, args, given, parser)
+        kept = resumed(folder, script, args, given(parser), parser)
         return argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume}), folder
     if args.out:
         runs.check_new(args.out)
@@ -173,6 +170,13 @@ def parse(
             raise BadInput(f"--{name}: --{needed} is missing; give both, or neither")
     check_split_flag(args, defaults)
     return args, None
+
+
+def given(parser: argparse.ArgumentParser) -> set[str]:
+    """The names of the flags that stand on the command line, though it be with their default values."""
+    absent = object()  # argparse leaves what is there already, so this remains of each flag that is not given
+    only = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([])), absent)))
+    return {name for name, value in vars(only).items() if value is not absent}
 
 
 def check_split_flag(args: argparse.Namespace, defaults: argparse.Namespace) -> None:
