@@ -67,6 +67,23 @@ def test_images_that_were_trained_on_make_no_scale(monkeypatch, tmp_path):
     np.testing.assert_array_equal(found[0].quantiles, expected.quantiles)
 
 
+def test_images_of_every_class_are_known(monkeypatch, tmp_path):
+    """Of 1,000 classes with 8 images each, 2,000 images at random would leave out a hundred."""
+    labels = np.repeat(np.arange(1000), 10)
+    features = RNG.normal(size=(1000, 40))[labels].astype(np.float32)
+    numbers = np.arange(len(labels))
+    names = [str(label) for label in range(1000)]
+    dataset = Dataset(np.zeros((len(labels), 1, 1, 3), np.uint8), labels, names, None, "made up")
+    split = datasets.Split(dataset, numbers[numbers % 10 < 8], numbers[numbers % 10 >= 8])
+    monkeypatch.setattr(novelty, "save", lambda known, _: found.append(known))
+    monkeypatch.setattr(results.loop, "head_inputs", lambda _, inputs, rows: asked.append(len(rows)) or inputs[rows])
+    found, asked = [], []
+    outcome = cases.Outcome(SimpleNamespace(network="there is one"), features, [], 1)
+    results.keep_known(SimpleNamespace(folder=tmp_path), outcome, split)
+    assert asked == [results.LEAST_KNOWN * 1000 + 2000] and len(found[0].directions) == 1000
+    assert novelty.distances(found[0], features[split.validation]).max() < 0.01
+
+
 def test_one_known_image_in_a_hundred_is_called_unlike(known):
     assert unlike(known, near(20_000, seed=3)[0]).mean() == pytest.approx(0.01, abs=0.006)
     assert unlike(known, strange(500)).mean() > 0.95

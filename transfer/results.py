@@ -19,7 +19,8 @@ from transfer.devices import Devices
 from transfer.runs import Run
 from weights import heads
 
-KNOWN_IMAGES = 2000  # of training and of validation each
+KNOWN_IMAGES = 2000  # of training and of validation each ...
+LEAST_KNOWN = 5  # ... and at least so many training images per class: without any, its images pass for strange ones
 MENTIONED = 2e9  # bytes of kept features
 
 
@@ -85,7 +86,10 @@ def keep_known(run: Run, outcome: Outcome, split: Split) -> None:
     unseen = split.validation[~np.isin(split.validation, split.training)]
     features, labels, rows = outcome.inputs, split.dataset.labels, (split.training, unseen)
     if outcome.classifier.network:
-        rows = [datasets.some(part, KNOWN_IMAGES, seed=0) for part in rows]
+        rows = (split.training, datasets.some(unseen, KNOWN_IMAGES, seed=0))
+        if len(split.training) > KNOWN_IMAGES:
+            per_class = max(LEAST_KNOWN, KNOWN_IMAGES // len(split.dataset.class_names))
+            rows = (datasets.few(split.training, labels, per_class, seed=0), rows[1])
         features = loop.head_inputs(outcome.classifier, outcome.inputs, np.concatenate(rows))
         labels = labels[np.concatenate(rows)]
         rows = np.split(np.arange(len(labels)), [len(rows[0])])
