@@ -78,8 +78,11 @@ class Trained(NamedTuple):
 
 
 def view_of_many(images: np.ndarray, view: Callable) -> np.ndarray:
-    """A view of uint8 images (N, H, W, 3), rounded to uint8, some at a time."""
-    return np.concatenate([np.rint(view(piece)).astype(np.uint8) for piece in heads.batches(images, BATCH_SIZE)])
+    """A view of uint8 images (N, H, W, 3), rounded to uint8, some at a time: enlarged test sets take gigabytes."""
+    seen = np.empty((len(images), *view(images[:1]).shape[1:]), np.uint8)
+    for rows in heads.batches(np.arange(len(images)), BATCH_SIZE):
+        seen[rows] = np.rint(view(images[rows]))
+    return seen
 
 
 def provenance_of(
