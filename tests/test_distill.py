@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import tensorflow as tf
-from conftest import SHARED
+from conftest import SHARED, in_one_line
 from sklearn.linear_model import Ridge
 
 from alexnet import AlexNet
@@ -79,6 +79,16 @@ def test_both_networks_look_at_the_same_pixels(layer, teachers):
     ours = middle(AlexNet(reading.load(cards.ALEXNET, "random")), layer, 0)
     theirs = middle(GoogLeNet.load(cards.GOOGLENET, "random"), teachers, distill.SHIFT)
     assert np.abs(np.subtract(ours, theirs)).max() <= 2  # windows are 4 pixels apart at least
+
+
+def test_a_file_that_is_there_is_not_replaced(tmp_path, monkeypatch):
+    """Nor is it told after ten minutes that the place cannot be written."""
+    (tmp_path / "mine.npz").write_text("mine")
+    monkeypatch.setattr(reading, "load", lambda *_: pytest.fail("the work has begun"))
+    for out, told in (("mine.npz", "exists already"), ("mine.npz/new.npz", "is no folder")):
+        monkeypatch.setattr(sys, "argv", ["distill", "photos", "--out", str(tmp_path / out)])
+        assert told in in_one_line(distill.main)
+    assert (tmp_path / "mine.npz").read_text() == "mine"
 
 
 @pytest.mark.slow  # three minutes

@@ -213,9 +213,11 @@ def test_the_program(tmp_path, monkeypatch, capsys):
         number = class_names.index(next(each for each in class_names if each.startswith(name)))
         assert off(kernel[:, number], head.kernel[:, column]) < 0.01 and bias[number] == 0
     assert (bias == small.UNKNOWN).sum() == 997
-    monkeypatch.setattr(sys, "argv", [*map(str, command), "0.001"])
     before = out.read_bytes()
-    assert "too few" in in_one_line(shrink.main) and out.read_bytes() == before
+    assert f"{out}: exists already" in in_one_line(shrink.main) and out.read_bytes() == before
+    out.unlink()
+    monkeypatch.setattr(sys, "argv", [*map(str, command), "0.001"])
+    assert "too few" in in_one_line(shrink.main) and not out.exists()
 
 
 def test_a_head_that_was_trained_on_another_network():

@@ -25,6 +25,7 @@ import numpy as np
 import scipy.linalg
 from tqdm import tqdm
 
+from common.files import check_new_file
 from common.flags import LARGEST_SEED, Parser, at_least
 from transfer.shrink import sample
 from weights import reading
@@ -293,6 +294,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    check_new_file(args.out, "--out")  # not after ten minutes
     teacher = reading.load(GOOGLENET, args.teacher_weights)
     photos = sample(args.photos, GOOGLENET, args.count, args.seed)
     start_tensorflow()

@@ -26,7 +26,7 @@ from common.program import run, shown, start_tensorflow
 import numpy as np
 
 from caffe_classes import class_names
-from common.files import BadInput, open_regular, written_whole
+from common.files import BadInput, check_new_file, open_regular, written_whole
 from common.flags import Parser, at_least
 from weights import cards, heads, reading, small
 from weights.cards import Card
@@ -190,6 +190,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    check_new_file(args.out, "--out")
     card = cards.CARDS[args.network_name]
     head_path = args.head or (args.network if args.network.is_dir() else None)
     head = heads.load(head_path) if head_path else None
