@@ -43,6 +43,16 @@ def test_a_run_in_training_is_spared(kept):
         assert names("unfinished") == [] and names("runs") == ["demo-x", "finished"]
 
 
+def test_a_run_whose_history_is_damaged_is_spared(kept, monkeypatch, capsys):
+    """It may have finished."""
+    (kept / "runs" / "finished" / "history.json").write_text("{")
+    assert names("unfinished") == ["unfinished"]
+    monkeypatch.setattr("sys.argv", ["clean", "--delete", "unfinished"])
+    clean.main()
+    assert sorted(path.name for path in (kept / "runs").iterdir()) == ["demo-x", "finished"]
+    assert "finished: its history is damaged, so it may have finished" in capsys.readouterr().out
+
+
 def test_only_what_is_named_is_deleted(kept, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["clean", "--delete", "features", "demo"])
     clean.main()

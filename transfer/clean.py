@@ -29,7 +29,10 @@ KINDS = {
 
 
 def find(kind: str, keep: int = 0) -> list[pathlib.Path]:
-    """The files and folders of a kind; of "runs" all but the newest `keep`. Runs in training are left out."""
+    """The files and folders of a kind; of "runs" all but the newest `keep`. Runs in training are left out.
+
+    A run whose history is damaged may have finished, so it is not among the unfinished ones.
+    """
     if kind in ("features", "images"):
         folder = FEATURES_DIR if kind == "features" else PICTURES_DIR
         return sorted(folder.iterdir()) if folder.is_dir() else []
@@ -38,7 +41,7 @@ def find(kind: str, keep: int = 0) -> list[pathlib.Path]:
     if kind == "demo":
         return [folder for folder in folders if runs.is_demo(folder)]
     if kind == "unfinished":
-        return [folder for folder in folders if runs.state(folder)]
+        return [folder for folder in folders if runs.state(folder) not in ("", runs.DAMAGED)]
     return folders[: max(0, len(folders) - keep)]
 
 
@@ -69,6 +72,11 @@ def main() -> None:
             delete(found)
         print(f"{kind:10} {size / 1e6:10,.1f} MB  {what}{': deleted' * (kind in args.delete)}")
     print(f"in {shown(FEATURES_DIR)}, {shown(PICTURES_DIR)}, {shown(runs.RUNS_DIR)}")
+    for folder in find("runs"):
+        if runs.state(folder) == runs.DAMAGED:
+            print(
+                f"{shown(folder)}: {runs.DAMAGED}, so it may have finished: not among the unfinished; delete it by hand"
+            )
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from weights.heads import Provenance
 RUNS_DIR = pathlib.Path(__file__).resolve().parents[1] / "runs"
 SETTINGS, HISTORY, LOCK = "settings.json", "history.json", ".lock"
 KEY, KEY_SIZE = ".key", 32  # in RUNS_DIR: random bytes that tell this machine's own settings from foreign ones
+DAMAGED = "its history is damaged"  # the state of a run
 NEWEST = "newest"  # what --resume means without a folder
 
 
@@ -342,7 +343,7 @@ def state(folder: pathlib.Path) -> str:
     try:
         history = read_history(folder)
     except BadInput:
-        return "its history is damaged"
+        return DAMAGED
     if history["ended"]:
         return ""
     return f"{'still training' if is_locked(folder) else 'unfinished'}, {len(history['epochs'])} epochs so far"
