@@ -282,11 +282,13 @@ def test_features_kept_by_an_earlier_version_are_used(tmp_path):
 
 def test_what_killed_runs_have_left_is_cleared_away(tmp_path):
     store(tmp_path)
-    for name, age in {"old.part": 8, "old.part.sha256": 8, "young.part": 6, "other.npy": 99}.items():
+    old, young = (f"vgg-{name * 16}.part" for name in "ab")
+    mine = {"other.npy": 99, "thesis.pdf.part": 99, "x-0123.part": 99}  # browsers keep unfinished downloads so
+    for name, age in {old: 8, f"{old}.sha256": 8, young: 6, **mine}.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age * 24 * 3600,) * 2)
     store(tmp_path, images=IMAGES[1:])
-    assert {path.name for path in tmp_path.iterdir() if "alexnet" not in path.name} == {"young.part", "other.npy"}
+    assert {path.name for path in tmp_path.iterdir() if "alexnet" not in path.name} == {young, *mine}
 
 
 def test_a_part_whose_record_is_gone_or_that_is_no_part_is_not_continued(tmp_path):

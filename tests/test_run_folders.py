@@ -30,6 +30,19 @@ def test_runs_that_start_in_the_same_second_get_a_folder_each(folder):
     assert len({folder, *folders}) == 61 and all((each / runs.SETTINGS).exists() for each in folders)
 
 
+@pytest.mark.parametrize("name", ["head.npz", "network-3.npz", "history.json", "checkpoint/ckpt-1.index"])
+def test_somebody_s_files_are_not_replaced_by_a_run(name, folder, tmp_path):
+    mine = tmp_path / "mine" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert "belongs to no run" in in_one_line(runs.begin, "script", {}, "", "", tmp_path / "mine")
+    assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [mine]
+    mine.rename(tmp_path / "mine" / "notes.txt")
+    if mine.parent.name == "checkpoint":
+        mine.parent.rmdir()
+    assert runs.begin("script", {}, "", "", tmp_path / "mine") == tmp_path / "mine"
+
+
 def test_a_run_is_trained_by_one_process_at_a_time(folder):
     first, second = (runs.Run(folder, ORIGIN, ["a", "b"]) for _ in range(2))
     with first.locked():

@@ -50,6 +50,7 @@ from data import DATA_DIR
 FEATURES_DIR = DATA_DIR / "features"
 FORMAT = 1  # part of every key; to be raised when the layout of the files changes
 PIECE = 1024  # images hashed at a time
+PART = re.compile(r"[A-Za-z0-9_.-]+-[0-9a-f]{16}\.part(\.sha256)?")  # browsers, too, call an unfinished file .part
 FORGOTTEN = 7 * 24 * 3600  # seconds after which a part that nobody has gone on with is deleted
 
 
@@ -204,10 +205,10 @@ def _cut_to_certain_rows(
 
 
 def _forget_parts(folder: pathlib.Path) -> None:
-    """Delete the parts of runs that were killed long ago and never asked for again."""
-    for part in (*folder.glob("*.part"), *folder.glob("*.part.sha256")):
+    """Delete the parts of runs that were killed long ago and never asked for again; of others' files none."""
+    for part in folder.iterdir():
         with contextlib.suppress(OSError):
-            if time.time() - part.lstat().st_mtime > FORGOTTEN:
+            if PART.fullmatch(part.name) and time.time() - part.lstat().st_mtime > FORGOTTEN:
                 part.unlink()
 
 

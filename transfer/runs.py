@@ -215,6 +215,9 @@ def check_new(folder: pathlib.Path) -> None:
     """`BadInput` when a new run cannot be written there: told at once, not after minutes of work."""
     if (folder / SETTINGS).exists():
         raise BadInput(f"{folder}: holds a run already; continue it with --resume {folder}, or name another with --out")
+    for name in (heads.FILE, "network-*.npz", HISTORY, checkpoints.FOLDER):  # what a run replaces or deletes
+        for found in folder.glob(name):
+            raise BadInput(f"{found}: is there, but belongs to no run; move it away, or name another folder with --out")
 
 
 def _new_folder(name: str) -> pathlib.Path:
