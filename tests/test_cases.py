@@ -2,6 +2,7 @@
 
 import functools
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from data import datasets, drawn_signs
 from data.datasets import Dataset
 from googlenet import GoogLeNet
 from networks.network import pooled
-from transfer import augmentation, cases, classifier, devices, features, loop, runs, trained
+from transfer import augmentation, cases, classifier, devices, features, loop, results, runs, trained
 from transfer.loading import load_network
 from transfer.recipe import Case, Recipe, preset, recipe_for
 from weights import cards, heads, reading
@@ -110,6 +111,25 @@ def test_nothing_is_learned_from_shuffled_labels(shuffled, signs, tmp_path):
     accuracy = head.provenance.validation_accuracy
     noise = 3 * np.sqrt(0.25 * 0.75 / 40)
     assert accuracy < 0.25 + noise if shuffled else accuracy > 0.8
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_filters_are_drawn_of_the_weights_that_are_kept(kept, signs, monkeypatch, tmp_path):
+    """Where the head alone is kept, the network has been changed by epochs that were thrown away."""
+    drawn, nothing = [], lambda *_, **__: None
+    monkeypatch.setattr(results.loop, "predict", nothing)
+    monkeypatch.setattr(results.evaluation, "report", lambda *_: SimpleNamespace(accuracy=0.5))
+    monkeypatch.setattr(results, "keep_known", nothing)
+    monkeypatch.setattr(results.plots, "curves", nothing)
+    monkeypatch.setattr(results.plots, "filters", lambda kernel, path: drawn.append(path.name))
+    run = SimpleNamespace(end=nothing, restore_result=nothing, remember=nothing, folder=tmp_path)
+    chief = SimpleNamespace(chief=True, workers=1, copy_from_chief=nothing)
+    classifier = SimpleNamespace(variables_of_training=[], lower=[])
+    epochs = [{"epoch": 1, "validation_loss": 1.0}]
+    network = SimpleNamespace(weights={"conv1": (np.zeros((3, 3, 3, 4)),)})
+    outcome = cases.Outcome(classifier, None, epochs, kept, epochs)
+    results.conclude(run, outcome, datasets.for_test(signs), chief, plot=True, network=network)
+    assert drawn == ["filters.png"] * kept
 
 
 def test_a_view_of_many_images_is_there_once():

@@ -36,8 +36,8 @@ def conclude(
     """Mark the run as finished and report how good its result is on the validation images; tables go into its folder.
 
     plot: curves, the confusion matrix, the most confident mistakes and the filters of the first layer of `network`, if
-    it is given, as well. two_views: see `second_view`; only where the classifier takes images. Each worker computes
-    its share, the chief reports.
+    it is given and kept, as well. two_views: see `second_view`; only where the classifier takes images. Each worker
+    computes its share, the chief reports.
     """
     if devices.chief:
         run.end(outcome.history, outcome.kept)
@@ -63,7 +63,7 @@ def conclude(
         phases = (("head", outcome.head_history), ("layers", outcome.history))
         history = [epoch | {"phase": phase} for phase, epochs in phases for epoch in epochs]
         plots.curves(history, run.folder / "curves.png", kept=outcome.kept)
-        if network:
+        if network and outcome.kept:  # where the head alone is, the network has been trained further than what is kept
             first_kernel = np.asarray(next(iter(network.weights.values()))[0])
             plots.filters(first_kernel, run.folder / "filters.png")
 
