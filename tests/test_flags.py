@@ -1,6 +1,7 @@
 """What the flags stand for, and which of them --resume takes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -61,6 +62,18 @@ def test_a_logdir_that_cannot_be_written(parse, tmp_path):
         assert f"{tmp_path / 'file'} is no folder" in in_one_line(parse, "--logdir", logdir)
     assert parse("--logdir", tmp_path / "new").logdir == tmp_path / "new"
     assert not list((tmp_path / "new").iterdir()) and (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_rate_that_would_never_be_reached(parse, begun):
+    fine = ["--case", 3, "--decay_epochs", 5]
+    assert recipe(parse(*fine, "--epochs", 5)).decay_epochs == 5
+    assert "--decay_epochs 5: of 4 epochs" in in_one_line(recipe, parse(*fine, "--epochs", 4))
+    folder = begun(*fine, "--epochs", 9, epochs=2)
+    assert parse("--resume", folder, "--epochs", 5).epochs == 5
+    assert "--decay_epochs 5: of 4 epochs" in in_one_line(parse, "--resume", folder, "--epochs", 4)
+    shutil.rmtree(folder)
+    old = recipe(parse("--resume", begun(*fine, "--epochs", 4, epochs=2)))  # of an earlier version
+    assert (old.epochs, old.decay_epochs) == (4, 5)
 
 
 def test_a_named_recipe_and_flags_beside_it(parse, begun):

@@ -211,6 +211,8 @@ def resumed(
         raise BadInput(
             f"--epochs {args.epochs}: {folder} has {len(finished)} epochs already; give more, or leave it out"
         )
+    if "epochs" in given:
+        check_decay(flags.get("decay_epochs") or 0, args.epochs)
     if finished and "patience" in given:
         check_patience(folder, args.patience, flags)
     if not runs.begun_here(folder):
@@ -315,10 +317,19 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
     if args.patience and (args.keep_last or args.progressive_resizing):
         raise BadInput(f"--patience {args.patience}: the last epoch is the result (--keep_last, --progressive_resizing "
                        "or a recipe), and stopping early would end with a worse; leave out one of them")  # fmt: skip
+    if not args.resume:  # earlier versions began such runs
+        check_decay(args.decay_epochs, args.epochs)
     if args.progressive_resizing:
         check_progressive(args, changed, card)
     card.checked_size(args.image_size, changed.layer)
     return changed
+
+
+def check_decay(decay_epochs: int, epochs: int) -> None:
+    """`BadInput` where the learning rate would fall from the start, and never be what was asked for."""
+    if decay_epochs > epochs:
+        raise BadInput(f"--decay_epochs {decay_epochs}: of {epochs} epochs, so the learning rate would never be "
+                       "reached; give more --epochs, or let it fall over fewer")  # fmt: skip
 
 
 def check_progressive(args: argparse.Namespace, case: Case, card: Card) -> None:
