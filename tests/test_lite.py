@@ -89,7 +89,8 @@ def test_float16_answers_as_the_scripts_do(drawn, tmp_path, capsys):
     size = f"{path.stat().st_size / 1e6:.1f} MB"
     speed = r"\d+\.\d ms per image on one thread of this machine"
     assert re.fullmatch(f"Exported to {re.escape(str(path))}: float16, {size}, {speed}", first)
-    assert given == "Input: uint8 (1, 32, 32, 3), red, green, blue: the whole image, resized to 32 x 32 pixels"
+    how = "red, green, blue, upright, on white where transparent"  # as image files are read for training
+    assert given == f"Input: uint8 (1, 32, 32, 3), {how}: the whole image, resized to 32 x 32 pixels"
     assert got == f"Output: probabilities (1, 10), in the order of {labels}"
     share, difference = same(path, network, head, held_out)
     print(f"{first}; {share:.4f} the same")

@@ -46,7 +46,7 @@ def write(classifier: Trained, path: pathlib.Path, calibration: np.ndarray | Non
     calibration: uint8 (N, size, size, 3), to quantize a file for phones to int8. `BadInput` as `check` raises it.
     """
     network, head, side = classifier.network, classifier.head, classifier.framing.size
-    framing = f"red, green, blue: {images.described(classifier.framing)}"
+    framing = f"red, green, blue, upright, on white where transparent: {images.described(classifier.framing)}"
     if path.suffix == PHONES:
         _write_for_phones(classifier, path, calibration)
         print(f"Input: uint8 (1, {side}, {side}, 3), {framing}")
