@@ -153,11 +153,12 @@ def train(
     cases.describe(found.split, recipe)
     kept = None
     if found.origin:
-        fingerprint = datasets.fingerprint(found.split)
+        fingerprint, seen = datasets.fingerprint(found.split), runs.as_seen(found.split.dataset.images, found.origin)
         if here.chief and folder is None:
-            folder = runs.begin(SCRIPT, flags.as_kept(args), fingerprint, found.origin.fingerprint, args.out, args.demo)
+            begun = fingerprint, found.origin.fingerprint
+            folder = runs.begin(SCRIPT, flags.as_kept(args), *begun, args.out, args.demo, seen)
         kept = runs.Run(folder, found.origin, found.split.dataset.class_names, here.chief)
-        kept.check(fingerprint)
+        kept.check(fingerprint, seen)
     log = args.logdir / (folder.name if folder else SCRIPT) if args.logdir else None
     with kept.locked() if kept else contextlib.nullcontext():
         if kept:

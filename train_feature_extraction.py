@@ -153,11 +153,11 @@ def open_run(
 
     source = "random" if case.from_scratch else flags.source_of(args, network.card)
     origin = trained.provenance_of(network, case.layer, source, args.seed, split.dataset.name, framing)
-    fingerprint = datasets.fingerprint(split)
+    fingerprint, seen = datasets.fingerprint(split), runs.as_seen(split.dataset.images, origin)
     if here.chief and folder is None:
-        folder = runs.begin(script, flags.as_kept(args), fingerprint, origin.fingerprint, args.out, args.demo)
+        folder = runs.begin(script, flags.as_kept(args), fingerprint, origin.fingerprint, args.out, args.demo, seen)
     kept = runs.Run(folder, origin, split.dataset.class_names, here.chief)
-    kept.check(fingerprint)
+    kept.check(fingerprint, seen)
     return kept
 
 

@@ -4,13 +4,18 @@ import concurrent.futures
 import json
 import os
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import in_one_line, refused
+from PIL import Image
 
-from transfer import results, runs
-from weights import heads
+import train_feature_extraction as script
+from data import own_images
+from transfer import results, runs, trained
+from transfer.recipe import Case
+from weights import cards, heads
 from weights.heads import Provenance
 
 ORIGIN = Provenance("googlenet", "pool5", 64, False, "float32", "random", 0, "0" * 16, "signs", 0.5, 32, "whole", 0)
@@ -55,6 +60,36 @@ def test_other_images_than_those_it_was_begun_with(folder):
     run = runs.Run(folder, ORIGIN, ["a", "b"])
     run.check("the split")
     assert "the images have changed since it was begun" in in_one_line(run.check, "another split")
+
+
+def test_images_that_have_changed_in_the_same_rows(tmp_path, monkeypatch):
+    """One of two images per class is renamed: labels and rows stay, but another image would be trained on."""
+    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(trained, "provenance_of", lambda *_: ORIGIN)
+    monkeypatch.setattr("sys.argv", ["train_feature_extraction.py"])
+    args, here, network = script.parse_arguments()[0], SimpleNamespace(chief=True), SimpleNamespace(card=cards.ALEXNET)
+    names = [tmp_path / "pets" / name for name in ("cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png")]
+    for number, path in enumerate(names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+
+    def opened(folder):
+        split, framing = own_images.load_split(tmp_path / "pets", None, "crop", 8, 8, cache=tmp_path / "kept")
+        return script.open_run(args, folder, "script", network, Case("fc7"), split, framing, here).folder
+
+    folder = opened(None)
+    assert opened(folder) == folder
+    names[0].rename(names[0].with_name("c.png"))
+    assert "the images have changed since it was begun (added, removed, renamed" in in_one_line(opened, folder)
+    settings = runs.read_settings(folder)
+    del settings["images"]  # begun by an earlier version
+    (folder / runs.SETTINGS).write_text(json.dumps(settings))
+    assert opened(folder) == folder
+
+
+def test_images_that_are_framed_otherwise(folder):
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    assert runs.as_seen(images, ORIGIN) != runs.as_seen(images, ORIGIN._replace(how="crop", resized=9))
 
 
 def test_other_weights_than_those_it_was_begun_with(folder):

@@ -30,8 +30,10 @@ from typing import Any
 
 from common.program import shown
 
+import numpy as np
+
 from common.files import BadInput, check_writable, exclusive, foreign, open_regular, written_whole
-from transfer import checkpoints
+from transfer import checkpoints, feature_store
 from weights import heads, reading
 from weights.heads import Provenance
 
@@ -68,12 +70,15 @@ class Run:
                 print(f"\nStopped. To continue: python {script}.py --resume {shown(self.folder)}", file=sys.stderr)
                 raise
 
-    def check(self, split: str) -> None:
-        """`BadInput` when images, their split or the network's weights are not those that the run was begun with."""
+    def check(self, split: str, images: str = "") -> None:
+        """`BadInput` when images, their split or the network's weights are not those that the run was begun with.
+
+        Runs of earlier versions have not kept what they saw of the images.
+        """
         begun = read_settings(self.folder) if self.folder else {}
-        if begun.get("split", split) != split:
-            raise BadInput(f"{self.folder}: the images have changed since it was begun (added, removed, other labels); "
-                           "restore them to resume it, or start a new run")  # fmt: skip
+        if begun.get("split", split) != split or begun.get("images", images) != images:
+            raise BadInput(f"{self.folder}: the images have changed since it was begun (added, removed, renamed, "
+                           "other labels); restore them to resume it, or start a new run")  # fmt: skip
         if begun.get("network", self.provenance.fingerprint) != self.provenance.fingerprint:
             raise BadInput(f"{self.folder}: was begun with other weights of the network than "
                            f"{self.provenance.weights}; give it those with --weights, or start a new run")  # fmt: skip
@@ -195,11 +200,18 @@ class Run:
 
 
 def begin(
-    script: str, flags: dict, split: str, network: str, out: pathlib.Path | None = None, demo: bool = False
+    script: str,
+    flags: dict,
+    split: str,
+    network: str,
+    out: pathlib.Path | None = None,
+    demo: bool = False,
+    images: str = "",
 ) -> pathlib.Path:
     """Make the folder of a new run (`out`, or one in runs/) and keep the flags in it. Returns the folder.
 
     split, network: fingerprints of what is trained and validated on, and of the weights that the network begins with.
+    images: see `as_seen`.
     """
     if out:
         folder = pathlib.Path(out).absolute()
@@ -207,8 +219,17 @@ def begin(
     else:
         folder = _new_folder(f"{'demo-' if demo else ''}{script}-{time.strftime('%Y%m%d-%H%M%S')}")
     check_writable(folder / SETTINGS)
-    _write_settings(folder, {"script": script, "flags": flags, "split": split, "network": network}, signed=True)
+    begun = {"script": script, "flags": flags, "split": split, "network": network}
+    _write_settings(folder, begun | ({"images": images} if images else {}), signed=True)
     return folder
+
+
+def as_seen(images: np.ndarray, provenance: Provenance) -> str:
+    """Fingerprint of the images, in their order, and how they were framed.
+
+    The split alone is rows and labels: with a file renamed, other images would come to stand in the same rows.
+    """
+    return f"{feature_store.fingerprint(images)} {provenance.how} {provenance.size} {provenance.resized}"
 
 
 def check_new(folder: pathlib.Path) -> None:
