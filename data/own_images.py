@@ -46,6 +46,7 @@ SYSTEM_FILES = {  # of Windows, macOS and network drives; in lower case
 }  # fmt: skip
 ABANDONED = 3600  # seconds after which a file that nobody writes to is given up
 LONGEST_RECORD = 100_000_000  # bytes of the list of files that are no images
+NAMED = 5  # classes listed by name in a message
 AHEAD = 64  # images decoded before they are written: 10 MB at 227x227
 
 
@@ -145,22 +146,16 @@ def find_split(
 
     Archives often hold `train` and `val` (`valid`, `validation`, `test`), in any case, each with a folder per class.
     They are a split, not two classes; a `validation_dir` takes the place of theirs. `BadInput` if such folders hold
-    no folders of classes.
+    no folders of classes, or not the same, and for one that lies among the classes.
     """
     training_dir = pathlib.Path(training_dir)
     validation_dir = validation_dir and pathlib.Path(validation_dir)
     parts = {folder.name.lower(): folder for folder in _folders(training_dir)}
     train = next((parts[name] for name in TRAINING if name in parts), None)
     held_out = next((parts[name] for name in VALIDATION if name in parts), None)
-    if train is None or not (held_out or len(parts) == 1):
-        return training_dir, validation_dir, None
-    classes = [{_nfc(folder.name) for folder in _folders(part)} for part in (train, held_out) if part]
-    if not all(classes) and parts.keys() <= {*TRAINING, *VALIDATION}:
-        expected = f"a folder per class in each, such as {train / 'daisy'}"
-        raise BadInput(
-            f"{training_dir}: holds a split, {', '.join(sorted(parts))}, without classes; expected {expected}"
-        )
-    if not set.intersection(*classes):
+    classes = [set(_names(part)) for part in (train, held_out) if part]
+    if train is None or not (held_out or len(parts) == 1) or not set.intersection(*classes):
+        _check_no_split(training_dir, list(parts.values()))
         return training_dir, validation_dir, None
     if validation_dir is None or validation_dir.resolve() == training_dir.resolve():
         validation_dir = held_out
@@ -168,6 +163,27 @@ def find_split(
     unused = sorted(folder.name for folder in parts.values() if folder not in (train, validation_dir))
     others = f" (not used: {', '.join(unused)})" if unused else ""
     return train, validation_dir, f"{training_dir} holds a split: training on {train}, {validating}{others}"
+
+
+def _check_no_split(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
+    """`BadInput` if the folders of classes are parts of a split, or one of them is: it would be taken for a class."""
+    parts = {part: _names(part) for part in classes if part.name.lower() in (*TRAINING, *VALIDATION)}
+    if len(parts) == len(classes) and parts:
+        held = "; ".join(
+            f"{part.name} holds {', '.join(names[:NAMED]) or 'no folders'}" for part, names in parts.items()
+        )
+        raise BadInput(f"{folder}: holds a split without common classes ({held}); expected a folder per class in each, "
+                       f"of the same names, such as {classes[0] / 'daisy'}")  # fmt: skip
+    for part, names in parts.items():
+        beside = {other.name.lower() for other in classes} - {part.name.lower()}
+        if same := [name for name in names if name.lower() in beside]:
+            raise BadInput(f"{part}: holds {', '.join(same[:NAMED])}, as {folder} does, and would be a class; "
+                           "move it elsewhere (--validation_dir names images to validate on)")  # fmt: skip
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+    """The names of the folders in `folder`."""
+    return [_nfc(inside.name) for inside in _folders(folder)]
 
 
 def overlap(training_dir: str | os.PathLike, validation_dir: str | os.PathLike) -> str | None:

@@ -355,8 +355,20 @@ def test_a_split_without_classes(tmp_path):
     folder = layout(tmp_path / "all", "train", "test1", "test")
     assert own_images.find_split(folder)[2] is None  # test1 may be a class
     shutil.rmtree(folder / "test1")
-    assert "without classes" in in_one_line(own_images.find_split, folder)
+    assert "train holds no folders" in in_one_line(own_images.find_split, folder)
     assert "no such folder" in in_one_line(own_images.find_split, tmp_path / "absent")
+
+
+@pytest.mark.parametrize("names, said", [
+    (("train/Cat", "train/Dog", "val/cat", "val/dog"), "(train holds Cat, Dog; val holds cat, dog); expected"),
+    (("train/a", "train/b", "validation/c", "Test/a"), "(Test holds a; train holds a, b; validation holds c)"),
+    (("val/a", "val/b", "test/a", "test/b"), "(test holds a, b; val holds a, b); expected a folder per class in each"),
+    (("cat", "dog", "test/cat", "test/dog"), "test: holds cat, dog, as "),
+    (("Cat", "dog", "train/cat", "train/bird"), "train: holds cat, as "),
+])  # fmt: skip
+def test_parts_of_a_split_are_no_classes(tmp_path, names, said):
+    for validation_dir in None, tmp_path / "mine":
+        assert said in in_one_line(own_images.find_split, layout(tmp_path / "all", *names), validation_dir)
 
 
 def test_the_split_is_loaded(tmp_path, load):
