@@ -35,6 +35,8 @@ TGA = dict.fromkeys((".tga", ".icb", ".vda", ".vst"), ("TGA",))  # Targa files h
 MOST_PIXELS, MOST_BYTES = 100 * 10**6, 10**9  # of one image, decoded
 LARGE = 16 * 10**6  # pixels; such images are decoded one at a time
 BLOCK = 1 << 22  # numbers converted at a time, so that a large image is not held in float as well
+OVERSHOOT = 0.1  # how far resizing and sharpening may carry floats beyond 0 and 1
+DARKEST = 2  # of 255: a largest float below it is not white, nor is it that of any photo of 0 to 255
 DEPTHS = (8, 10, 12, 14, 16)  # bits per channel that cameras and scanners have
 CAN_BE_SWAPPED = {  # raw modes of 16 bits per channel, of which Pillow keeps the high byte: those that give the low one
     "RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": "RGB;16B", "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B",
@@ -213,12 +215,20 @@ def _white(largest: float, bits: int | None) -> int:
 
 
 def _eight_bits(pixels: np.ndarray, bits: int | None = None) -> np.ndarray:
-    """Scale whole numbers of up to 16 bits, floats 0-1 or floats 0-255 to uint8 0-255."""
+    """Scale whole numbers of up to 16 bits, floats 0-1 or floats 0-255 to uint8 0-255.
+
+    Floats 0-1 that have been resized or sharpened go a little beyond black and white, and are cut off there.
+    """
     least, largest = pixels.min(), pixels.max()
-    white = _white(int(largest), bits) if pixels.dtype.kind in "iu" else 1 if largest <= 1 else 255
-    if not (least >= 0 and largest <= white):  # NaN, too, is not
+    whole = pixels.dtype.kind in "iu"
+    white = _white(int(largest), bits) if whole else 1 if largest <= 1 + OVERSHOOT else 255
+    if not whole and 1 + OVERSHOOT < largest < DARKEST:
+        raise BadInput(f"has values up to {largest:.3g}: floats 0 to 1 end before, floats 0 to 255 would be all black; "
+                       "convert it to 8 bits")  # fmt: skip
+    beyond = 0 if whole or white > 1 else OVERSHOOT
+    if not (least >= -beyond and largest <= white + beyond):  # NaN, too, is not
         raise BadInput(f"has values from {least} to {largest}, expected 0 to {white}; convert it to 8 bits")
-    return _in_blocks(lambda block: np.rint(block * np.float32(255 / white)), pixels)
+    return _in_blocks(lambda block: np.rint((block * np.float32(255 / white)).clip(0, 255)), pixels)
 
 
 def _in_blocks(convert: Callable, pixels: np.ndarray, channels: int | None = None) -> np.ndarray:

@@ -37,7 +37,7 @@ from data.datasets import Dataset, Split, check, joined, split, with_copies_shar
 from data.decoding import longest_side
 
 PICTURES_DIR = DATA_DIR / "pictures"
-FORMAT = 2  # part of every hash; to be raised when images are read or cut in another way
+FORMAT = 3  # part of every hash; to be raised when images are read or cut in another way
 THREADS = min(8, os.cpu_count() or 1)  # two cores decode 1.5 times as many images with two threads as with one
 TRAINING, VALIDATION = ("train", "training"), ("val", "valid", "validation", "test", "testing")  # folders of a split
 SYSTEM_FILES = {  # of Windows, macOS and network drives; in lower case
