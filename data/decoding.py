@@ -315,4 +315,6 @@ def _read_tiff(file: BinaryIO) -> np.ndarray:
         pixels = np.moveaxis(pixels, 0, 2)
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         raise BadInput(f"has pixels of the shape {pixels.shape}; expected grey or RGB")
-    return _rgb(Image.fromarray((pixels if pixels.dtype == np.uint8 else _eight_bits(pixels)).squeeze()))
+    if pixels.shape[2:] == (1,):
+        pixels = pixels[:, :, 0]
+    return _rgb(Image.fromarray(pixels if pixels.dtype == np.uint8 else _eight_bits(pixels)))

@@ -523,5 +523,8 @@ def test_floats_in_colour(tmp_path):
     np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), np.rint(unit * 255))
     tifffile.imwrite(tmp_path / "b.tif", unit[:, :, 0].astype(np.float64))
     np.testing.assert_array_equal(images.read(tmp_path / "b.tif"), three(np.rint(unit[:, :, 0] * 255)))
+    for line in unit[:1], unit[:, :1]:  # of one pixel in height or in width
+        tifffile.imwrite(tmp_path / "line.tif", line, photometric="rgb")
+        np.testing.assert_array_equal(images.read(tmp_path / "line.tif"), np.rint(line * 255))
     tifffile.imwrite(tmp_path / "c.tif", np.zeros((6, 9, 7), np.uint8), photometric="minisblack", planarconfig="contig")
     assert "grey or RGB" in refused("images", images.read, tmp_path / "c.tif")
