@@ -3,10 +3,10 @@
 import argparse
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from common.files import LONGEST_MESSAGE, printable
+from common.files import LONGEST_MESSAGE, BadInput, printable
 
 LARGEST = 10**9
 LARGEST_SEED = 2**32 - 1  # NumPy's generators and Keras take 32 bits
@@ -42,15 +42,39 @@ def at_least(least: float, kind: type = int, most: float = LARGEST) -> Callable[
     return number
 
 
-def add_network_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of all scripts."""
+def check_together(
+    args: argparse.Namespace,
+    defaults: argparse.Namespace,
+    needs: dict[str, str] | None = None,
+    useless_beside: dict[str, Sequence[str]] | None = None,
+) -> None:
+    """`BadInput` for a flag that would do nothing, rather than to leave it unheard.
+
+    needs: {flag: another, without which it does nothing}. useless_beside: {flag: others that make it do nothing}.
+    """
+
+    def given(name: str) -> bool:
+        return getattr(args, name, None) != getattr(defaults, name, None)
+
+    for name, needed in (needs or {}).items():
+        if given(name) and not given(needed):
+            raise BadInput(f"--{name}: --{needed} is missing; give both, or neither")
+    for name, others in (useless_beside or {}).items():
+        for other in filter(given, others):
+            if given(name):
+                raise BadInput(f"--{name}: does nothing beside --{other}; leave out one of them")
+
+
+def add_network_flags(parser: argparse.ArgumentParser, seed: bool = True) -> None:
+    """The flags of all scripts. seed: whether the script draws random numbers."""
     parser.add_argument(
         "--weights",
         help="file with the network's weights (.npy, .npz, .caffemodel; for vgg and resnet .h5, .keras, .npz, .npy) if "
         "it is not in weights/; 'small': the small AlexNet that comes with these scripts, pretrained on 200 of "
         "ImageNet's classes; 'random', to compare (predictions are then meaningless)",
     )
-    parser.add_argument("--seed", type=at_least(0, most=LARGEST_SEED), default=0, help="random seed (default 0)")
+    if seed:
+        parser.add_argument("--seed", type=at_least(0, most=LARGEST_SEED), default=0, help="random seed (default 0)")
     parser.add_argument(
         "--demo",
         action="store_true",

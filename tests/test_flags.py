@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from conftest import in_one_line, refused
 
+import evaluate
+import feature_extraction_vgg
 import train_feature_extraction as script
 from common.files import BadInput
 from common.flags import Parser
@@ -131,9 +133,40 @@ def test_flags_that_contradict_each_other(arguments, message, parse):
     (["--validation_dir", "."], "--validation_dir: --training_dir is missing"),
     (["--training_dir", ".", "--split", "random"], "--split random: is for the signs"),
     (["--validation_file", "valid.p", "--split", "none"], "--split none: --validation_file says"),
+    (["--training_dir", ".", "--validation_file", "valid.p"], "--validation_file: does nothing beside --training_dir"),
+    (["--training_dir", ".", "--training_file", "my.p"], "--training_file: does nothing beside --training_dir"),
+    (["--demo", "--training_file", "my.p"], "--training_file: does nothing beside --demo"),
 ])  # fmt: skip
 def test_flags_that_would_do_nothing(arguments, message, parse):
     assert message in in_one_line(parse, *arguments)
+
+
+def test_a_run_of_an_earlier_version_is_resumed_with_flags_that_do_nothing(parse, begun, tmp_path):
+    folder = begun("--training_dir", tmp_path)
+    settings = runs.read_settings(folder)
+    settings["flags"]["validation_file"] = str(tmp_path / "valid.p")
+    runs._write_settings(folder, settings, signed=True)
+    assert parse("--resume", folder).validation_file == tmp_path / "valid.p"
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--test_dir", ".", "--test_file", "test.p"], "--test_file: does nothing beside --test_dir"),
+    (["--demo", "--test_file", "test.p"], "--test_file: does nothing beside --demo"),
+    (["--skip_unreadable"], "--skip_unreadable: --test_dir is missing"),
+])  # fmt: skip
+def test_flags_that_would_do_nothing_in_an_evaluation(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["evaluate.py", *arguments])
+    assert message in in_one_line(evaluate.parse_arguments)
+    monkeypatch.setattr("sys.argv", ["evaluate.py", "--seed", "3"])  # nothing is drawn
+    with pytest.raises(SystemExit):
+        evaluate.parse_arguments()
+    assert "unrecognized arguments: --seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--training_dir", "--training_file"])
+def test_a_data_set_beside_files_or_folders_that_replace_it(flag, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["feature_extraction_vgg.py", flag, ".", "--dataset", "traffic"])
+    assert f"--dataset: does nothing beside {flag}" in in_one_line(feature_extraction_vgg.parse_arguments)
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from common.files import BadInput, check_writable
-from common.flags import add_network_flags, add_two_views_flag, at_least
+from common.flags import add_network_flags, add_two_views_flag, at_least, check_together
 from data import datasets, own_images, traffic_signs
 from data.datasets import Split
 from data.images import Framing
@@ -29,6 +29,10 @@ FINE_TUNING_ONLY = (
 NEEDS = {  # {flag: another, without which it would do nothing}
     "skip_unreadable": "training_dir", "validation_dir": "training_dir",
     "teacher_share": "teacher", "temperature": "teacher", "teacher_weights": "teacher",
+}  # fmt: skip
+USELESS_BESIDE = {  # {flag: others that say which images are used}
+    "training_file": ("training_dir", "demo"), "validation_file": ("training_dir",),
+    "dataset": ("training_dir", "training_file"),
 }  # fmt: skip
 
 
@@ -165,9 +169,7 @@ def parse(
         return argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume}), folder
     if args.out:
         runs.check_new(args.out)
-    for name, needed in NEEDS.items():
-        if getattr(args, name, None) != getattr(defaults, name, None) and not getattr(args, needed):
-            raise BadInput(f"--{name}: --{needed} is missing; give both, or neither")
+    check_together(args, defaults, NEEDS, USELESS_BESIDE)
     check_split_flag(args, defaults)
     return args, None
 
