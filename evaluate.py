@@ -19,7 +19,7 @@ from common.files import BadInput
 from common.flags import Parser, add_network_flags, add_two_views_flag, check_together
 from data import cifar10, images, own_images, traffic_signs
 from data.datasets import Dataset
-from transfer import feature_store, trained
+from transfer import flags, trained
 from weights import heads
 from weights.heads import Head
 
@@ -28,7 +28,7 @@ def find_images(head: Head, args: argparse.Namespace) -> Dataset:
     """The test images that the flags name, or those that belong to the head's classes."""
     if args.test_dir:
         framing = images.framing_of(head.provenance)
-        return own_images.load(args.test_dir, framing, head.class_names, args.skip_unreadable)
+        return own_images.load(args.test_dir, framing, head.class_names, args.skip_unreadable, flags.pictures_of(args))
     if args.demo:
         drawn = (cifar10 if head.class_names == cifar10.drawn_names() else traffic_signs).drawn_test
         return drawn(seed=head.provenance.seed)  # others than those it was trained on
@@ -51,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
         "--skip_unreadable", action="store_true", help="leave out files that are not images, and name them"
     )
     parser.add_argument("--plot", action="store_true", help="plot the confusion matrix and the most confident mistakes")
+    flags.add_cache_flags(parser.add_argument)
     add_two_views_flag(parser)
     add_network_flags(parser, seed=False)
     args = parser.parse_args()
@@ -69,7 +70,7 @@ def main() -> None:
     start_tensorflow()  # which would write to stderr, should `results` import it first
     from transfer import results
 
-    results.judge(path, test, args.weights, feature_store.FEATURES_DIR, args.plot, args.two_views, args.test_dir)
+    results.judge(path, test, args.weights, flags.cache_of(args), args.plot, args.two_views, args.test_dir)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def load(
     framing: images.Framing,
     class_names: list[str] | None = None,
     skip_unreadable: bool = False,
-    cache: str | os.PathLike = PICTURES_DIR,
+    cache: str | os.PathLike | None = PICTURES_DIR,
 ) -> Dataset:
     """The images in `folder` as a `Dataset` without tracks; its images are a read-only memory map.
 
@@ -63,14 +63,14 @@ def load(
     The classes are the folders in `folder`, sorted by name; or `class_names`, those of the training images, of which
     some may be absent. Folders inside a class, and links to folders, are searched too; hidden files and those of
     operating systems are passed over. skip_unreadable: leave out files that are not images, and name each on stderr.
-    cache: where the decoded images are kept. Raises `BadInput` for what cannot be read, and for classes that are too
-    few, empty or unknown.
+    cache: where the decoded images are kept; None: in memory only. Raises `BadInput` for what cannot be read, and for
+    classes that are too few, empty or unknown.
     """
     folder = pathlib.Path(folder)
     classes = _classes(folder)
     labels_of = _check_classes(folder, classes, class_names)
     files = [file for inside in classes.values() for file in inside]
-    decoded, unreadable = _decoded(folder, files, framing, pathlib.Path(cache))
+    decoded, unreadable = _decoded(folder, files, framing, cache)
     if unreadable and not skip_unreadable:
         others = f" (and {len(unreadable) - 1} more files)" if len(unreadable) > 1 else ""
         raise BadInput(f"{next(iter(unreadable.values()))}{others}; --skip_unreadable leaves out what is no image")
@@ -100,7 +100,7 @@ def load_split(
     input_size: int,
     skip_unreadable: bool = False,
     seed: int = 0,
-    cache: str | os.PathLike = PICTURES_DIR,
+    cache: str | os.PathLike | None = PICTURES_DIR,
 ) -> tuple[Split, images.Framing]:
     """Images to train and to validate on, and how they were framed; without a validation folder a third is held out.
 
@@ -323,14 +323,16 @@ def _check_classes(folder: pathlib.Path, classes: dict[str, list], known: list[s
 
 
 def _decoded(
-    folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing, cache: pathlib.Path
+    folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing, cache: str | os.PathLike | None
 ) -> tuple[np.ndarray, dict[pathlib.Path, str]]:
     """The images (N, size, size, 3), a memory map, and {file: reason} for the files that are not images."""
+    if cache is None:
+        return _in_memory(folder, files, framing)
     listed = [[file.relative_to(folder).as_posix(), *_size_and_time(file)] for file in files]
     # The folder's own path, too: training and validation images may be called alike, and be as large and as old.
     key = {"format": FORMAT, "folder": str(folder.resolve()), "framing": framing, "files": listed}
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    path = cache / f"{folder.resolve().name[:40]}-{digest[:16]}.npy"
+    path = pathlib.Path(cache) / f"{folder.resolve().name[:40]}-{digest[:16]}.npy"
     kept = _kept(path, files, framing)
     if kept is None:
         waiting = f"waiting for another process that reads the same images ({path})"
@@ -389,27 +391,46 @@ def _decode(folder: pathlib.Path, files: list[pathlib.Path], framing: images.Fra
     numbers, digest = [], hashlib.sha256()  # of the files that are not images; of the others' pixels
     with written_whole(path) as temporary, open(temporary, "wb") as file:
         _write_header(file, len(files), framing.size)
-        # Each read changes the filters for warnings and changes them back, which threads do in any order.
-        with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
-            warnings.simplefilter("ignore")
-            # disable=None: no bar where stderr is not a terminal
-            with tqdm(total=len(files), desc=f"Reading {folder}", unit=" images", disable=None) as bar:
-                for first in range(0, len(files), AHEAD):
-                    batch = files[first : first + AHEAD]
-                    results = pool.map(lambda one: _decoded_one(one, framing), batch)
-                    for number, (image, reason) in enumerate(results, first):
-                        if reason:
-                            numbers.append(number)
-                        else:
-                            file.write(image)
-                            digest.update(image)
-                        bar.update()
+        for number, (image, reason) in enumerate(_each_decoded(folder, files, framing)):
+            if reason:
+                numbers.append(number)
+            else:
+                file.write(image)
+                digest.update(image)
         if len(numbers) == len(files):
             raise BadInput(f"{folder}: none of its {len(files)} files is an image that can be read")
         file.seek(0)
         _write_header(file, len(files) - len(numbers), framing.size)
         with written_whole(path.with_suffix(".json")) as record:
             record.write_text(json.dumps({"unreadable": numbers, "sha256": digest.hexdigest()}))
+
+
+def _in_memory(
+    folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing
+) -> tuple[np.ndarray, dict[pathlib.Path, str]]:
+    """What `_decoded` returns, with nothing kept on disk."""
+    decoded, unreadable = np.empty((len(files), framing.size, framing.size, 3), np.uint8), {}
+    for number, (image, reason) in enumerate(_each_decoded(folder, files, framing)):
+        if reason:
+            unreadable[files[number]] = reason
+        else:
+            decoded[number - len(unreadable)] = image[0]
+    return decoded[: len(files) - len(unreadable)], unreadable
+
+
+def _each_decoded(
+    folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing
+) -> Iterator[tuple[np.ndarray | None, str | None]]:
+    """What `_decoded_one` returns for each file, in order: several threads work ahead, under a progress bar."""
+    # Each read changes the filters for warnings and changes them back, which threads do in any order.
+    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
+        warnings.simplefilter("ignore")
+        # disable=None: no bar where stderr is not a terminal
+        with tqdm(total=len(files), desc=f"Reading {folder}", unit=" images", disable=None) as bar:
+            for first in range(0, len(files), AHEAD):
+                for result in pool.map(lambda one: _decoded_one(one, framing), files[first : first + AHEAD]):
+                    yield result
+                    bar.update()
 
 
 def _write_header(file: BinaryIO, count: int, size: int) -> None:

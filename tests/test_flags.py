@@ -1,7 +1,9 @@
 """What the flags stand for, and which of them --resume takes."""
 
 import json
+import pathlib
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +14,12 @@ import feature_extraction_vgg
 import train_feature_extraction as script
 from common.files import BadInput
 from common.flags import Parser
-from data import cifar10, datasets, traffic_signs
+from data import cifar10, datasets, own_images, traffic_signs
 from transfer import flags, runs
 from transfer.recipe import Recipe
 from weights.cards import ALEXNET, CARDS
 
+SIGNS = datasets.Dataset(np.zeros((2, 2, 2, 3), np.uint8), np.zeros(2, int), ["stop"], None, "signs")
 FIGURES = {"loss": 1.0, "accuracy": 0.5, "validation_loss": 1.0, "validation_accuracy": 0.5}
 
 
@@ -187,6 +190,23 @@ def test_mistakes_are_told_before_hours_of_training(parse, begun, tmp_path):
     args = parse("--test_file", tmp_path)
     told = in_one_line(flags.split_of, args, ALEXNET, lambda: datasets.split(frogs, "random", 0))
     assert "holds traffic signs, which frogs are not" in told
+
+
+@pytest.mark.parametrize("given, kept", [
+    ([], own_images.PICTURES_DIR), (["--cache", "elsewhere"], pathlib.Path("elsewhere/pictures")),
+    (["--no_cache"], None), (["--no_cache", "--cache", "elsewhere"], None),
+])  # fmt: skip
+def test_decoded_images_go_where_features_do(given, kept, parse, tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setattr(
+        own_images, "load_split", lambda *all: folders.append(all[-1]) or (datasets.for_test(SIGNS), None)
+    )
+    flags.split_of(parse("--training_dir", tmp_path, *given), ALEXNET, None)
+    monkeypatch.setattr(own_images, "load", lambda *all: folders.append(all[-1]))
+    monkeypatch.setattr("sys.argv", ["evaluate.py", "--test_dir", str(tmp_path), *given])
+    framed = SimpleNamespace(size=32, how="whole", resized=0)
+    evaluate.find_images(SimpleNamespace(provenance=framed, class_names=["a", "b"]), evaluate.parse_arguments())
+    assert folders == [kept, kept]
 
 
 def test_a_weights_file_is_found_from_another_folder_too(parse, tmp_path, monkeypatch):

@@ -166,6 +166,15 @@ def test_unreadable_files_are_refused(mixed, load):
         assert "--skip_unreadable" in message
 
 
+def test_in_memory_only(mixed, load, tmp_path, capsys):
+    assert "(and 3 more files)" in in_one_line(load, mixed, cache=None)
+    dataset = load(mixed, cache=None, skip_unreadable=True)
+    assert capsys.readouterr().err.count("skipped: ") == 4 and not (tmp_path / "kept").exists()
+    kept = load(mixed, skip_unreadable=True)
+    np.testing.assert_array_equal(dataset.images, kept.images)
+    np.testing.assert_array_equal(dataset.labels, kept.labels)
+
+
 def test_unreadable_files_are_skipped_and_named(mixed, load, capsys, decoded):
     for run in range(2):
         dataset = load(mixed, skip_unreadable=True)

@@ -65,11 +65,17 @@ def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size:
     add("--out", type=pathlib.Path, metavar="DIR", help="folder for the run (default runs/<script>-<time>)")
     add("--resume", nargs="?", const=runs.NEWEST, metavar="DIR", help="continue a run that was stopped: this one, or "
         "the newest of this script; with --epochs, train a finished one longer")  # fmt: skip
-    add("--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR", help="folder for the computed "
-        "features, if data/ has too little space; it may be emptied at any time")  # fmt: skip
-    add("--no_cache", action="store_true", help="keep the features in memory only")
+    add_cache_flags(add)
     add("--logdir", type=pathlib.Path, metavar="DIR", help="log each epoch to this folder, for TensorBoard")
     add_network_flags(parser)
+
+
+def add_cache_flags(add: Callable) -> None:
+    """Where features and decoded images are kept. add: the parser's `add_argument`, or a group's."""
+    add("--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR", help="folder for computed "
+        "features and decoded images of your own, if data/ has too little space; it may be emptied at any "
+        "time")  # fmt: skip
+    add("--no_cache", action="store_true", help="keep features and decoded images in memory only")
 
 
 def add_case_flags(parser: argparse.ArgumentParser) -> None:
@@ -299,6 +305,13 @@ def cache_of(args: argparse.Namespace) -> pathlib.Path | None:
     return None if args.no_cache else args.cache
 
 
+def pictures_of(args: argparse.Namespace) -> pathlib.Path | None:
+    """The folder that keeps decoded images of the user's own; None for memory only."""
+    if args.no_cache:
+        return None
+    return own_images.PICTURES_DIR if args.cache == feature_store.FEATURES_DIR else args.cache / "pictures"
+
+
 def case_of(args: argparse.Namespace, card: Card) -> Case:
     """The case, changed by the flags that say otherwise."""
     case = preset(args.case or 1, card)
@@ -375,9 +388,8 @@ def split_of(args: argparse.Namespace, card: Card, load: Callable[[], Split]) ->
     """
     if args.training_dir:
         size = args.image_size or card.input_size
-        split, framing = own_images.load_split(
-            args.training_dir, args.validation_dir, card.framing, size, card.input_size, args.skip_unreadable, args.seed
-        )
+        folders, framed = (args.training_dir, args.validation_dir), (card.framing, size, card.input_size)
+        split, framing = own_images.load_split(*folders, *framed, args.skip_unreadable, args.seed, pictures_of(args))
     else:
         split = load()
         framing = Framing(split.dataset.images.shape[1])
