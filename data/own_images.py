@@ -200,24 +200,24 @@ def overlap(training_dir: str | os.PathLike, validation_dir: str | os.PathLike) 
     both = in_both(training_dir, validation_dir)
     if not both:
         return None
-    count = len(_all_files(validation_dir))
+    count = len(files_of_classes(validation_dir))
     found = f"{len(both):,} of {count:,} validation images are training images, too, such as {both[0]}"
     return f"Warning: {found}; {flatters}."
 
 
 def in_both(training_dir: str | os.PathLike, folder: str | os.PathLike) -> list[pathlib.Path]:
     """The images in `folder` that are copies of training images, or these themselves."""
-    files = _all_files(folder)
+    files = files_of_classes(folder)
     if os.path.samefile(training_dir, folder):
         return files
-    seen = _all_files(training_dir)
+    seen = files_of_classes(training_dir)
     known, originals = set(seen), _originals([*seen, *files])
     return [file for file in files if originals[file] in known]
 
 
 def copies(folder: str | os.PathLike) -> str | None:
     """A warning to print if images are in the folder twice, or None: a part of it is to be held out."""
-    files = _all_files(folder)
+    files = files_of_classes(folder)
     twins = [file for file, original in _originals(files).items() if original != file]
     if not twins:
         return None
@@ -232,7 +232,13 @@ def _originals(files: list[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
     return {file: first.setdefault(_fingerprint(file), file) if alike[sizes[file]] > 1 else file for file in files}
 
 
-def _all_files(folder: str | os.PathLike) -> list[pathlib.Path]:
+def files_in(folder: str | os.PathLike) -> list[pathlib.Path]:
+    """The files in a folder and the folders in it, sorted, as `load` finds those of a class."""
+    with _named_if_unreadable():
+        return _files(pathlib.Path(folder))
+
+
+def files_of_classes(folder: str | os.PathLike) -> list[pathlib.Path]:
     """The files of all classes."""
     return [file for inside in _classes(pathlib.Path(folder)).values() for file in inside]
 

@@ -243,14 +243,17 @@ def test_calibration_images_of_a_folder(drawn, run_of, tmp_path):
     """The run's own, or the one that is named; a folder that a run from elsewhere names is left alone."""
     network, head, shown_to, _ = drawn
     head = head._replace(provenance=provenance(network, LAYER, "images of animals"))
-    for name, image in zip(("train/frog/1.png", "train/toad/2.png", "test/frog/3.png"), shown_to):
+    names = ("train/frog/1.png", "train/toad/2.png", "test/frog/3.png", "train/.thumbs/4.png", "../newts/5.png")
+    for name, image in zip(names, shown_to):
         path = tmp_path / "animals" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         images.Image.fromarray(image).save(path)
     (tmp_path / "animals/train/frog/notes.txt").write_text("green")
+    (tmp_path / "animals/train/newt").symlink_to(tmp_path / "newts")  # as in training, followed
     folder = run_of(training_dir=str(tmp_path / "animals"))
-    np.testing.assert_array_equal(calibration.find(folder, head), shown_to[:2])
+    np.testing.assert_array_equal(calibration.find(folder, head), shown_to[[0, 4, 1]])
     np.testing.assert_array_equal(calibration.find(folder, head, tmp_path / "animals/test"), shown_to[2:3])
+    np.testing.assert_array_equal(calibration.find(folder, head, tmp_path / "animals/train"), shown_to[[0, 4, 1]])
     assert "--calibrate" in in_one_line(calibration.find, folder, head, tmp_path / "runs")  # holds no images
     (runs.RUNS_DIR / runs.KEY).write_bytes(b"another machine's")
     assert "images of animals" in in_one_line(calibration.find, folder, head)

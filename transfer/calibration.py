@@ -27,10 +27,11 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None, se
     """
     framing = framing_of(head.provenance)
     flags = runs.read_settings(folder)["flags"] if runs.begun_here(folder) else {}
-    if named is None and flags.get("training_dir"):
-        named, *_ = own_images.find_split(flags["training_dir"])
     if named is not None:
-        return _of_folder(named, framing, seed)
+        return _of_files(own_images.files_in(named), named, framing, seed)
+    if flags.get("training_dir"):
+        training_dir, *_ = own_images.find_split(flags["training_dir"])
+        return _of_files(own_images.files_of_classes(training_dir), training_dir, framing, seed)
     dataset = _of_name(head.provenance.trained_on.removesuffix(datasets.UNDIVIDED), flags)
     if dataset is None:
         raise BadInput(f"--quantize int8: {head.provenance.trained_on}, which it was trained on, cannot be found from "
@@ -41,10 +42,9 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None, se
     return np.stack([frame(dataset.images[row], framing) for row in np.sort(datasets.some(rows, COUNT, seed))])
 
 
-def _of_folder(folder: pathlib.Path, framing: Framing, seed: int) -> np.ndarray:
-    """Files that are no images are passed over."""
-    files = [pathlib.Path(place, name) for place, _, names in os.walk(folder) for name in names if name[0] != "."]
-    chosen = sorted(datasets.some(np.array(sorted(files)), COUNT, seed))
+def _of_files(files: list[pathlib.Path], folder: pathlib.Path, framing: Framing, seed: int) -> np.ndarray:
+    """Some of the files in `folder`. Those that are no images are passed over."""
+    chosen = sorted(datasets.some(np.array(files), COUNT, seed))
     found = [image for image in read_each(chosen, framing) if not isinstance(image, BadInput)]
     if not found:
         what = "holds no images that can be read" if os.path.isdir(folder) else "no such folder"
