@@ -68,20 +68,20 @@ class AlexNet(Network):
         whole = self.image_size == self.card.input_size
         return layers if whole else [layer for layer in layers if layer[0] not in self.card.fixed_layers]
 
-    def preprocess(self, images: tf.Tensor, image_size: int | None = None) -> tf.Tensor:
+    def preprocess(self, images: tf.Tensor) -> tf.Tensor:
         """RGB images (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3).
 
         As published: red, green, blue, minus the image's own mean, one number. The weights were not trained for this.
         """
         if not self.as_published:
-            return super().preprocess(images, image_size)
+            return super().preprocess(images)
         images = tf.cast(images, tf.float32)
         return self.preprocess_features(images - tf.reduce_mean(images, (1, 2, 3), keepdims=True))
 
-    def preprocess_features(self, images: tf.Tensor, image_size: int | None = None) -> tf.Tensor:
+    def preprocess_features(self, images: tf.Tensor) -> tf.Tensor:
         """The same for a head of one's own. As published: nothing is subtracted where a head was trained."""
         if not self.as_published:
-            return super().preprocess_features(images, image_size)
+            return super().preprocess_features(images)
         # TensorFlow 1's resize takes the corner of a pixel for its centre and so shifts the image.
         size = (self.image_size, self.image_size)
         return tf.compat.v1.image.resize_bilinear(tf.cast(images, tf.float32), size, half_pixel_centers=False)

@@ -1,5 +1,6 @@
 """What all networks share: preprocessing, running the layers between two names, variables, saving them to a file."""
 
+import copy
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -83,6 +84,12 @@ class Network(tf.Module):
         weights = source if isinstance(source, dict) else reading.load(card, source, seed)
         return cls(weights, image_size=image_size, dtype=dtype, **settings)
 
+    def at(self, image_size: int) -> "Network":
+        """The same network, sharing its variables, for images of another size (see `Card.any_size_layers`)."""
+        other = copy.copy(self)
+        other.image_size = self.card.checked_size(image_size)
+        return other
+
     def __call__(
         self,
         x: tf.Tensor,
@@ -153,16 +160,13 @@ class Network(tf.Module):
         traced = tf.function(lambda x: self(x, layer), autograph=False).get_concrete_function(images)
         return tuple(traced.structured_outputs.shape[1:])
 
-    def preprocess(self, images: tf.Tensor, image_size: int | None = None) -> tf.Tensor:
-        """RGB images (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3).
+    def preprocess(self, images: tf.Tensor) -> tf.Tensor:
+        """RGB images (N, height, width, 3), 0-255 -> the network's input (N, size, size, 3)."""
+        return preprocess(images, self.card, self.image_size)
 
-        image_size: another than the network's, for layers that take any, see `Card.any_size_layers`.
-        """
-        return preprocess(images, self.card, image_size or self.image_size)
-
-    def preprocess_features(self, images: tf.Tensor, image_size: int | None = None) -> tf.Tensor:
+    def preprocess_features(self, images: tf.Tensor) -> tf.Tensor:
         """The same for a head of one's own, in training and afterwards. It differs for AlexNet `as_published` only."""
-        return self.preprocess(images, image_size)
+        return self.preprocess(images)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def activations(self, images: tf.Tensor, layer: str = "prob") -> tf.Tensor:

@@ -204,7 +204,7 @@ def our_steps(classifier, images, batch, augment=False):
 
     card, found = classifier.network.card, devices.find()
     recipe = recipe_for(preset(3, card), card, len(images), batch_size=batch, augment=augment, dropout=False)
-    work = loop.Work(classifier, recipe, found, len(images))
+    steps = loop.Work(classifier, recipe, found, len(images)).steps(1)
     labels, place = np.arange(len(images)) % CLASSES, np.arange(len(images), dtype=np.int32) % batch
     chances, taught = augmentation.chances(len(images), 0, 1), np.zeros((len(images), 0), np.float32)
     arrays = images, labels, chances, taught, place
@@ -213,7 +213,7 @@ def our_steps(classifier, images, batch, augment=False):
 
     def epoch():
         for number, each in enumerate(batches):
-            sums = work.train_step(each, np.float32(batch), np.int32(number))
+            sums = steps.train_step(each, batch, number)
         return sums.numpy()
 
     return epoch

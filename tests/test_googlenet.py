@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SHARED
+from conftest import SHARED, in_one_line
 from PIL import Image
 
 import googlenet
@@ -126,6 +126,19 @@ def test_smaller_images_and_preprocessing(weights):
     np.testing.assert_allclose(small.preprocess(red)[0, 32, 32], [-104, -117, 255 - 123], rtol=1e-6)
     assert small.preprocess(red).shape == (1, 64, 64, 3)
     assert small.activations(red, layer="pool5").shape == (1, 1024)
+
+
+def test_the_same_network_at_another_size(weights):
+    """It equals one that was loaded for that size, has the first one's variables, and leaves it as it is."""
+    large, expected = googlenet.GoogLeNet(weights, image_size=64), googlenet.GoogLeNet(weights, image_size=32)
+    image = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3), np.uint8)
+    large.activations(image, layer="pool5")  # its graph is compiled, for 64 pixels
+    small = large.at(32)
+    for layer in "inception_5b", "pool5":
+        assert small.output_shape(layer) == expected.output_shape(layer)
+    np.testing.assert_array_equal(small.activations(image, layer="pool5"), expected.activations(image, layer="pool5"))
+    assert all(one is other for one, other in zip(small.variables, large.variables, strict=True))
+    assert "32 to" in in_one_line(large.at, 31) and (small.image_size, large.image_size) == (32, 64)
 
 
 def test_bfloat16_is_near_float32(network, weights, photos):

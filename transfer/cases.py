@@ -104,7 +104,7 @@ def fine_tune(
     first = network.layer_names[0] if case.train == "all" else case.train
     below = network.before(first)
     inputs, after = images, None
-    if below and not recipe.augment:  # the frozen layers see the same images in every epoch
+    if below and not (recipe.augment or recipe.progressive_resizing):  # frozen layers always see the same images
         inputs, after = shared_features(network, images, below, run.provenance, devices, cache=cache, pool=False), below
     head, mean, spread = heads.untrained(pooled_size(network.output_shape(case.layer)), names, recipe.seed), 0.0, 1.0
     if alone:

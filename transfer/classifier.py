@@ -7,6 +7,7 @@ their stored output. It therefore takes one of three inputs: features of the hea
 the output of the last frozen layer, or images.
 """
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from networks.network import Dropout, Network, pooled
 from weights.heads import Head
 
 
-class Classifier(tf.Module):
+class Classifier:
     """A head (see `weights.heads`), and the layers below it that are trained along.
 
     network, layer: where the head sits; None: the input is features already. after: the input is the output of this
@@ -34,7 +35,6 @@ class Classifier(tf.Module):
         after: str | None = None,
         first: str | None = None,
     ) -> None:
-        super().__init__()
         self.kernel, self.bias = tf.Variable(head.kernel, name="kernel"), tf.Variable(head.bias, name="bias")
         self.mean, self.spread = np.broadcast_to(np.float32(mean), len(head.kernel)), np.float32(spread)
         self.network, self.layer, self.after = network, layer, after
@@ -50,20 +50,26 @@ class Classifier(tf.Module):
         """All variables that training changes."""
         return [*self.head, *self.lower]
 
-    def features(self, x: tf.Tensor, dropout: Dropout | None = None, image_size: int | None = None) -> tf.Tensor:
-        """Input -> what the head sees, (N, features). image_size: another than the network's own, in pixels."""
+    def at(self, image_size: int) -> "Classifier":
+        """The same classifier, sharing its variables, on the network for images of another size, see `Network.at`."""
+        other = copy.copy(self)
+        other.network = self.network.at(image_size)
+        return other
+
+    def features(self, x: tf.Tensor, dropout: Dropout | None = None) -> tf.Tensor:
+        """Input -> what the head sees, (N, features). dropout: in training."""
         if self.network is None:
             return x
         if self.after:
             x = tf.reshape(x, (-1, *self.network.output_shape(self.after)))
         else:
-            x = self.network.preprocess_features(x, image_size)
+            x = self.network.preprocess_features(x)
         return pooled(self.network(x, self.layer, after=self.after, dropout=dropout))
 
-    def logits(self, x: tf.Tensor, dropout: Dropout | None = None, image_size: int | None = None) -> tf.Tensor:
-        """Input -> (N, classes). `dropout`: in training. image_size: as in `features`."""
+    def logits(self, x: tf.Tensor, dropout: Dropout | None = None) -> tf.Tensor:
+        """Input -> (N, classes). dropout: in training."""
         kernel, bias = self._folded()
-        return tf.matmul(self.features(x, dropout, image_size), kernel) + bias
+        return tf.matmul(self.features(x, dropout), kernel) + bias
 
     def folded(self) -> tuple[np.ndarray, np.ndarray]:
         """(kernel, bias) of the same head for features as they are: mean and spread become part of it."""

@@ -142,54 +142,70 @@ class Batch(NamedTuple):
 
 
 class Work:
-    """The compiled steps of one training: `train_step` changes the weights, `validation_step` looks at them."""
+    """What one training changes, and the steps that change it: compiled once for each size of the images."""
 
     def __init__(self, classifier: Classifier, recipe: Recipe, devices: Devices, images: int) -> None:
-        self.classifier, self.recipe, self.devices = classifier, recipe, devices
+        self.recipe, self.devices = recipe, devices
         self.optimizers = optimizers(classifier, recipe, devices, images)
         decay = recipe.ema if classifier.lower else 0.0
         self.average = Average(classifier.variables_of_training, decay, devices.strategy)
         self.variables = [*classifier.variables_of_training, *self.average.variables]  # to be kept
-        # Several batches per call where they are features and one device has them all.
-        alone = classifier.network is None and devices.strategy.num_replicas_in_sync == 1
-        self.train_step = self.several_steps if alone else self.one_step
-        self.rows_per_call = recipe.batch_size * (BATCHES_PER_CALL if alone else 1)
+        self.sizes = image_sizes(classifier.network.image_size, recipe.epochs) if recipe.progressive_resizing else None
+        classifiers = {size: classifier.at(size) for size in self.sizes} if self.sizes else {None: classifier}
+        self._steps = {size: Steps(each, recipe, devices, self.optimizers) for size, each in classifiers.items()}
 
-    def image_size(self, epoch: int) -> int | None:
-        """The side of the images in this epoch, in pixels; None for the network's."""
-        if not self.recipe.progressive_resizing:
-            return None
-        return image_sizes(self.classifier.network.image_size, self.recipe.epochs)[epoch - 1]
+    def steps(self, epoch: int) -> "Steps":
+        """Those for the size that the images have in this epoch, counted from 1."""
+        return self._steps[self.sizes[epoch - 1] if self.sizes else None]
+
+
+class Steps:
+    """The compiled steps for images of one size: `train_step` changes the weights, `validation_step` looks at them."""
+
+    def __init__(self, classifier: Classifier, recipe: Recipe, devices: Devices, optimizers: list) -> None:
+        self.classifier, self.recipe, self.devices, self.optimizers = classifier, recipe, devices, optimizers
+        # Several batches per call where they are features and one device has them all.
+        self.several = classifier.network is None and devices.strategy.num_replicas_in_sync == 1
+        self.rows_per_call = recipe.batch_size * (BATCHES_PER_CALL if self.several else 1)
+
+    def train_step(self, batch: Batch, size: int, number: int) -> tf.Tensor:
+        """Train on up to `rows_per_call` images: `size` of them, of which `batch` is this process's share.
+
+        number: of the call, over all epochs. Returns the sums of losses and of right answers.
+        """
+        if self.several:
+            return self.several_steps(batch, np.int32(number))
+        return self.one_step(batch, np.float32(size), np.int32(number))
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def one_step(self, batch, size, number, image_size=None):  # noqa: ANN001, ANN201 - tensors, image_size apart
-        """One batch, shared among the devices. Returns the sums of losses and of right answers."""
-        return self.added_up(self.devices.strategy.run(self.replica_step, (batch, size, number, image_size)))
+    def one_step(self, batch, size, number):  # noqa: ANN001, ANN201 - tensors
+        """One batch, shared among the devices."""
+        return self.added_up(self.devices.strategy.run(self.replica_step, (batch, size, number)))
 
     @tf.function(reduce_retracing=True)  # autograph makes the loop a part of the graph
-    def several_steps(self, batches, _, number, image_size=None):  # noqa: ANN001, ANN201
+    def several_steps(self, batches, number):  # noqa: ANN001, ANN201
         """Several batches, one after the other."""
         total = tf.zeros(2)
         for first in tf.range(0, tf.shape(batches.y)[0], self.recipe.batch_size):
             batch = Batch(*[each[first : first + self.recipe.batch_size] for each in batches])
-            total += self.replica_step(batch, tf.reduce_sum(batch.weight), number, image_size)
+            total += self.replica_step(batch, tf.reduce_sum(batch.weight), number)
         return total
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def validation_step(self, x, y, weight, image_size=None):  # noqa: ANN001, ANN201
+    def validation_step(self, x, y, weight):  # noqa: ANN001, ANN201
         """The sums of losses and of right answers of a batch, shared among the devices."""
-        return self.added_up(self.devices.strategy.run(self.replica_validation, (x, y, weight, image_size)))
+        return self.added_up(self.devices.strategy.run(self.replica_validation, (x, y, weight)))
 
-    def replica_step(self, batch, size, number, image_size):  # noqa: ANN001, ANN201
+    def replica_step(self, batch, size, number):  # noqa: ANN001, ANN201
         """A device's part of a batch of `size` images: gradients, an optimizer step, (sum of losses, right answers)."""
         classifier, recipe = self.classifier, self.recipe
-        batch = self.augmented(batch, image_size) if recipe.augment else batch
+        batch = self.augmented(batch) if recipe.augment else batch
         x = batch.x
         dropout = Dropout([recipe.seed, number], batch.place, recipe.batch_size) if recipe.dropout else None
         groups = [classifier.head, classifier.lower]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(groups)
-            logits = classifier.logits(x, dropout, image_size)
+            logits = classifier.logits(x, dropout)
             losses = training_losses(logits, batch.y, batch.taught, recipe)
             loss = tf.reduce_sum(losses * batch.weight) / size  # the replicas' gradients are added up
             if recipe.l2:
@@ -199,7 +215,7 @@ class Work:
             optimizer.apply_gradients(zip(gradients, variables))
         return sums(losses, logits, batch.y, batch.weight)
 
-    def augmented(self, batch, image_size):  # noqa: ANN001, ANN201
+    def augmented(self, batch):  # noqa: ANN001, ANN201
         """The images as this epoch sees them, and what they then show."""
         recipe, x, chance, flipped = self.recipe, batch.x, batch.chance, None
         if recipe.mirror:
@@ -207,16 +223,16 @@ class Work:
             batch = batch._replace(y=labels)
             if recipe.teacher_share:
                 batch = batch._replace(taught=augmentation.mirrored_logits(batch.taught, flipped, recipe.mirror))
-        size = image_size or self.classifier.network.image_size
+        size = self.classifier.network.image_size
         if recipe.random_crop:
             x = augmentation.random_crops(x, chance, size, recipe.random_crop, flipped, recipe.relight)
         else:
             x = augmentation.augment(x, chance, size, flipped, recipe.relight)
         return batch._replace(x=x)
 
-    def replica_validation(self, x, y, weight, image_size):  # noqa: ANN001, ANN201
+    def replica_validation(self, x, y, weight):  # noqa: ANN001, ANN201
         """A device's part of a batch."""
-        logits = self.classifier.logits(x, image_size=image_size)
+        logits = self.classifier.logits(x)
         return sums(cross_entropy(logits, y), logits, y, weight)
 
     def added_up(self, values):  # noqa: ANN001, ANN201
@@ -249,12 +265,12 @@ def optimizers(classifier: Classifier, recipe: Recipe, devices: Devices, images:
 
 def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
     """Every training image once, in an order of the epoch's own. Returns the mean loss and the accuracy."""
-    recipe, devices, image_size = work.recipe, work.devices, work.image_size(epoch)
+    recipe, devices, steps = work.recipe, work.devices, work.steps(epoch)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(examples.rows)
     chances = augmentation.chances(len(examples.labels), recipe.seed, epoch) if recipe.augment else None
 
     def fetched() -> Iterator[tuple]:
-        for chosen in batches(order, work.rows_per_call):
+        for chosen in batches(order, steps.rows_per_call):
             place = np.flatnonzero(devices.is_own(chosen)).astype(np.int32)  # in the batch
             own = chosen[place]
             nothing = np.zeros((len(own), 0), np.float32)
@@ -262,21 +278,21 @@ def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
             taught = examples.teacher[own] if recipe.teacher_share else nothing
             yield len(chosen), examples.inputs[own], examples.labels[own], chance, taught, place
 
-    steps = -(-len(order) // work.rows_per_call)
-    bar = tqdm(prefetched(fetched()), f"Epoch {epoch}", steps, unit="step", leave=False, delay=2, disable=None)
+    calls = -(-len(order) // steps.rows_per_call)
+    bar = tqdm(prefetched(fetched()), f"Epoch {epoch}", calls, unit="step", leave=False, delay=2, disable=None)
     total = 0
-    for number, (size, *arrays) in enumerate(bar, (epoch - 1) * steps):
-        total += work.train_step(Batch(*devices.spread(*arrays)), np.float32(size), np.int32(number), image_size)
+    for number, (size, *arrays) in enumerate(bar, (epoch - 1) * calls):
+        total += steps.train_step(Batch(*devices.spread(*arrays)), size, number)
         work.average.update(number)
     return [float(each) for each in total / len(order)]
 
 
 def validate(work: Work, examples: Examples, epoch: int) -> list[float]:
     """Mean loss and accuracy on the validation images, at the epoch's size."""
-    total, image_size = 0, work.image_size(epoch)
-    pieces = map(work.devices.own, batches(examples.validation_rows, work.rows_per_call))
+    total, steps = 0, work.steps(epoch)
+    pieces = map(work.devices.own, batches(examples.validation_rows, steps.rows_per_call))
     for inputs, labels in prefetched((examples.inputs[own], examples.labels[own]) for own in pieces):
-        total += work.validation_step(*work.devices.spread(inputs, labels), image_size)
+        total += steps.validation_step(*work.devices.spread(inputs, labels))
     return [float(each) for each in total / len(examples.validation_rows)]
 
 
