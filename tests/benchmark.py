@@ -207,9 +207,9 @@ def our_steps(classifier, images, batch, augment=False):
     steps = loop.Work(classifier, recipe, found, len(images)).steps(1)
     labels, place = np.arange(len(images)) % CLASSES, np.arange(len(images), dtype=np.int32) % batch
     chances, taught = augmentation.chances(len(images), 0, 1), np.zeros((len(images), 0), np.float32)
-    arrays = images, labels, chances, taught, place
+    whole = loop.Batch(images, labels, chances, taught, place, weight=np.ones(len(images), np.float32))
     starts = range(0, len(images), batch)
-    batches = [loop.Batch(*found.spread(*[each[start : start + batch] for each in arrays])) for start in starts]
+    batches = [loop.Batch(*found.spread(*[each[start : start + batch] for each in whole])) for start in starts]
 
     def epoch():
         for number, each in enumerate(batches):

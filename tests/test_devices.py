@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from conftest import NO_NETWORK, QUICK, ROOT, in_one_line, run
 from transfer import devices
 
 # The head alone on features that each worker computes its share of, then layers and head together, with augmentation
-# and dropout.
-FLAGS = [*QUICK, "--train", "inception_5b", "--epochs", "2", "--head_epochs", "1", "--batch_size", "16", "--ema", "0.9",
+# and dropout. Batches of an odd number of images: one of two devices has a padding row in each.
+FLAGS = [*QUICK, "--train", "inception_5b", "--epochs", "2", "--head_epochs", "1", "--batch_size", "15", "--ema", "0.9",
          "--random_crop", "0.7", "--decay_epochs", "1"]  # fmt: skip
 TWO_PROCESSORS = """
 import sys, tensorflow as tf
@@ -54,6 +55,30 @@ def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+def one_of_three_workers(number):
+    """Its devices, two replicas; `spread` then gives lists, an entry for each of them."""
+
+    def values(function):
+        return [function(types.SimpleNamespace(replica_id_in_sync_group=2 * number + each)) for each in (0, 1)]
+
+    strategy = types.SimpleNamespace(num_replicas_in_sync=6, experimental_distribute_values_from_function=values)
+    return devices.Devices(strategy, number, 3)
+
+
+@pytest.mark.parametrize("number, expected", [
+    (0, [([3, 9], [1, 1]), ([6, 0], [1, 0])]),  # rows and weights of its first replica, and of its second
+    (1, [([4], [1]), ([0], [0])]),
+    (2, [([0], [0]), ([0], [0])]),  # a worker without rows takes part in the step, too
+])  # fmt: skip
+def test_each_row_of_a_batch_is_one_replicas_and_padding_rows_have_weight_0(number, expected):
+    found = one_of_three_workers(number)
+    own = found.own(np.array([3, 4, 9, 6]))
+    images, weights = found.spread(np.outer(own, [1, 10]), np.ones(len(own), np.float32))
+    for image, weight, (rows, weighs) in zip(images, weights, expected, strict=True):
+        np.testing.assert_array_equal(image, np.outer(rows, [1, 10]))
+        np.testing.assert_array_equal(weight, weighs)
 
 
 @pytest.mark.parametrize("fine_tuning, user, expected", [(True, None, "1"), (False, None, None), (True, "0", "0")])

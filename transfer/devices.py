@@ -41,15 +41,16 @@ class Devices:
         return rows if self.workers == 1 else rows[self.is_own(rows)]
 
     def spread(self, *arrays: np.ndarray) -> tuple:
-        """Split the arrays' rows among this process's replicas; adds an array of weights, 1, or 0 for padding rows."""
-        count = len(arrays[0])
-        weights = np.ones(count, np.float32)
+        """Split the arrays' rows among this process's replicas, as many to each: padding rows are all zeros.
+
+        So an array of weights, 1 for each row, tells them apart afterwards: they have weight 0.
+        """
         if self.strategy.num_replicas_in_sync == 1:
-            return (*arrays, weights)
+            return arrays
+        count = len(arrays[0])
         size = max(1, -(-count // self.replicas))
         missing = size * self.replicas - count
         arrays = [np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) for array in arrays]
-        arrays.append(np.concatenate([weights, np.zeros(missing, np.float32)]))
 
         def part(array: np.ndarray, context: Any) -> np.ndarray:
             start = size * (context.replica_id_in_sync_group - self.worker * self.replicas)

@@ -269,20 +269,26 @@ def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
     order = np.random.default_rng([recipe.seed, epoch]).permutation(examples.rows)
     chances = augmentation.chances(len(examples.labels), recipe.seed, epoch) if recipe.augment else None
 
-    def fetched() -> Iterator[tuple]:
+    def fetched() -> Iterator[tuple[int, Batch]]:
         for chosen in batches(order, steps.rows_per_call):
             place = np.flatnonzero(devices.is_own(chosen)).astype(np.int32)  # in the batch
             own = chosen[place]
             nothing = np.zeros((len(own), 0), np.float32)
-            chance = nothing if chances is None else chances[own]
-            taught = examples.teacher[own] if recipe.teacher_share else nothing
-            yield len(chosen), examples.inputs[own], examples.labels[own], chance, taught, place
+            batch = Batch(
+                x=examples.inputs[own],
+                y=examples.labels[own],
+                chance=nothing if chances is None else chances[own],
+                taught=examples.teacher[own] if recipe.teacher_share else nothing,
+                place=place,
+                weight=np.ones(len(own), np.float32),
+            )
+            yield len(chosen), batch
 
     calls = -(-len(order) // steps.rows_per_call)
     bar = tqdm(prefetched(fetched()), f"Epoch {epoch}", calls, unit="step", leave=False, delay=2, disable=None)
     total = 0
-    for number, (size, *arrays) in enumerate(bar, (epoch - 1) * calls):
-        total += steps.train_step(Batch(*devices.spread(*arrays)), size, number)
+    for number, (size, batch) in enumerate(bar, (epoch - 1) * calls):
+        total += steps.train_step(Batch(*devices.spread(*batch)), size, number)
         work.average.update(number)
     return [float(each) for each in total / len(order)]
 
@@ -290,9 +296,13 @@ def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
 def validate(work: Work, examples: Examples, epoch: int) -> list[float]:
     """Mean loss and accuracy on the validation images, at the epoch's size."""
     total, steps = 0, work.steps(epoch)
-    pieces = map(work.devices.own, batches(examples.validation_rows, steps.rows_per_call))
-    for inputs, labels in prefetched((examples.inputs[own], examples.labels[own]) for own in pieces):
-        total += steps.validation_step(*work.devices.spread(inputs, labels))
+
+    def fetched() -> Iterator[tuple]:
+        for own in map(work.devices.own, batches(examples.validation_rows, steps.rows_per_call)):
+            yield examples.inputs[own], examples.labels[own], np.ones(len(own), np.float32)
+
+    for x, y, weight in prefetched(fetched()):
+        total += steps.validation_step(*work.devices.spread(x, y, weight))
     return [float(each) for each in total / len(examples.validation_rows)]
 
 
