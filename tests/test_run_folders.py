@@ -48,6 +48,15 @@ def test_somebody_s_files_are_not_replaced_by_a_run(name, folder, tmp_path):
     assert runs.begin("script", {}, "", "", tmp_path / "mine") == tmp_path / "mine"
 
 
+def test_the_newest_run_that_has_a_file(folder):
+    assert runs.newest("no such file") is None
+    assert runs.newest(runs.SETTINGS) == folder
+    earlier = runs.begin("another", {}, "", "")
+    os.utime(earlier / runs.SETTINGS, (1, 1))
+    assert runs.newest(runs.SETTINGS) == folder and runs.newest(runs.SETTINGS, script="another") == earlier
+    assert runs.newest(runs.SETTINGS, demo=True) is None
+
+
 def test_a_run_is_trained_by_one_process_at_a_time(folder):
     first, second = (runs.Run(folder, ORIGIN, ["a", "b"]) for _ in range(2))
     with first.locked():
