@@ -45,7 +45,7 @@ def test_a_prolonged_run_with_averages_ends_as_if_it_had_been_that_long_from_the
     images = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
     examples = loop.Examples(images, np.arange(24) % 3, np.arange(24), np.arange(24))
     recipe = Recipe(batch_size=3, lower_learning_rate=0.001, ema=0.9, decay_epochs=1, augment=True, dropout=True,
-                    random_crop=0.5, label_smoothing=0.1, patience=9)  # fmt: skip
+                    random_crop=0.5, label_smoothing=0.1, keep_last=True)  # fmt: skip
 
     def trained_to(folder, epochs, stop_at=None):
         network = GoogLeNet.load(cards.GOOGLENET, "random", image_size=32)
@@ -68,7 +68,7 @@ def test_a_prolonged_run_with_averages_ends_as_if_it_had_been_that_long_from_the
         np.testing.assert_array_equal(one.numpy(), other.numpy())
     for name in ("loss", "validation_loss"):
         assert [epoch[name] for epoch in history] == [epoch[name] for epoch in others]
-    if kept == 3:  # the result, and what was validated, are the averages
-        np.testing.assert_array_equal(heads.load(stopped).kernel, found.folded()[0])
+    assert kept == 3  # the result, and what was validated, are the averages
+    np.testing.assert_array_equal(heads.load(stopped).kernel, found.folded()[0])
     losses = tf.nn.softmax_cross_entropy_with_logits(np.eye(3)[examples.labels], found.logits(images))
     assert float(tf.reduce_mean(losses)) == pytest.approx(history[-1]["validation_loss"], rel=1e-4)
