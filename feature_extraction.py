@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from common.program import print_top, run, shown
 
 import numpy as np
-from scipy.special import softmax
 
 from common.files import BadInput
 from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags, at_least
@@ -47,7 +46,7 @@ def answer_untrained(args: argparse.Namespace) -> None:
     network = loading.load_network(ALEXNET, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
     features = network.activations(signs, layer=ALEXNET.bottleneck).numpy()  # fc7: (N, 4096)
-    answer(names, softmax(head.logits(features), axis=1), head.class_names, args.top, start)
+    answer(names, head.probabilities(features), head.class_names, args.top, start)
     images.raise_for(problems)
 
 
@@ -67,7 +66,7 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
         features = classifier.features(found)  # e.g. fc7: (N, 4096)
         known = novelty.load(path, features.shape[1])
         notes = [novelty.sentence(each) for each in novelty.percentiles(known, features)] if known else ()
-        answer(names, softmax(head.logits(features), axis=1), head.class_names, args.top, start, notes)
+        answer(names, head.probabilities(features), head.class_names, args.top, start, notes)
     elif not (args.export or problems):
         print("Name images to classify: python feature_extraction.py YOUR_IMAGE.jpg")
     if args.export:

@@ -84,10 +84,15 @@ def print_top(
 ) -> None:
     """Print the `top` most probable names for one image, in this order, and a sentence about it."""
     print(f"Image {number}: {shown(path)}")
-    known = [index for index in range(len(names)) if probabilities[index] > 0]  # the small AlexNet knows 200 of 1,000
-    for index in sorted(known, key=lambda index: -probabilities[index])[:top]:
+    for index in most_probable(probabilities, top):
         print(f"{printable(names[index])}: {probabilities[index]:.3f}")
     print(f"{note}\n" if note else "")
+
+
+def most_probable(probabilities: Sequence[float], top: int) -> list[int]:
+    """Where the `top` largest probabilities are, the largest first; none that is 0."""
+    possible = [index for index, each in enumerate(probabilities) if each > 0]  # the small AlexNet knows 200 of 1,000
+    return sorted(possible, key=lambda index: -probabilities[index])[:top]
 
 
 def _told_of(error: BaseException) -> object:

@@ -43,6 +43,14 @@ def test_a_head_is_kept_as_it_is(tmp_path):
         )
 
 
+def test_probabilities_are_the_softmax_of_each_row():
+    features = np.float32([[1, 2, 3], [-1, 0.5, 0], [100, 100, 100]])  # logits of 899: exp alone overflows
+    found = Head(KERNEL, np.float32([1, -1]), ["a", "b"]).probabilities(features)
+    first = 1 / (1 + np.exp(np.diff(features.astype(float) @ KERNEL + [1, -1])[:, 0]))
+    np.testing.assert_allclose(found, np.stack([first, 1 - first], axis=1), rtol=1e-5, atol=1e-7)
+    assert found.dtype == np.float32
+
+
 def test_heads_of_the_previous_version_are_read():
     own, signs = (heads.load(FILES / f"head_{name}.npz") for name in ("own_images", "signs"))
     assert own.class_names == ["Stop", "Yield"] and own.kernel.shape == (3, 2)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from common.program import run
+from common.program import most_probable, print_top, run
 
 import pytest
 from conftest import ROOT, refused
@@ -148,6 +148,13 @@ def test_ctrl_c_after_the_work():
     """While Python closes, nothing handles it: the process would end by the signal, though all is done."""
     done = script(f"import atexit; atexit.register(lambda: {INTERRUPT}); print('done')")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_classes_without_a_chance_are_not_listed(capsys):
+    probabilities = [0.25, 0.0, 0.5, 0.25]
+    assert most_probable(probabilities, 2) == [2, 0] and most_probable(probabilities, 4) == [2, 0, 3]
+    print_top(0, "cat.jpg", probabilities, ["a", "b", "c", "d"], top=4)
+    assert capsys.readouterr().out == "Image 0: cat.jpg\nc: 0.500\na: 0.250\nd: 0.250\n\n"
 
 
 SCRIPTS = sorted(path for path in ROOT.glob("*.py") if "run(main)" in path.read_text(encoding="utf-8"))

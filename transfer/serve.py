@@ -30,8 +30,9 @@ import webbrowser
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from common.program import most_probable
+
 import numpy as np
-from scipy.special import softmax
 
 from common.files import BadInput
 from data import decoding, images
@@ -232,8 +233,8 @@ def answerer(classifier: Trained, known: Known | None, top: int) -> Callable[[by
     def answer(data: bytes, name: str) -> dict[str, Any]:
         image = images.frame(decoding.read(io.BytesIO(data), name), classifier.framing)
         features = classifier.features(image[None])  # e.g. fc7: (1, 4096)
-        row = softmax(classifier.head.logits(features), axis=1)[0]
-        best = sorted(range(len(row)), key=lambda index: -row[index])[:top]
+        row = classifier.head.probabilities(features)[0]
+        best = most_probable(row, top)
         found = {"top": [{"name": classifier.class_names[index], "probability": float(row[index])} for index in best]}
         if known:
             percentile = novelty.percentiles(known, features)[0]

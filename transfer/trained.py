@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from common.program import shown
 
 import numpy as np
-from scipy.special import softmax
 
 from common.files import BadInput
 from data import images as image_files
@@ -62,7 +61,7 @@ class Trained(NamedTuple):
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, classes)."""
-        return softmax(self.head.logits(self.features(images)), axis=1)
+        return self.head.probabilities(self.features(images))
 
     def probabilities_of_many(
         self, images: np.ndarray, cache: pathlib.Path | None, second_view: Callable | None = None
@@ -74,7 +73,7 @@ class Trained(NamedTuple):
         layer, origin = self.head.provenance.layer, self.head.provenance
         views = [images, view_of_many(images, second_view)] if second_view else [images]
         features = [frozen_features(self.network, view, layer, origin, cache) for view in views]
-        return np.mean([softmax(self.head.logits(each[:]), axis=1) for each in features], axis=0)
+        return np.mean([self.head.probabilities(each[:]) for each in features], axis=0)
 
 
 def view_of_many(images: np.ndarray, view: Callable) -> np.ndarray:

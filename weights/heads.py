@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+from scipy.special import softmax
 
 from common import kinds
 from common.files import BadInput, written_whole
@@ -56,6 +57,10 @@ class Head(NamedTuple):
     def logits(self, features: np.ndarray) -> np.ndarray:
         """(N, features) -> (N, classes)."""
         return features @ self.kernel + self.bias
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """(N, features) -> (N, classes); the sum of each row is 1."""
+        return softmax(self.logits(features), axis=1)
 
 
 def untrained(size: int, class_names: Sequence[str], seed: int = 0, provenance: Provenance | None = None) -> Head:
