@@ -31,22 +31,14 @@ from weights import cards, heads
 ALEXNET = cards.ALEXNET  # before a training; afterwards the network that was trained on
 
 
-def untrained_head(demo: bool, seed: int) -> heads.Head:
-    """A head of 43 classes on AlexNet's fc7; says that it is not trained."""
-    flag = " --demo" * demo
-    print(f"The head is not trained yet, it guesses: run train_feature_extraction.py{flag} first.\n")
-    return heads.untrained(ALEXNET.bottleneck_size, traffic_signs.sign_names(), seed)
-
-
 def answer_untrained(args: argparse.Namespace) -> None:
     """A head before training: its features are right, its predictions are random."""
-    head = untrained_head(args.demo, args.seed)
+    print_untrained(args.demo)
     names, signs, problems = traffic_signs.find_signs(args.images, args.demo, args.seed)
-    source = flags.source_of(args, ALEXNET)
-    network = loading.load_network(ALEXNET, source, seed=args.seed, as_published=args.as_published)
+    classifier = untrained_classifier(flags.source_of(args, ALEXNET), args.seed, args.as_published)
     start = time.perf_counter()
-    features = network.activations(signs, layer=ALEXNET.bottleneck).numpy()  # fc7: (N, 4096)
-    answer(names, head.probabilities(features), head.class_names, args.top, start)
+    features = classifier.features(signs)  # fc7: (N, 4096)
+    answer(names, classifier.head.probabilities(features), classifier.class_names, args.top, start)
     images.raise_for(problems)
 
 
@@ -78,17 +70,30 @@ def answer_in_browser(args: argparse.Namespace, path: pathlib.Path | None) -> No
     """The same for images that are dropped on a page, until Ctrl-C."""
     with serve.listen(args.port) as server:
         if path is None:
-            head, source = untrained_head(args.demo, args.seed), flags.source_of(args, ALEXNET)
-            network = loading.load_network(ALEXNET, source, seed=args.seed, as_published=args.as_published)
-            framing = images.Framing(traffic_signs.SIGN_SIZE)
-            origin = trained.provenance_of(network, ALEXNET.bottleneck, source, args.seed, framing=framing)
-            classifier, known = trained.Trained(network, head._replace(provenance=origin), pathlib.Path()), None
+            print_untrained(args.demo)
+            classifier = untrained_classifier(flags.source_of(args, ALEXNET), args.seed, args.as_published)
+            known = None
         else:
             head = heads.load(path)
             print(f"{trained.description(head, path)}\n")
             classifier = trained.load(path, weights_for(head, args), args.as_published, head)
             known = novelty.load(path, len(head.kernel))
         serve.run(server, classifier, serve.about(classifier.head, path), known, args.top, not args.no_browser)
+
+
+def untrained_classifier(source: str | None, seed: int, as_published: bool) -> trained.Trained:
+    """AlexNet with a new head of 43 classes on its fc7. source: of its weights, as `loading.load_network` takes it."""
+    network = loading.load_network(ALEXNET, source, seed=seed, as_published=as_published)
+    framing = images.Framing(traffic_signs.SIGN_SIZE)
+    origin = trained.provenance_of(network, ALEXNET.bottleneck, source, seed, framing=framing)
+    head = heads.untrained(ALEXNET.bottleneck_size, traffic_signs.sign_names(), seed, origin)
+    return trained.Trained(network, head, pathlib.Path())
+
+
+def print_untrained(demo: bool) -> None:
+    """That the head guesses, and what to do."""
+    flag = " --demo" * demo
+    print(f"The head is not trained yet, it guesses: run train_feature_extraction.py{flag} first.\n")
 
 
 def weights_for(head: heads.Head, args: argparse.Namespace) -> str | None:
