@@ -153,13 +153,8 @@ def train(
     cases.describe(found.split, recipe)
     kept = None
     if found.origin:
-        fingerprint, seen = datasets.fingerprint(found.split), runs.as_seen(found.split.dataset.images, found.origin)
-        if here.chief and folder is None:
-            begun = fingerprint, found.origin.fingerprint
-            folder = runs.begin(SCRIPT, flags.as_kept(args), *begun, args.out, args.demo, seen)
-        kept = runs.Run(folder, found.origin, found.split.dataset.class_names, here.chief)
-        kept.check(fingerprint, seen)
-    log = args.logdir / (folder.name if folder else SCRIPT) if args.logdir else None
+        kept = runs.begin_or_resume(folder, SCRIPT, flags.as_kept(args), found.split, found.origin, here.chief)
+    log = runs.log_folder(args.logdir, kept, SCRIPT)
     with kept.locked() if kept else contextlib.nullcontext():
         if kept:
             kept.change_flags(flags.changeable(args))
@@ -173,8 +168,8 @@ def train(
             report(outcome, found.split, here)
     if kept and here.chief:
         if args.test_file:
-            results.judge(folder, traffic_signs.load_test(args.test_file), None, flags.cache_of(args), args.plot)
-        print(results.next_step(folder, args.demo, found.split.dataset.class_names))
+            results.judge(kept.folder, traffic_signs.load_test(args.test_file), None, flags.cache_of(args), args.plot)
+        print(results.next_step(kept.folder, args.demo, found.split.dataset.class_names))
 
 
 def report(outcome: "Outcome", split: Split, here: devices.Devices) -> None:

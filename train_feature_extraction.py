@@ -29,7 +29,6 @@ from common.files import BadInput
 from common.flags import Parser, add_as_published_flag
 from data import datasets, traffic_signs
 from data.datasets import Split
-from data.images import Framing
 from transfer import devices, flags, runs
 from transfer.recipe import Case, check
 from weights import cards
@@ -74,24 +73,26 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
     """
     card, cache = cards.CARDS[args.network], flags.cache_of(args)
     case = flags.case_of(args, card)
+    source = "random" if case.from_scratch else flags.source_of(args, card)
     split, framing = flags.split_of(args, card, lambda: load(args))  # images uint8 (N, H, W, 3), labels (N,)
     recipe = flags.recipe_of(args, case, card, len(split.training), mirror_of(args, split.dataset.class_names))
     here = devices.find(case.fine_tuning)  # TensorFlow starts, once nothing is wrong with flags and images
-    from transfer import cases, features, results
+    from transfer import cases, features, results, trained
 
     # 1. A network that knows ImageNet. What follows the layer `case.layer` is cut off.
-    network = load_backbone(args, card, case, here)
+    network = load_backbone(args, card, source, case, here)
     cases.describe(split, recipe)
 
     # 2. A folder that keeps the run: the flags, an entry per epoch, checkpoints, and the result.
-    kept = open_run(args, folder, script, network, case, split, framing, here)
-    log = args.logdir / kept.folder.name if args.logdir and kept.folder else None
+    origin = trained.provenance_of(network, case.layer, source, args.seed, split.dataset.name, framing)
+    kept = runs.begin_or_resume(folder, script, flags.as_kept(args), split, origin, here.chief)
+    log = runs.log_folder(args.logdir, kept, script)
     with kept.locked():
         kept.change_flags(flags.changeable(args))
         teacher = flags.teacher_of(args, split, here)  # another classifier to learn from, or None
         if not case.fine_tuning:
             # 3. Frozen layers always give the same features: compute them once, then train ten epochs on them.
-            images, origin = split.dataset.images, kept.provenance
+            images = split.dataset.images
             vectors = features.shared_features(network, images, case.layer, origin, here, cache=cache)  # fc7: (N, 4096)
 
             # 4. A new head, softmax regression: (4096, 43) weights and 43 biases.
@@ -125,40 +126,19 @@ def mirror_of(args: argparse.Namespace, class_names: Sequence[str]) -> tuple[int
     return mirror if args.flip or args.recipe or datasets.NO_MIRROR not in mirror else ()
 
 
-def load_backbone(args: argparse.Namespace, card: Card, case: Case, here: devices.Devices) -> "Network":
+def load_backbone(
+    args: argparse.Namespace, card: Card, source: str | None, case: Case, here: devices.Devices
+) -> "Network":
     """The network without its classifier, on the devices that will train it."""
     from transfer import loading
 
     with here.strategy.scope():
         network = loading.load_network(
-            card, flags.source_of(args, card), seed=args.seed, image_size=args.image_size, precision=args.precision,
-            classifier=False, as_published=args.as_published, trains=case.fine_tuning, from_scratch=case.from_scratch,
+            card, source, seed=args.seed, image_size=args.image_size, precision=args.precision, classifier=False,
+            as_published=args.as_published, trains=case.fine_tuning, from_scratch=case.from_scratch,
         )  # fmt: skip
     check(case, network.layer_names, card.title)
     return network
-
-
-def open_run(
-    args: argparse.Namespace,
-    folder: pathlib.Path | None,
-    script: str,
-    network: "Network",
-    case: Case,
-    split: Split,
-    framing: Framing,
-    here: devices.Devices,
-) -> runs.Run:
-    """A new run's folder, or the one that is resumed; what a head in it has to remember."""
-    from transfer import trained
-
-    source = "random" if case.from_scratch else flags.source_of(args, network.card)
-    origin = trained.provenance_of(network, case.layer, source, args.seed, split.dataset.name, framing)
-    fingerprint, seen = datasets.fingerprint(split), runs.as_seen(split.dataset.images, origin)
-    if here.chief and folder is None:
-        folder = runs.begin(script, flags.as_kept(args), fingerprint, origin.fingerprint, args.out, args.demo, seen)
-    kept = runs.Run(folder, origin, split.dataset.class_names, here.chief)
-    kept.check(fingerprint, seen)
-    return kept
 
 
 def print_epoch(epoch: dict) -> None:

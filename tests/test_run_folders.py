@@ -4,18 +4,16 @@ import concurrent.futures
 import json
 import os
 import threading
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import in_one_line, refused
 from PIL import Image
 
-import train_feature_extraction as script
 from data import own_images
-from transfer import results, runs, trained
-from transfer.recipe import Case
-from weights import cards, heads
+from data.datasets import Dataset, Split
+from transfer import results, runs
+from weights import heads
 from weights.heads import Provenance
 
 ORIGIN = Provenance("googlenet", "pool5", 64, False, "float32", "random", 0, "0" * 16, "signs", 0.5, 32, "whole", 0)
@@ -27,6 +25,33 @@ EPOCHS = [{"epoch": number, "seconds": 1.0, "loss": 1 / number, "accuracy": 0.5,
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
     return runs.begin("script", {"epochs": 3}, "the split", ORIGIN.fingerprint)
+
+
+def split_of(labels):
+    dataset = Dataset(np.zeros((len(labels), 1, 1, 3), np.uint8), np.array(labels), ["a", "b"], None, "made up")
+    return Split(dataset, np.arange(len(labels) - 1), np.array([len(labels) - 1]))
+
+
+def test_a_run_is_begun_then_resumed(folder, tmp_path):
+    """folder: puts the runs into `tmp_path`."""
+    split, flags = split_of([0, 1, 0]), {"out": None, "demo": True, "epochs": 3}
+    begun = runs.begin_or_resume(None, "script", flags, split, ORIGIN)
+    assert begun.folder.name.startswith("demo-script-") and runs.read_settings(begun.folder)["flags"] == flags
+    assert (begun.class_names, begun.provenance, begun.writes) == (["a", "b"], ORIGIN, True)
+    again = runs.begin_or_resume(begun.folder, "script", flags, split, ORIGIN)
+    assert again.folder == begun.folder
+    message = in_one_line(runs.begin_or_resume, begun.folder, "script", flags, split_of([0, 1, 1]), ORIGIN)
+    assert "the images have changed since it was begun" in message
+    out = flags | {"out": str(tmp_path / "mine")}
+    assert runs.begin_or_resume(None, "script", out, split, ORIGIN).folder == tmp_path / "mine"
+    assert runs.begin_or_resume(None, "script", flags, split, ORIGIN, chief=False).folder is None
+
+
+def test_a_log_has_the_name_of_its_run(folder, tmp_path):
+    logs = tmp_path / "logs"
+    assert runs.log_folder(logs, runs.Run(folder, ORIGIN, []), "script") == logs / folder.name
+    assert runs.log_folder(logs, None, "script") == logs / "script"  # nothing is kept
+    assert runs.log_folder(None, None, "script") is None
 
 
 def test_runs_that_start_in_the_same_second_get_a_folder_each(folder):
@@ -74,17 +99,14 @@ def test_other_images_than_those_it_was_begun_with(folder):
 def test_images_that_have_changed_in_the_same_rows(tmp_path, monkeypatch):
     """One of two images per class is renamed: labels and rows stay, but another image would be trained on."""
     monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
-    monkeypatch.setattr(trained, "provenance_of", lambda *_: ORIGIN)
-    monkeypatch.setattr("sys.argv", ["train_feature_extraction.py"])
-    args, here, network = script.parse_arguments()[0], SimpleNamespace(chief=True), SimpleNamespace(card=cards.ALEXNET)
     names = [tmp_path / "pets" / name for name in ("cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png")]
     for number, path in enumerate(names):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
 
     def opened(folder):
-        split, framing = own_images.load_split(tmp_path / "pets", None, "crop", 8, 8, cache=tmp_path / "kept")
-        return script.open_run(args, folder, "script", network, Case("fc7"), split, framing, here).folder
+        split, _ = own_images.load_split(tmp_path / "pets", None, "crop", 8, 8, cache=tmp_path / "kept")
+        return runs.begin_or_resume(folder, "script", {"out": None, "demo": False}, split, ORIGIN).folder
 
     folder = opened(None)
     assert opened(folder) == folder

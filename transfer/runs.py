@@ -33,6 +33,8 @@ from common.program import shown
 import numpy as np
 
 from common.files import BadInput, check_writable, exclusive, foreign, open_regular, written_whole
+from data import datasets
+from data.datasets import Split
 from transfer import checkpoints, feature_store
 from weights import heads, reading
 from weights.heads import Provenance
@@ -199,12 +201,32 @@ class Run:
                     half.unlink(missing_ok=True)
 
 
+def begin_or_resume(
+    folder: pathlib.Path | None, script: str, flags: dict, split: Split, provenance: Provenance, chief: bool = True
+) -> Run:
+    """The run in `folder`; a new one where it is None. `BadInput` when its images or weights are others by now.
+
+    flags: as settings.json keeps them; "out" and "demo" say where a new run goes. chief: only this process writes.
+    """
+    fingerprint, seen = datasets.fingerprint(split), as_seen(split.dataset.images, provenance)
+    if chief and folder is None:
+        folder = begin(script, flags, fingerprint, provenance.fingerprint, flags["out"], flags["demo"], seen)
+    run = Run(folder, provenance, split.dataset.class_names, chief)
+    run.check(fingerprint, seen)
+    return run
+
+
+def log_folder(logdir: pathlib.Path | None, run: Run | None, script: str) -> pathlib.Path | None:
+    """Where --logdir logs a run for TensorBoard: under the run's name, or the script's where no run is kept."""
+    return logdir and logdir / (run.folder.name if run and run.folder else script)
+
+
 def begin(
     script: str,
     flags: dict,
     split: str,
     network: str,
-    out: pathlib.Path | None = None,
+    out: str | os.PathLike | None = None,
     demo: bool = False,
     images: str = "",
 ) -> pathlib.Path:
