@@ -24,16 +24,26 @@ from weights import heads
 from weights.heads import Head
 
 
-def find_images(head: Head, args: argparse.Namespace) -> Dataset:
-    """The test images that the flags name, or those that belong to the head's classes."""
-    if args.test_dir:
+def find_images(
+    head: Head,
+    test_dir: pathlib.Path | None = None,
+    test_file: pathlib.Path | None = None,
+    skip_unreadable: bool = False,
+    pictures: pathlib.Path | None = own_images.PICTURES_DIR,
+    demo: bool = False,
+) -> Dataset:
+    """The test images in a folder or a file, or without either those that belong to the head's classes.
+
+    pictures: the folder that keeps those of `test_dir` decoded; None for memory only.
+    """
+    if test_dir:
         framing = images.framing_of(head.provenance)
-        return own_images.load(args.test_dir, framing, head.class_names, args.skip_unreadable, flags.pictures_of(args))
-    if args.demo:
+        return own_images.load(test_dir, framing, head.class_names, skip_unreadable, pictures)
+    if demo:
         drawn = (cifar10 if head.class_names == cifar10.drawn_names() else traffic_signs).drawn_test
         return drawn(seed=head.provenance.seed)  # others than those it was trained on
-    if args.test_file or traffic_signs.are_signs(head.class_names):
-        return traffic_signs.load_test(args.test_file or traffic_signs.TEST_FILE)
+    if test_file or traffic_signs.are_signs(head.class_names):
+        return traffic_signs.load_test(test_file or traffic_signs.TEST_FILE)
     if head.class_names == cifar10.NAMES:
         return cifar10.load_test()
     raise BadInput(f"{head.provenance.trained_on}: has no test images of its own; give some with --test_dir")
@@ -66,11 +76,12 @@ def main() -> None:
         raise BadInput("no run in runs/ has been trained; run a training script first, or name a run with --head")
     head = heads.load(path)
     print(f"{trained.description(head, path)}\n")
-    test = find_images(head, args)
+    cache, pictures = flags.cache_of(args.cache, args.no_cache), flags.pictures_of(args.cache, args.no_cache)
+    test = find_images(head, args.test_dir, args.test_file, args.skip_unreadable, pictures, args.demo)
     start_tensorflow()  # which would write to stderr, should `results` import it first
     from transfer import results
 
-    results.judge(path, test, args.weights, flags.cache_of(args), args.plot, args.two_views, args.test_dir)
+    results.judge(path, test, args.weights, cache, args.plot, args.two_views, args.test_dir)
 
 
 if __name__ == "__main__":

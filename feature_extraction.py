@@ -35,7 +35,8 @@ def answer_untrained(args: argparse.Namespace) -> None:
     """A head before training: its features are right, its predictions are random."""
     print_untrained(args.demo)
     names, signs, problems = traffic_signs.find_signs(args.images, args.demo, args.seed)
-    classifier = untrained_classifier(flags.source_of(args, ALEXNET), args.seed, args.as_published)
+    source = flags.source_of(args.weights, args.demo, ALEXNET)
+    classifier = untrained_classifier(source, args.seed, args.as_published)
     start = time.perf_counter()
     features = classifier.features(signs)  # fc7: (N, 4096)
     answer(names, classifier.head.probabilities(features), classifier.class_names, args.top, start)
@@ -52,7 +53,8 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
         names, found, problems = traffic_signs.find_signs([], args.demo, args.seed)
     shown_to = calibration.find(path.parent, head, args.calibrate) if args.quantize == "int8" else None
     precision = "float32" if args.export else None  # other tools know no bfloat16
-    classifier = trained.load(path, weights_for(head, args), args.as_published, head, precision=precision)
+    weights = weights_for(head, args.weights, args.demo)
+    classifier = trained.load(path, weights, args.as_published, head, precision=precision)
     if len(found):
         start = time.perf_counter()
         features = classifier.features(found)  # e.g. fc7: (N, 4096)
@@ -71,12 +73,14 @@ def answer_in_browser(args: argparse.Namespace, path: pathlib.Path | None) -> No
     with serve.listen(args.port) as server:
         if path is None:
             print_untrained(args.demo)
-            classifier = untrained_classifier(flags.source_of(args, ALEXNET), args.seed, args.as_published)
+            source = flags.source_of(args.weights, args.demo, ALEXNET)
+            classifier = untrained_classifier(source, args.seed, args.as_published)
             known = None
         else:
             head = heads.load(path)
             print(f"{trained.description(head, path)}\n")
-            classifier = trained.load(path, weights_for(head, args), args.as_published, head)
+            weights = weights_for(head, args.weights, args.demo)
+            classifier = trained.load(path, weights, args.as_published, head)
             known = novelty.load(path, len(head.kernel))
         serve.run(server, classifier, serve.about(classifier.head, path), known, args.top, not args.no_browser)
 
@@ -96,11 +100,11 @@ def print_untrained(demo: bool) -> None:
     print(f"The head is not trained yet, it guesses: run train_feature_extraction.py{flag} first.\n")
 
 
-def weights_for(head: heads.Head, args: argparse.Namespace) -> str | None:
+def weights_for(head: heads.Head, weights: str | None, demo: bool) -> str | None:
     """The weights that the flags name; None: those that the head remembers."""
     if head.provenance.weights is not None:
-        return args.weights
-    return flags.source_of(args, cards.CARDS[head.provenance.network])  # a demo downloads nothing
+        return weights
+    return flags.source_of(weights, demo, cards.CARDS[head.provenance.network])  # a demo downloads nothing
 
 
 def answer(

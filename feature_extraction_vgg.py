@@ -50,11 +50,14 @@ class Bottleneck(NamedTuple):
     origin: Provenance | None  # what a head on them has to remember; None: it is unknown which network they are of
 
 
-def load_images(args: argparse.Namespace) -> Split:
-    """Labelled images, split as the course did it: a third of the signs, by track, or a fifth of other images."""
-    source = datasets.named(args.dataset)
-    images = source.drawn(seed=args.seed) if args.demo else source.load()
-    return datasets.split(images, args.split, args.seed, held_out=datasets.HELD_OUT if source.split == "track" else 0.2)
+def load_images(dataset: str, how: str, seed: int, demo: bool) -> Split:
+    """Labelled images, split as the course did it: a third of the signs, or a fifth of other images, held out.
+
+    how: "track" or "random", see `datasets.split`.
+    """
+    source = datasets.named(dataset)
+    images = source.drawn(seed=seed) if demo else source.load()
+    return datasets.split(images, how, seed, held_out=datasets.HELD_OUT if source.split == "track" else 0.2)
 
 
 def from_files(training_file: pathlib.Path, validation_file: pathlib.Path) -> Bottleneck:
@@ -69,15 +72,16 @@ def from_images(args: argparse.Namespace) -> Bottleneck:
     from transfer import feature_store, features, loading, trained
 
     card = cards.CARDS[args.network]
-    split, framing = flags.split_of(args, card, lambda: load_images(args))
-    source = flags.source_of(args, card)
+    split, framing = flags.split_of(args, card, lambda: load_images(args.dataset, args.split, args.seed, args.demo))
+    source = flags.source_of(args.weights, args.demo, card)
     network = loading.load_network(
         card, source, seed=args.seed, image_size=args.image_size, precision=args.precision, classifier=False
     )
     origin = trained.provenance_of(network, card.bottleneck, source, args.seed, split.dataset.name, framing)
 
+    cache = flags.cache_of(args.cache, args.no_cache)
+
     def compute(images: np.ndarray) -> np.ndarray:
-        cache = flags.cache_of(args)
         return features.frozen_features(network, images, card.bottleneck, origin, cache, FORWARD_BATCH)[:]
 
     if args.training_dir:  # the feature store knows when an image has changed
@@ -168,7 +172,8 @@ def train(
             report(outcome, found.split, here)
     if kept and here.chief:
         if args.test_file:
-            results.judge(kept.folder, traffic_signs.load_test(args.test_file), None, flags.cache_of(args), args.plot)
+            cache = flags.cache_of(args.cache, args.no_cache)
+            results.judge(kept.folder, traffic_signs.load_test(args.test_file), None, cache, args.plot)
         print(results.next_step(kept.folder, args.demo, found.split.dataset.class_names))
 
 

@@ -51,7 +51,8 @@ def main() -> None:
     paths = images.expand(args.images) or find_photos(args.demo)
     paths, photos, problems = images.read_readable(paths, framing)  # uint8 (N, size, size, 3)
 
-    network = loading.load_network(card, flags.source_of(args, card), seed=args.seed, as_published=args.as_published)
+    source = flags.source_of(args.weights, args.demo, card)
+    network = loading.load_network(card, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
     for first in range(0, len(photos), BATCH_SIZE):
         probabilities = network.activations(photos[first : first + BATCH_SIZE]).numpy()  # (N, 1000)

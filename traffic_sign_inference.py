@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     names, signs, problems = traffic_signs.find_signs(args.images, args.demo, args.seed)  # uint8 (N, 32, 32, 3)
-    source = flags.source_of(args, cards.ALEXNET)
+    source = flags.source_of(args.weights, args.demo, cards.ALEXNET)
     network = loading.load_network(cards.ALEXNET, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
     for number, row in enumerate(network.activations(signs).numpy()):  # (N, 1000)

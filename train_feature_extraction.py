@@ -58,26 +58,31 @@ RECIPES = {
 }
 
 
-def load_signs(args: argparse.Namespace) -> Split:
-    """39,209 photos of signs, or drawn ones; a third of them for validation, or those of `--validation_file`."""
-    signs = traffic_signs.drawn(seed=args.seed) if args.demo else traffic_signs.load(args.training_file)
-    if args.validation_file:
-        return datasets.with_copies_shared(datasets.joined(signs, traffic_signs.load_validation(args.validation_file)))
-    return datasets.split(signs, args.split, args.seed)
+def load_signs(
+    training_file: pathlib.Path, validation_file: pathlib.Path | None, how: str, seed: int, demo: bool
+) -> Split:
+    """39,209 photos of signs, or drawn ones; a third of them for validation, or those of `validation_file`.
+
+    how: "track", "random" or "none", see `datasets.split`.
+    """
+    signs = traffic_signs.drawn(seed=seed) if demo else traffic_signs.load(training_file)
+    if validation_file:
+        return datasets.with_copies_shared(datasets.joined(signs, traffic_signs.load_validation(validation_file)))
+    return datasets.split(signs, how, seed)
 
 
-def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, load: Callable[..., Split]) -> None:
+def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, load: Callable[[], Split]) -> None:
     """The lesson: from labelled images to a classifier that is kept. The CIFAR-10 script shares it.
 
-    folder: of the run to resume, or None. load: args -> Split.
+    folder: of the run to resume, or None. load: gives the data set's images, where they are not the user's own.
     """
-    card, cache = cards.CARDS[args.network], flags.cache_of(args)
+    card, cache = cards.CARDS[args.network], flags.cache_of(args.cache, args.no_cache)
     case = flags.case_of(args, card)
-    source = "random" if case.from_scratch else flags.source_of(args, card)
-    split, framing = flags.split_of(args, card, lambda: load(args))  # images uint8 (N, H, W, 3), labels (N,)
+    source = "random" if case.from_scratch else flags.source_of(args.weights, args.demo, card)
+    split, framing = flags.split_of(args, card, load)  # images uint8 (N, H, W, 3), labels (N,)
     recipe = flags.recipe_of(args, case, card, len(split.training), mirror_of(args, split.dataset.class_names))
     here = devices.find(case.fine_tuning)  # TensorFlow starts, once nothing is wrong with flags and images
-    from transfer import cases, features, results, trained
+    from transfer import cases, features, results, teacher, trained
 
     # 1. A network that knows ImageNet. What follows the layer `case.layer` is cut off.
     network = load_backbone(args, card, source, case, here)
@@ -89,17 +94,19 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
     log = runs.log_folder(args.logdir, kept, script)
     with kept.locked():
         kept.change_flags(flags.changeable(args))
-        teacher = flags.teacher_of(args, split, here)  # another classifier to learn from, or None
+        taught_by = None  # another classifier to learn from
+        if args.teacher:
+            taught_by = teacher.load(args.teacher, split, here, cache, args.teacher_weights)
         if not case.fine_tuning:
             # 3. Frozen layers always give the same features: compute them once, then train ten epochs on them.
             images = split.dataset.images
             vectors = features.shared_features(network, images, case.layer, origin, here, cache=cache)  # fc7: (N, 4096)
 
             # 4. A new head, softmax regression: (4096, 43) weights and 43 biases.
-            outcome = cases.train_head(vectors, split, recipe, here, kept, print_epoch, log, teacher)
+            outcome = cases.train_head(vectors, split, recipe, here, kept, print_epoch, log, taught_by)
         else:
             # 3 and 4. The new head first, then with it the layers from `case.train` up.
-            outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache, log, teacher)
+            outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache, log, taught_by)
 
         # 5. How good is it? Judged on images that it has not seen.
         results.conclude(kept, outcome, split, here, args.plot, network, args.two_views)
@@ -176,7 +183,8 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
 
 def main() -> None:
     args, folder = parse_arguments()
-    train(args, folder, SCRIPT, load_signs)
+    files = args.training_file, args.validation_file
+    train(args, folder, SCRIPT, lambda: load_signs(*files, args.split, args.seed, args.demo))
 
 
 if __name__ == "__main__":

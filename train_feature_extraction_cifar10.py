@@ -34,10 +34,10 @@ RECIPES = {
 }
 
 
-def load_images(args: argparse.Namespace) -> Split:
+def load_images(seed: int, demo: bool) -> Split:
     """50,000 images to train on, 10,000 to validate."""
-    if args.demo:
-        return datasets.joined(cifar10.drawn(seed=args.seed), cifar10.drawn_test(seed=args.seed))
+    if demo:
+        return datasets.joined(cifar10.drawn(seed=seed), cifar10.drawn_test(seed=seed))
     return datasets.joined(cifar10.load(), cifar10.load_test())
 
 
@@ -54,7 +54,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
 
 def main() -> None:
     args, folder = parse_arguments()
-    train(args, folder, SCRIPT, load_images)
+    train(args, folder, SCRIPT, lambda: load_images(args.seed, args.demo))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import pickle
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -197,8 +196,8 @@ def test_a_valid_p_that_was_taken_from_train_p_is_noticed(tmp_path):
         part = {key: array[chosen] for key, array in arrays.items()}
         (tmp_path / f"{name}.p").write_bytes(pickle.dumps(part))
     for name, seen in ("all", 1), ("train", 0):
-        args = SimpleNamespace(demo=False, training_file=tmp_path / f"{name}.p", validation_file=tmp_path / "valid.p")
-        assert datasets.share_seen(train_feature_extraction.load_signs(args)) == seen
+        files = tmp_path / f"{name}.p", tmp_path / "valid.p"
+        assert datasets.share_seen(train_feature_extraction.load_signs(*files, "track", seed=0, demo=False)) == seen
 
 
 def test_images_of_two_sizes_are_not_joined():

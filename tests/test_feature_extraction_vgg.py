@@ -96,7 +96,7 @@ def darker(dataset):
 
 def test_the_course_s_files_under_their_names_need_no_images(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
-    monkeypatch.setattr(script, "load_images", lambda args: pytest.fail("no images are needed"))
+    monkeypatch.setattr(script, "load_images", lambda *_: pytest.fail("no images are needed"))
     write(tmp_path / "vgg_cifar10_100_bottleneck_features_train.p", *clusters(90))
     write(tmp_path / "vgg_cifar10_bottleneck_features_validation.p", *clusters(30))
     monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")

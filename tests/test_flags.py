@@ -205,7 +205,8 @@ def test_decoded_images_go_where_features_do(given, kept, parse, tmp_path, monke
     monkeypatch.setattr(own_images, "load", lambda *all: folders.append(all[-1]))
     monkeypatch.setattr("sys.argv", ["evaluate.py", "--test_dir", str(tmp_path), *given])
     framed = SimpleNamespace(size=32, how="whole", resized=0)
-    evaluate.find_images(SimpleNamespace(provenance=framed, class_names=["a", "b"]), evaluate.parse_arguments())
+    args, head = evaluate.parse_arguments(), SimpleNamespace(provenance=framed, class_names=["a", "b"])
+    evaluate.find_images(head, args.test_dir, pictures=flags.pictures_of(args.cache, args.no_cache))
     assert folders == [kept, kept]
 
 

@@ -73,11 +73,11 @@ def test_other_weights_than_the_head_s_are_refused(tmp_path, run_here):
 
 @pytest.mark.slow
 def test_test_images_are_of_the_head_s_classes():
-    args, origin = SimpleNamespace(test_dir=None, demo=True), SimpleNamespace(seed=3)
+    origin = SimpleNamespace(seed=3)
     for data in cifar10, traffic_signs:
         names = data.drawn_test(per_class=1).class_names
         head = SimpleNamespace(class_names=names, provenance=origin)
-        assert evaluate.find_images(head, args).class_names == names
+        assert evaluate.find_images(head, demo=True).class_names == names
 
 
 def test_cifar10_demo(tmp_path):

@@ -12,7 +12,6 @@ from data import datasets, own_images, traffic_signs
 from data.datasets import Split
 from data.images import Framing
 from transfer import feature_store, runs
-from transfer.devices import Devices
 from transfer.recipe import FINE_TUNING_BATCH, FINE_TUNING_PATIENCE, HEAD_BATCH, Case, Recipe, preset, recipe_for
 from weights import reading
 from weights.cards import ALEXNET, CARDS, Card
@@ -286,30 +285,21 @@ def changeable(args: argparse.Namespace) -> dict:
     return {name: value for name, value in as_kept(args).items() if name in CHANGEABLE}
 
 
-def source_of(args: argparse.Namespace, card: Card) -> str | None:
+def source_of(weights: str | None, demo: bool, card: Card) -> str | None:
     """Where the network's weights come from: a file, "small", "random", or None for the published ones."""
-    return args.weights or (reading.without_download(card) if args.demo else None)
+    return weights or (reading.without_download(card) if demo else None)
 
 
-def teacher_of(args: argparse.Namespace, split: Split, devices: Devices) -> Any:
-    """The teacher of these images, see `transfer.teacher`; None without one."""
-    if not args.teacher:
-        return None
-    from transfer import teacher
-
-    return teacher.load(args.teacher, split, devices, cache_of(args), args.teacher_weights)
-
-
-def cache_of(args: argparse.Namespace) -> pathlib.Path | None:
+def cache_of(cache: pathlib.Path, no_cache: bool) -> pathlib.Path | None:
     """The folder that keeps features; None for memory only."""
-    return None if args.no_cache else args.cache
+    return None if no_cache else cache
 
 
-def pictures_of(args: argparse.Namespace) -> pathlib.Path | None:
+def pictures_of(cache: pathlib.Path, no_cache: bool) -> pathlib.Path | None:
     """The folder that keeps decoded images of the user's own; None for memory only."""
-    if args.no_cache:
+    if no_cache:
         return None
-    return own_images.PICTURES_DIR if args.cache == feature_store.FEATURES_DIR else args.cache / "pictures"
+    return own_images.PICTURES_DIR if cache == feature_store.FEATURES_DIR else cache / "pictures"
 
 
 def case_of(args: argparse.Namespace, card: Card) -> Case:
@@ -335,7 +325,7 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
     if not args.resume:  # earlier versions began such runs
         check_decay(args.decay_epochs, args.epochs)
     if args.progressive_resizing:
-        check_progressive(args, changed, card)
+        check_progressive(changed, card, args.image_size or card.input_size, args.decay_epochs)
     card.checked_size(args.image_size, changed.layer)
     return changed
 
@@ -347,16 +337,15 @@ def check_decay(decay_epochs: int, epochs: int) -> None:
                        "reached; give more --epochs, or let it fall over fewer")  # fmt: skip
 
 
-def check_progressive(args: argparse.Namespace, case: Case, card: Card) -> None:
-    """`BadInput` where --progressive_resizing makes no sense."""
+def check_progressive(case: Case, card: Card, size: int, decay_epochs: int) -> None:
+    """`BadInput` where --progressive_resizing makes no sense. size: of the images at the end, in pixels."""
     if case.layer not in card.any_size_layers:
         fit = [f"{each.name} with --layer {layer}" for each in CARDS.values() for layer in each.any_size_layers]
         raise BadInput(f"--progressive_resizing: {card.title}'s {case.layer} needs images of one size; "
                        f"take --network {', or '.join(fit)}, or leave the flag out")  # fmt: skip
-    if args.decay_epochs:
+    if decay_epochs:
         raise BadInput("--progressive_resizing: sizes follow from the number of epochs, which --decay_epochs leaves "
                        "open; leave out one of them")  # fmt: skip
-    size = args.image_size or card.input_size
     if size < 2 * card.smallest_size:
         raise BadInput(f"--image_size {size}: --progressive_resizing begins with half of it, and {card.title} takes "
                        f"{card.smallest_size} pixels or more; give {2 * card.smallest_size} or more")  # fmt: skip
@@ -389,7 +378,8 @@ def split_of(args: argparse.Namespace, card: Card, load: Callable[[], Split]) ->
     if args.training_dir:
         size = args.image_size or card.input_size
         folders, framed = (args.training_dir, args.validation_dir), (card.framing, size, card.input_size)
-        split, framing = own_images.load_split(*folders, *framed, args.skip_unreadable, args.seed, pictures_of(args))
+        pictures = pictures_of(args.cache, args.no_cache)
+        split, framing = own_images.load_split(*folders, *framed, args.skip_unreadable, args.seed, pictures)
     else:
         split = load()
         framing = Framing(split.dataset.images.shape[1])
