@@ -15,12 +15,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from common.files import BadInput, printable, reason
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 ADVICE = "free space, or choose another place"
 SYSTEM_REASONS = {os.strerror(code) for code in errno.errorcode}  # "No space left on device" ...
@@ -166,36 +163,6 @@ def start_tensorflow() -> None:
         tf.get_logger().setLevel("ERROR")  # no word about functions that are deprecated but still there
         tf.config.list_logical_devices()
         tf.function(lambda number: number, jit_compile=True)(0)  # the compiler announces itself, too (0.1 s)
-
-
-def compute_dtype(precision: str, slow_gradients: bool = False) -> "tf.DType":
-    """TensorFlow's type to compute features and gradients in, for "float32", "bfloat16" or "auto".
-
-    bfloat16 keeps float32's range with 3 digits, enough for features, and is about twice as fast where the hardware
-    multiplies it: GPUs from Nvidia's Ampere on, processors with AVX-512 BF16 or AMX. Elsewhere it would be slower.
-    slow_gradients: of a network whose gradients processors compute more slowly in bfloat16 (see `weights.cards`). For
-    these, "auto" takes it on GPUs only.
-    """
-    import tensorflow as tf
-
-    if precision == "auto":
-        fast = _multiplies_bfloat16() and not (slow_gradients and not tf.config.list_physical_devices("GPU"))
-        precision = "bfloat16" if fast else "float32"
-    return tf.as_dtype(precision)
-
-
-def _multiplies_bfloat16() -> bool:
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
-    try:
-        with open("/proc/cpuinfo") as file:  # Linux
-            return bool(re.search(r"^flags.*\b(avx512_bf16|amx_bf16)\b", file.read(), re.MULTILINE))
-    except OSError:
-        return False
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from common.program import compute_dtype, start_tensorflow
+from common.program import start_tensorflow
 
 import numpy as np
 from child_runs import FIRST_PREDICTION, WITH_PEAK, run_script, write_signs
@@ -152,6 +152,8 @@ def steps_part(table, _):
 
     PyTorch's rows are there where it is installed.
     """
+    from transfer.loading import compute_dtype
+
     precisions = list(dict.fromkeys(["float32", compute_dtype("auto").name]))
     for card, side, batch, steps in STEPS:
         title = f"training steps of {card.title} at {side} pixels, {batch} images each"

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import program
 from data import datasets, drawn_signs
 from data.datasets import Dataset
 from googlenet import GoogLeNet
 from networks.network import pooled
-from transfer import augmentation, cases, classifier, devices, features, loop, results, runs, trained
+from transfer import augmentation, cases, classifier, devices, features, loading, loop, results, runs, trained
 from transfer.loading import load_network
 from transfer.recipe import Case, Recipe, preset, recipe_for
 from weights import cards, heads, reading
@@ -156,11 +155,11 @@ def test_the_presets_are_the_four_cases():
 
 
 def test_bfloat16_where_its_gradients_are_fast(monkeypatch):
-    monkeypatch.setattr(program, "_multiplies_bfloat16", lambda: True)
-    assert program.compute_dtype("auto") == tf.bfloat16
+    monkeypatch.setattr(loading, "_multiplies_bfloat16", lambda: True)
+    assert loading.compute_dtype("auto") == tf.bfloat16
     slow = tf.bfloat16 if tf.config.list_physical_devices("GPU") else tf.float32
-    assert program.compute_dtype("auto", slow_gradients=True) == slow
-    assert program.compute_dtype("bfloat16", slow_gradients=True) == tf.bfloat16
+    assert loading.compute_dtype("auto", slow_gradients=True) == slow
+    assert loading.compute_dtype("bfloat16", slow_gradients=True) == tf.bfloat16
     for trains, expected in (False, tf.bfloat16), (True, slow):
         assert load_network(cards.GOOGLENET, "random", image_size=32, precision="auto", trains=trains).dtype == expected
 
