@@ -11,7 +11,7 @@ from common.files import BadInput
 from data import datasets
 from data.datasets import Dataset, Split
 from data.images import Framing
-from transfer import cases, devices, fast, features, loop, runs, trained
+from transfer import cases, devices, fast, feature_store, features, loop, results, runs, trained
 from transfer.recipe import Recipe
 from weights import heads
 
@@ -115,6 +115,19 @@ def test_features_do_not_depend_on_the_batch_size(network):
     two = features.frozen_features(network, images, "fc7", origin, None, batch_size=7)[:]
     assert one.shape == (7, 4096) and one.dtype == np.float32
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(two).max())
+
+
+def test_the_end_of_a_training_mentions_large_features(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(feature_store, "FEATURES_DIR", tmp_path / "features")
+    assert results.next_step(tmp_path / "mine", False, ["a"]).startswith("Kept in mine\nNext: python ")
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "a.npy").write_bytes(bytes(3000))
+    assert results.large_features() == ""
+    monkeypatch.setattr(results, "MENTIONED", 2000)
+    expected = "features holds 0.0 GB; python -m transfer.clean tells and deletes\nKept in mine\nNext: python "
+    assert results.next_step(tmp_path / "mine", True, ["a"]).startswith(expected)
 
 
 def test_without_a_run_the_classifier_ends_with_its_best_epoch_or_its_last():

@@ -142,13 +142,16 @@ def judge(
 
 
 def next_step(folder: pathlib.Path, demo: bool, class_names: Sequence[str]) -> str:
-    """Where the run is, and the command that uses it. Before, print how large the kept features are, if they are."""
+    """Lines for people: large features that are kept, where the run is, and the command that uses it."""
     image = " YOUR_IMAGE.jpg" * (not traffic_signs.are_signs(class_names))  # signs there are in images/
-    used = clean.size_of([feature_store.FEATURES_DIR]) if feature_store.FEATURES_DIR.is_dir() else 0
-    if used > MENTIONED:
-        print(
-            f"{shown(feature_store.FEATURES_DIR)} holds {used / 1e9:.1f} GB; python -m transfer.clean tells and deletes"
-        )
     found = runs.newest(heads.FILE, demo)  # what the command takes by itself: nothing outside runs/
     head = "" if found and found.samefile(folder) else f" --head {shlex.quote(shown(folder))}"
-    return f"Kept in {shown(folder)}\nNext: python feature_extraction.py{' --demo' * demo}{head}{image}"
+    command = f"python feature_extraction.py{' --demo' * demo}{head}{image}"
+    return f"{large_features()}Kept in {shown(folder)}\nNext: {command}"
+
+
+def large_features() -> str:
+    """A line on how much space the kept features take, and how to get rid of them; "" where it is little."""
+    kept = feature_store.FEATURES_DIR
+    used = clean.size_of([kept]) if kept.is_dir() else 0
+    return f"{shown(kept)} holds {used / 1e9:.1f} GB; python -m transfer.clean tells and deletes\n" * (used > MENTIONED)
