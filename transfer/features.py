@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common.rows import sums_and_squares
 from transfer import feature_store
 from transfer.devices import Devices
-from weights.heads import Provenance, batches
+from weights.heads import Provenance
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without
     from networks.network import Network
@@ -82,14 +83,9 @@ class OwnRows:
 def mean_and_spread(features: Any, rows: np.ndarray, devices: Devices) -> tuple[np.ndarray, np.float32]:
     """Mean of each feature, float32 (features,), and one spread common to all, over the training rows.
 
-    Piece by piece, added up in float64: rounding and memory do not grow with the number of images. The spread is the
-    root of the features' mean variance. One for all: dividing each feature by its own would amplify those that
-    hardly vary, and costs half a point of accuracy on VGG16's and GoogLeNet's features.
+    The spread is the root of the features' mean variance. One for all: dividing each feature by its own would amplify
+    those that hardly vary, and costs half a point of accuracy on VGG16's and GoogLeNet's features.
     """
-    sums = np.zeros((2, features.shape[1]))
-    for chosen in batches(devices.own(rows), 1024):
-        piece = features[chosen]
-        sums += piece.sum(axis=0, dtype=np.float64), np.einsum("ij,ij->j", piece, piece)
-    mean, squares = devices.total(sums) / len(rows)
+    mean, squares = devices.total(sums_and_squares(features, devices.own(rows))) / len(rows)
     spread = np.sqrt(np.mean(np.maximum(squares - mean**2, 0)))
     return np.float32(mean), np.float32(spread or 1)

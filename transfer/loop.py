@@ -17,6 +17,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from common.files import BadInput
+from common.rows import batches
 from networks.network import Dropout
 from transfer import augmentation
 from transfer.averaging import Average
@@ -25,7 +26,6 @@ from transfer.devices import Devices
 from transfer.losses import cross_entropy, training_losses
 from transfer.recipe import Recipe
 from transfer.schedules import image_sizes, schedule
-from weights.heads import batches
 
 BATCHES_PER_CALL = 8  # of a head alone: its steps take 3 ms, and a call of its own for each would take another 2
 

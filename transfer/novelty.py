@@ -14,13 +14,14 @@ softmax's largest probability. With 1 % of the signs called unlike, 44 % and 64 
 
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from common.fetching import file_hash
 from common.files import written_whole
+from common.rows import batches, sums_and_squares
 from weights import npz
 
 BATCH = 1024  # rows of features at a time: they may be mapped from a file larger than the memory
@@ -51,11 +52,11 @@ def fit(features: np.ndarray, labels: np.ndarray, training: np.ndarray, validati
     mean, spread = _mean_and_spread(features, training)
     classes, own = np.unique(labels[training], return_inverse=True)
     sums = np.zeros((len(classes), features.shape[1]), np.float32)
-    for place, rows in _batches(training):
-        np.add.at(sums, own[place], _standardised(features[rows], mean, spread))
+    for rows, which in zip(batches(training, BATCH), batches(own, BATCH)):
+        np.add.at(sums, which, _standardised(features[rows], mean, spread))
     known = Known(mean, spread, _unit(sums).astype(np.float16), np.zeros(101, np.float32))
     if len(validation) >= ENOUGH:
-        found = np.concatenate([distances(known, features[rows]) for _, rows in _batches(validation)])
+        found = np.concatenate([distances(known, features[rows]) for rows in batches(validation, BATCH)])
     else:
         found = _distances_from_the_others(features, training, own, sums, known)
     return known._replace(quantiles=np.percentile(found, np.arange(101)).astype(np.float32))
@@ -129,31 +130,20 @@ def _distances_from_the_others(
 ) -> np.ndarray:
     """The distance of each training image, its own class represented by its other images."""
     found = []
-    for place, rows in _batches(training):
+    for rows, which in zip(batches(training, BATCH), batches(own, BATCH)):
         standardised = _standardised(features[rows], known.mean, known.spread)
         cosines = _unit(standardised) @ known.directions.astype(np.float32).T
-        others = _unit(sums[own[place]] - standardised)
-        cosines[np.arange(len(rows)), own[place]] = np.einsum("ij,ij->i", _unit(standardised), others)
+        others = _unit(sums[which] - standardised)
+        cosines[np.arange(len(rows)), which] = np.einsum("ij,ij->i", _unit(standardised), others)
         found.append(1 - cosines.max(axis=1))
     return np.concatenate(found)
 
 
 def _mean_and_spread(features: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    sums = np.zeros((2, features.shape[1]))
-    for _, rows in _batches(training):
-        batch = np.asarray(features[rows], np.float64)
-        sums += batch.sum(axis=0), (batch**2).sum(axis=0)
-    mean, squares = sums / len(training)
+    mean, squares = sums_and_squares(features, training) / len(training)
     variance = np.maximum(squares - mean**2, 0)
     least = FLOOR * np.sqrt(variance.mean()) or 1.0  # 1: all images alike
     return mean.astype(np.float32), np.maximum(np.sqrt(variance), least).astype(np.float32)
-
-
-def _batches(rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Pieces of `rows`: where each lies in it, and its row numbers."""
-    for first in range(0, len(rows), BATCH):
-        place = slice(first, first + BATCH)
-        yield place, rows[place]
 
 
 def _standardised(features: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:

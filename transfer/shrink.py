@@ -28,6 +28,7 @@ import numpy as np
 from caffe_classes import class_names
 from common.files import BadInput, check_new_file, open_regular, written_whole
 from common.flags import Parser, at_least
+from common.rows import batches
 from weights import cards, heads, reading, small
 from weights.cards import Card
 from weights.reading import Weights
@@ -139,9 +140,7 @@ def inputs_of_dense(weights: Weights, card: Card, photos: np.ndarray) -> np.ndar
     network = loading.load_network(card, weights, precision="auto")
     layer = network.before(next(name for name, shape in card.shapes.items() if len(shape) == 2))
     compute = fast.frozen(network, photos.shape[1:], layer)
-    return np.concatenate(
-        [compute(photos[rows]).reshape(len(rows), -1) for rows in heads.batches(range(len(photos)), 128)]
-    )
+    return np.concatenate([compute(photos[rows]).reshape(len(rows), -1) for rows in batches(range(len(photos)), 128)])
 
 
 def report(weights: Weights, ours: Weights, numbers: np.ndarray, inputs: np.ndarray | None) -> None:

@@ -16,6 +16,7 @@ from common.program import shown
 import numpy as np
 
 from common.files import BadInput
+from common.rows import batches
 from data import images as image_files
 from data.images import Framing, framing_of
 from transfer import runs
@@ -55,7 +56,7 @@ class Trained(NamedTuple):
         """uint8 (N, H, W, 3) -> what the head sees, float32 (N, features)."""
         from networks.network import pooled
 
-        pieces = heads.batches(images, BATCH_SIZE)
+        pieces = batches(images, BATCH_SIZE)
         layer = self.head.provenance.layer
         return np.concatenate([pooled(self.network.activations(piece, layer=layer)).numpy() for piece in pieces])
 
@@ -79,7 +80,7 @@ class Trained(NamedTuple):
 def view_of_many(images: np.ndarray, view: Callable) -> np.ndarray:
     """A view of uint8 images (N, H, W, 3), rounded to uint8, some at a time: enlarged test sets take gigabytes."""
     seen = np.empty((len(images), *view(images[:1]).shape[1:]), np.uint8)
-    for rows in heads.batches(np.arange(len(images)), BATCH_SIZE):
+    for rows in batches(np.arange(len(images)), BATCH_SIZE):
         seen[rows] = np.rint(view(images[rows]))
     return seen
 

@@ -160,8 +160,3 @@ def _is_whole(value: Any, least: int, most: int) -> bool:
 
 def _is_share(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
-
-
-def batches(rows: Sequence, size: int) -> list[Sequence]:
-    """Cut rows, or their numbers, into pieces of `size`, the last one maybe smaller."""
-    return [rows[first : first + size] for first in range(0, len(rows), size)]
