@@ -54,7 +54,7 @@ def printable(text: object, longest: int | None = None) -> str:
     return f"{text[:head]} ... {text[head + 5 - longest :]}"
 
 
-def open_regular(path: str | os.PathLike, expected: str = "a file", buffering: int = -1) -> BinaryIO:
+def open_regular(path: str | os.PathLike, expected: str = "a file") -> BinaryIO:
     """Open a file from elsewhere to read its bytes; `BadInput` unless it is a regular file, or a link to one.
 
     A pipe without a writer or a device such as /dev/zero would otherwise be read for ever. `expected` says in the
@@ -62,7 +62,7 @@ def open_regular(path: str | os.PathLike, expected: str = "a file", buffering: i
     """
     try:
         _check_regular(os.stat(path))  # before opening: some devices act when they are opened
-        file = open(path, "rb", buffering=buffering, opener=_open_without_waiting)
+        file = open(path, "rb", opener=_open_without_waiting)
         try:
             _check_regular(os.fstat(file.fileno()))  # the path may lead elsewhere by now
         except BaseException:

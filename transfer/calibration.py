@@ -19,7 +19,7 @@ COUNT = 200  # images: more change the measured ranges little
 CIFAR10 = [cifar10.FOLDER, *cifar10.ARCHIVES, *cifar10.KERAS_FOLDERS]  # where it may lie
 
 
-def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None, seed: int = 0) -> np.ndarray:
+def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None) -> np.ndarray:
     """At most COUNT images, uint8 (N, size, size, 3), chosen at random.
 
     folder: of the run, whose flags say where its images were; nothing is fetched. named: take those in this folder and
@@ -28,10 +28,10 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None, se
     framing = framing_of(head.provenance)
     flags = runs.read_settings(folder)["flags"] if runs.begun_here(folder) else {}
     if named is not None:
-        return _of_files(own_images.files_in(named), named, framing, seed)
+        return _of_files(own_images.files_in(named), named, framing)
     if flags.get("training_dir"):
         training_dir, *_ = own_images.find_split(flags["training_dir"])
-        return _of_files(own_images.files_of_classes(training_dir), training_dir, framing, seed)
+        return _of_files(own_images.files_of_classes(training_dir), training_dir, framing)
     dataset = _of_name(head.provenance.trained_on.removesuffix(datasets.UNDIVIDED), flags)
     if dataset is None:
         raise BadInput(f"--quantize int8: {head.provenance.trained_on}, which it was trained on, cannot be found from "
@@ -39,12 +39,12 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None, se
     rows = np.arange(len(dataset.labels))
     if "split" in flags and not flags.get("validation_file"):
         rows = datasets.split(dataset, flags["split"], flags.get("seed", 0)).training
-    return np.stack([frame(dataset.images[row], framing) for row in np.sort(datasets.some(rows, COUNT, seed))])
+    return np.stack([frame(dataset.images[row], framing) for row in np.sort(datasets.some(rows, COUNT, seed=0))])
 
 
-def _of_files(files: list[pathlib.Path], folder: pathlib.Path, framing: Framing, seed: int) -> np.ndarray:
+def _of_files(files: list[pathlib.Path], folder: pathlib.Path, framing: Framing) -> np.ndarray:
     """Some of the files in `folder`. Those that are no images are passed over."""
-    chosen = sorted(datasets.some(np.array(files), COUNT, seed))
+    chosen = sorted(datasets.some(np.array(files), COUNT, seed=0))
     found = [image for image in read_each(chosen, framing) if not isinstance(image, BadInput)]
     if not found:
         what = "holds no images that can be read" if os.path.isdir(folder) else "no such folder"
