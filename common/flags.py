@@ -78,8 +78,8 @@ def add_network_flags(parser: argparse.ArgumentParser, seed: bool = True) -> Non
     parser.add_argument(
         "--demo",
         action="store_true",
-        help="use only what is in the repository, no download: drawn images; the small AlexNet, or random weights for "
-        "networks that have no small file",
+        help="download nothing: drawn images, or scikit-learn's photos where photos are needed; the small AlexNet, or "
+        "random weights for networks that have no small file",
     )
 
 

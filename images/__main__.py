@@ -107,7 +107,7 @@ def stop_sign(weights: str) -> Figure:
 
 
 def demo_mistakes(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """What `train_feature_extraction.py --demo --case 2` is most sure of, and wrong: at most one image of each sign.
+    """The most confident mistakes of `train_feature_extraction.py --demo --case 2 --weights random`, one of each sign.
 
     Returns (images uint8 (n, 32, 32, 3), labels (n,), probabilities (n, 43), names).
     """

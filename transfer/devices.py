@@ -79,10 +79,11 @@ class Devices:
 
 
 def find(fine_tuning: bool = False) -> Devices:
-    """Return the `Devices` of this process. To be called before TensorFlow is imported.
+    """Return the `Devices` of this process. With several workers, call it before TensorFlow computes anything.
 
-    fine_tuning: more than a head will be trained. On processors without AVX-512, TensorFlow leaves Intel's oneDNN
-    switched off; with it, gradients of convolutions are computed 1.5 times as fast (but features no faster).
+    fine_tuning: more than a head will be trained; then call it before TensorFlow is imported. On processors without
+    AVX-512, TensorFlow leaves Intel's oneDNN switched off; with it, gradients of convolutions are computed 1.5 times as
+    fast (but features no faster).
     """
     cluster, task = _cluster()
     if fine_tuning and platform.machine() in ("x86_64", "AMD64"):

@@ -24,7 +24,7 @@ from common.files import written_whole
 from common.rows import batches, sums_and_squares
 from weights import npz
 
-BATCH = 1024  # rows of features at a time: they may be mapped from a file larger than the memory
+BATCH = 1024  # rows of features at a time: all of them may be more than the memory holds
 FLOOR = 0.1  # of the typical spread: a feature that (nearly) never moved in training would else outweigh all others
 PERCENTILE = 99  # beyond it, an image is unlike the training images
 ENOUGH = 100  # held-out images for a scale; with fewer, the training images themselves make it
@@ -45,9 +45,9 @@ class Known(NamedTuple):
 def fit(features: np.ndarray, labels: np.ndarray, training: np.ndarray, validation: np.ndarray) -> Known:
     """Class means of the training rows, and a scale of distances.
 
-    features (N, D), numbers, in memory or mapped; labels (N,) int; training and validation are row numbers. The scale
-    is made of the validation rows, or where they are few, of the training rows, each compared with the mean of its
-    class without itself.
+    features (N, D): numbers in memory, or in a file of which `features[rows]` reads some; labels (N,) int; training and
+    validation are row numbers. The scale is made of the validation rows, or where they are few, of the training rows,
+    each compared with the mean of its class without itself.
     """
     mean, spread = _mean_and_spread(features, training)
     classes, own = np.unique(labels[training], return_inverse=True)
