@@ -208,7 +208,8 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None, set[str]
         default=100,
         help="training images per class; 0 takes all (default 100)",
     )
-    add("--image_size", type=at_least(32, most=1024), help="side of the input; 64 pixels cost a twelfth of 224")
+    add("--image_size", type=at_least(32, most=cards.LARGEST_SIZE), help="side of the input; 64 pixels cost a "
+        "twelfth of 224")  # fmt: skip
     add("--split", choices=("random", "track"), help="how to split the signs: by track (default), or at random, as the "
         "course did (flattering: images of one sign are then in both training and validation)")  # fmt: skip
     add("--training_file", type=pathlib.Path, help="bottleneck features that you have; with --validation_file")

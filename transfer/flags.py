@@ -14,7 +14,7 @@ from data.images import Framing
 from transfer import feature_store, runs
 from transfer.recipe import FINE_TUNING_BATCH, FINE_TUNING_PATIENCE, HEAD_BATCH, Case, Recipe, preset, recipe_for
 from weights import reading
-from weights.cards import ALEXNET, CARDS, Card
+from weights.cards import ALEXNET, CARDS, LARGEST_SIZE, Card
 
 # Flags that are paths. Those that are written to, or read, are taken from a foreign run only when they are given again.
 PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "test_file", "cache", "logdir", "out",
@@ -98,8 +98,9 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         help="fewer validation images per class, to save time",
     )
     add("--network", choices=CARDS, default="alexnet", help="the network (default alexnet)")
-    add("--image_size", type=at_least(32, most=1024), help="side of the network's input in pixels: 64 costs a twelfth "
-        "of 224; for alexnet 67 or more, with --layer pool5 or lower (default: the network's)")  # fmt: skip
+    add("--image_size", type=at_least(32, most=LARGEST_SIZE), help="side of the network's input in pixels: 64 "
+        "costs a twelfth of 224; for alexnet 67 or more, with --layer pool5 or lower (default: the "
+        "network's)")  # fmt: skip
     add("--label_smoothing", type=at_least(0, float, 1), default=0.0, help="share of each label that is spread over "
         "all classes: 0.1 guards against overconfidence in long runs (default 0)")  # fmt: skip
     group = parser.add_argument_group("fine-tuning, when more than the head is trained")
