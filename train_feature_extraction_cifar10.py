@@ -2,7 +2,8 @@
 
     python train_feature_extraction_cifar10.py            # case 1: 50,000 + 10,000 images, 2 epochs
     python train_feature_extraction_cifar10.py --case 3   # fine-tuning; 2 and 4 as for the signs
-    python train_feature_extraction_cifar10.py --recipe thorough   # as well as it gets, in an hour or two
+    python train_feature_extraction_cifar10.py --recipe thorough   # as well as it gets, in two hours
+    python train_feature_extraction_cifar10.py --recipe few --per_class 100   # in ten minutes
     python train_feature_extraction_cifar10.py --demo     # ten drawn signs, the small AlexNet, nothing downloaded
 
 CIFAR-10's animals and vehicles are much like ImageNet's, only smaller: 32x32 pixels. Validated on its 10,000 test
@@ -18,19 +19,20 @@ from common.program import run
 from common.flags import Parser, add_as_published_flag
 from data import cifar10, datasets
 from data.datasets import Split
-from train_feature_extraction import THOROUGH, train
+from train_feature_extraction import FEW, THOROUGH, train
 from transfer import flags
 
 SCRIPT = pathlib.Path(__file__).stem
+UPPER = {"train": "inception_3a"}  # edges and colours are ImageNet's: the layers below stay, and need no gradients
 RECIPES = {
     "thorough": THOROUGH
+    | UPPER
     | {
         "epochs": 8,
         "image_size": 128,  # four times that of the images: things nearly as large as the network knows them
         "progressive_resizing": True,  # a third less work
-        "two_views": True,
-        "train": "inception_3a",  # edges and colours are ImageNet's: the layers below stay, and need no gradients
-    }
+    },
+    "few": FEW | UPPER | {"image_size": 96},  # three times that of the images
 }
 
 
@@ -45,9 +47,8 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     parser = Parser(__doc__)
     flags.add_training_flags(parser, epochs=2)
     flags.add_case_flags(parser)
-    flags.add_recipe_flag(
-        parser, RECIPES, "thorough, GoogLeNet with its upper layers trained, an hour or two on two cores"
-    )
+    told = "thorough, GoogLeNet with its upper layers trained, two hours on two cores; few, for about 100 per class"
+    flags.add_recipe_flag(parser, RECIPES, told)
     add_as_published_flag(parser)
     return flags.parse(parser, SCRIPT, RECIPES)
 

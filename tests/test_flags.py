@@ -93,6 +93,8 @@ def test_a_named_recipe_and_flags_beside_it(parse, begun):
     again = parse("--resume", folder)
     assert (again.recipe, again.network, again.epochs, again.relight) == ("thorough", "googlenet", 20, True)
     assert parse("--resume", folder, "--recipe", "thorough").epochs == 20
+    few = recipe(parse("--recipe", "few"))
+    assert (few.epochs, few.batch_size, few.ema, few.relight) == (20, 32, 0.98, True)
 
 
 @pytest.mark.parametrize("own, given, names, expected", [
