@@ -204,14 +204,19 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path, run_here)
     assert np.mean(same) >= 0.97
 
 
-def test_a_run_of_the_previous_version_is_used_and_resumed(tmp_path, run_here):
-    """Killed in its third epoch by the version of 2026-11; that version's undisturbed run ended with these losses."""
+def test_a_run_of_the_previous_version_is_used(tmp_path, run_here):
     shutil.copytree(ROOT / "tests" / "files" / "unfinished_run", tmp_path / "run")
     done = run_here("feature_extraction.py", "--demo", "--head", "run", "--export", "model")
     assert done.returncode == 0, done.stderr
     assert (
         "Head: run, 10 classes, trained on ten drawn signs, accuracy 0.140 (unfinished, 2 epochs so far)" in done.stdout
     )
+
+
+@pytest.mark.slow
+def test_a_run_of_the_previous_version_is_resumed(tmp_path, run_here):
+    """Killed in its third epoch by the version of 2026-11; that version's undisturbed run ended with these losses."""
+    shutil.copytree(ROOT / "tests" / "files" / "unfinished_run", tmp_path / "run")
     done = run_here(f"{SCRIPT}.py", "--resume", "run")
     assert done.returncode == 2 and "names --cache /elsewhere/cache; give that flag again" in done.stderr
     done = run(f"{SCRIPT}.py", "--resume", "run", "--cache", "cache", cwd=tmp_path)

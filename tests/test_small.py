@@ -314,6 +314,7 @@ def test_only_known_classes_are_named(small_alexnet, monkeypatch, capsys):
     assert random.startswith("Random weights (seed 0)") and lines(random) != lines(printed)
 
 
+@pytest.mark.slow
 def test_a_head_remembers_the_small_alexnet(small_alexnet, tmp_path, monkeypatch, capsys):
     training = ["--demo", "--layer", "pool1", "--per_class", 2, "--validation_per_class", 1, "--image_size", 67,
                 "--epochs", 1, "--cache", tmp_path / "features", "--out", tmp_path / "run"]  # fmt: skip
