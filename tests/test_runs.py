@@ -12,11 +12,10 @@ import pytest
 from conftest import NO_NETWORK, QUICK, ROOT, lines, run
 
 LAST_LOSS, LAST_VALIDATION_LOSS = 2.1043310, 2.1793878  # of the previous version, undisturbed
-SCRIPT = "train_feature_extraction_cifar10"  # its ten drawn signs are drawn in a quarter of the time that 43 take
-FINE = [*QUICK, "--per_class", "16", "--validation_per_class", "3", "--batch_size", "16", "--learning_rate", "0.003",
-        "--train", "inception_5b", "--epochs", "3", "--head_epochs", "1", "--patience", "0"]  # fmt: skip
-LONG = [*FINE, "--ema", "0.9", "--random_crop", "0.7", "--label_smoothing", "0.1", "--decay_epochs", "1",
-        "--cache", "cache"]  # fmt: skip
+SCRIPT = "train_feature_extraction"
+FINE = [*QUICK, "--train", "inception_5b", "--epochs", "3", "--head_epochs", "1", "--patience", "0"]
+LONG = [*FINE, "--batch_size", "16", "--ema", "0.9", "--random_crop", "0.7", "--label_smoothing", "0.1",
+        "--decay_epochs", "1", "--cache", "cache"]  # fmt: skip
 
 # What is put before the script's own main: each kills the program, as kill -9 does, at a moment of its own.
 KILL = "import os, signal\ndie = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -217,9 +216,9 @@ def test_a_run_of_the_previous_version_is_used(tmp_path, run_here):
 def test_a_run_of_the_previous_version_is_resumed(tmp_path, run_here):
     """Killed in its third epoch by the version of 2026-11; that version's undisturbed run ended with these losses."""
     shutil.copytree(ROOT / "tests" / "files" / "unfinished_run", tmp_path / "run")
-    done = run_here(f"{SCRIPT}.py", "--resume", "run")
+    done = run_here("train_feature_extraction_cifar10.py", "--resume", "run")
     assert done.returncode == 2 and "names --cache /elsewhere/cache; give that flag again" in done.stderr
-    done = run(f"{SCRIPT}.py", "--resume", "run", "--cache", "cache", cwd=tmp_path)
+    done = run("train_feature_extraction_cifar10.py", "--resume", "run", "--cache", "cache", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     last = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"][2]
     assert last["loss"] == pytest.approx(LAST_LOSS, abs=1e-3)

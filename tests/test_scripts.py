@@ -80,7 +80,7 @@ def test_test_images_are_of_the_head_s_classes():
         assert evaluate.find_images(head, demo=True).class_names == names
 
 
-@pytest.mark.slow  # test_runs.py trains ten drawn signs, too
+@pytest.mark.slow
 def test_cifar10_demo(tmp_path):
     folder = tmp_path / "run"
     done = run("train_feature_extraction_cifar10.py", "--demo", "--per_class", 4, "--validation_per_class", 2, "--out",
