@@ -3,7 +3,7 @@
     python train_feature_extraction_cifar10.py            # case 1: 50,000 + 10,000 images, 2 epochs
     python train_feature_extraction_cifar10.py --case 3   # fine-tuning; 2 and 4 as for the signs
     python train_feature_extraction_cifar10.py --recipe thorough   # as well as it gets, in two hours
-    python train_feature_extraction_cifar10.py --recipe few --per_class 100   # in ten minutes
+    python train_feature_extraction_cifar10.py --recipe few --per_class 100   # the same for about 100 images per class
     python train_feature_extraction_cifar10.py --demo     # ten drawn signs, the small AlexNet, nothing downloaded
 
 CIFAR-10's animals and vehicles are much like ImageNet's, only smaller: 32x32 pixels. Validated on its 10,000 test
