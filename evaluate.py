@@ -17,7 +17,7 @@ from common.program import run, start_tensorflow
 
 from common.files import BadInput
 from common.flags import Parser, add_network_flags, add_two_views_flag, check_together
-from data import cifar10, images, own_images, traffic_signs
+from data import cifar10, images, own_images, picture_store, traffic_signs
 from data.datasets import Dataset
 from transfer import flags, trained
 from weights import heads
@@ -29,7 +29,7 @@ def find_images(
     test_dir: pathlib.Path | None = None,
     test_file: pathlib.Path | None = None,
     skip_unreadable: bool = False,
-    pictures: pathlib.Path | None = own_images.PICTURES_DIR,
+    pictures: pathlib.Path | None = picture_store.PICTURES_DIR,
     demo: bool = False,
 ) -> Dataset:
     """The test images in a folder or a file, or without either those that belong to the head's classes.

@@ -26,7 +26,7 @@ from common.files import BadInput
 from common.flags import Parser, at_least
 from data import DATA_DIR, bottleneck_files, datasets, traffic_signs
 from data.datasets import Dataset, Split
-from transfer import devices, flags, runs
+from transfer import devices, flags, resuming, runs
 from transfer.recipe import Case
 from weights import cards
 from weights.heads import Provenance
@@ -157,11 +157,11 @@ def train(
     cases.describe(found.split, recipe)
     kept = None
     if found.origin:
-        kept = runs.begin_or_resume(folder, SCRIPT, flags.as_kept(args), found.split, found.origin, here.chief)
+        kept = runs.begin_or_resume(folder, SCRIPT, resuming.as_kept(args), found.split, found.origin, here.chief)
     log = runs.log_folder(args.logdir, kept, SCRIPT)
     with kept.locked() if kept else contextlib.nullcontext():
         if kept:
-            kept.change_flags(flags.changeable(args))
+            kept.change_flags(resuming.changeable(args))
         outcome = cases.train_head(found.features, found.split, recipe, here, kept, print_epoch, log)
         accuracies = [epoch["validation_accuracy"] for epoch in outcome.history]
         best = int(np.argmax(accuracies))
@@ -226,7 +226,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None, set[str]
     args.split = args.split or source.split
     if bool(args.training_file) != bool(args.validation_file):
         raise BadInput("--training_file and --validation_file: one is missing; give both, or none to have them made")
-    return args, folder, flags.given(parser)
+    return args, folder, resuming.given(parser)
 
 
 def main() -> None:

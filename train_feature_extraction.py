@@ -30,7 +30,7 @@ from common.files import BadInput
 from common.flags import Parser, add_as_published_flag
 from data import datasets, traffic_signs
 from data.datasets import Split
-from transfer import devices, flags, runs
+from transfer import devices, flags, resuming, runs
 from transfer.recipe import Case, check
 from weights import cards
 from weights.cards import Card
@@ -87,10 +87,10 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
 
     # 2. A folder that keeps the run: the flags, an entry per epoch, checkpoints, and the result.
     origin = trained.provenance_of(network, case.layer, source, args.seed, split.dataset.name, framing)
-    kept = runs.begin_or_resume(folder, script, flags.as_kept(args), split, origin, here.chief)
+    kept = runs.begin_or_resume(folder, script, resuming.as_kept(args), split, origin, here.chief)
     log = runs.log_folder(args.logdir, kept, script)
     with kept.locked():
-        kept.change_flags(flags.changeable(args))
+        kept.change_flags(resuming.changeable(args))
         taught_by = None  # another classifier to learn from
         if args.teacher:
             taught_by = teacher.load(args.teacher, split, here, cache, args.teacher_weights)

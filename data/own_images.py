@@ -1,53 +1,30 @@
 """Your own images: a folder that holds one folder of images per class, named after the class.
 
-    flowers/daisy/1.jpg
-    flowers/daisy/garden/2.png
-    flowers/rose/1.jpg
-
-10,000 images of 227x227 pixels are 1.5 GB. So each is decoded once, into a file that NumPy maps: the system reads
-what is touched and gives it up when memory is short. For one folder and framing there are:
-
-    <folder>-<hash>.npy    the images, uint8 (N, size, size, 3)
-    <folder>-<hash>.json   the files that are not images, and so have no row there; the SHA-256 of the rows
-
-The hash in the name stands for the files' names, sizes and times: when an image is changed or added, there is another
-one. What is no longer wanted may be deleted at any time; what is damaged is made anew.
+flowers/daisy/1.jpg
+flowers/daisy/garden/2.png
+flowers/rose/1.jpg
 """
 
 import collections
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 import sys
-import time
 import unicodedata
-import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
 
-import numpy as np
-from tqdm import tqdm
-
-from common.files import BadInput, one_at_a_time, open_regular, start_of, written_whole
-from data import DATA_DIR, images, traffic_signs
+from common.files import BadInput, open_regular
+from data import images, picture_store, traffic_signs
 from data.datasets import Dataset, Split, check, joined, split, with_copies_shared
 from data.decoding import longest_side
 
-PICTURES_DIR = DATA_DIR / "pictures"
-FORMAT = 3  # part of every hash; to be raised when images are read or cut in another way
-THREADS = min(8, os.cpu_count() or 1)  # two cores decode 1.5 times as many images with two threads as with one
 TRAINING, VALIDATION = ("train", "training"), ("val", "valid", "validation", "test", "testing")  # folders of a split
 SYSTEM_FILES = {  # of Windows, macOS and network drives; in lower case
     "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "icon\r", "__macosx",
     "lost+found", "@eadir", "#recycle", "@recycle",
 }  # fmt: skip
-ABANDONED = 3600  # seconds after which a file that nobody writes to is given up
-LONGEST_RECORD = 100_000_000  # bytes of the list of files that are no images
 NAMED = 5  # classes listed by name in a message
-AHEAD = 64  # images decoded before they are written: 10 MB at 227x227
 
 
 def load(
@@ -55,7 +32,7 @@ def load(
     framing: images.Framing,
     class_names: list[str] | None = None,
     skip_unreadable: bool = False,
-    cache: str | os.PathLike | None = PICTURES_DIR,
+    cache: str | os.PathLike | None = picture_store.PICTURES_DIR,
 ) -> Dataset:
     """The images in `folder` as a `Dataset` without tracks; its images are a read-only memory map.
 
@@ -70,7 +47,7 @@ def load(
     classes = _classes(folder)
     labels_of = _check_classes(folder, classes, class_names)
     files = [file for inside in classes.values() for file in inside]
-    decoded, unreadable = _decoded(folder, files, framing, cache)
+    decoded, unreadable = picture_store.decoded_images(folder, files, framing, cache)
     if unreadable and not skip_unreadable:
         others = f" (and {len(unreadable) - 1} more files)" if len(unreadable) > 1 else ""
         raise BadInput(f"{next(iter(unreadable.values()))}{others}; --skip_unreadable leaves out what is no image")
@@ -100,7 +77,7 @@ def load_split(
     input_size: int,
     skip_unreadable: bool = False,
     seed: int = 0,
-    cache: str | os.PathLike | None = PICTURES_DIR,
+    cache: str | os.PathLike | None = picture_store.PICTURES_DIR,
 ) -> tuple[Split, images.Framing]:
     """Images to train and to validate on, and how they were framed; without a validation folder a third is held out.
 
@@ -197,22 +174,21 @@ def overlap(training_dir: str | os.PathLike, validation_dir: str | os.PathLike) 
         return f"Warning: {validation_dir} is both training and validation folder; {flatters}."
     if training in validation.parents or validation in training.parents:
         raise BadInput(f"{validation_dir}: lies inside {training_dir}, or that inside it; move one of them out")
-    both = in_both(training_dir, validation_dir)
+    both, count = in_both(training_dir, validation_dir)
     if not both:
         return None
-    count = len(files_of_classes(validation_dir))
     found = f"{len(both):,} of {count:,} validation images are training images, too, such as {both[0]}"
     return f"Warning: {found}; {flatters}."
 
 
-def in_both(training_dir: str | os.PathLike, folder: str | os.PathLike) -> list[pathlib.Path]:
-    """The images in `folder` that are copies of training images, or these themselves."""
+def in_both(training_dir: str | os.PathLike, folder: str | os.PathLike) -> tuple[list[pathlib.Path], int]:
+    """The files in `folder` that are copies of training images, or these themselves; and how many files it holds."""
     files = files_of_classes(folder)
     if os.path.samefile(training_dir, folder):
-        return files
+        return files, len(files)
     seen = files_of_classes(training_dir)
     known, originals = set(seen), _originals([*seen, *files])
-    return [file for file in files if originals[file] in known]
+    return [file for file in files if originals[file] in known], len(files)
 
 
 def copies(folder: str | os.PathLike) -> str | None:
@@ -227,7 +203,7 @@ def copies(folder: str | os.PathLike) -> str | None:
 
 def _originals(files: list[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
     """{file: the first of the files that holds the same bytes}. Only files of equal sizes are read."""
-    sizes = {file: _size_and_time(file)[0] for file in files}
+    sizes = {file: picture_store.size_and_time(file)[0] for file in files}
     alike, first = collections.Counter(sizes.values()), {}
     return {file: first.setdefault(_fingerprint(file), file) if alike[sizes[file]] > 1 else file for file in files}
 
@@ -326,128 +302,3 @@ def _check_classes(folder: pathlib.Path, classes: dict[str, list], known: list[s
         if not inside:
             raise BadInput(f"{folder / name}: holds no images; put some in, or delete the folder")
     return labels
-
-
-def _decoded(
-    folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing, cache: str | os.PathLike | None
-) -> tuple[np.ndarray, dict[pathlib.Path, str]]:
-    """The images (N, size, size, 3), a memory map, and {file: reason} for the files that are not images."""
-    if cache is None:
-        return _in_memory(folder, files, framing)
-    listed = [[file.relative_to(folder).as_posix(), *_size_and_time(file)] for file in files]
-    # The folder's own path, too: training and validation images may be called alike, and be as large and as old.
-    key = {"format": FORMAT, "folder": str(folder.resolve()), "framing": framing, "files": listed}
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    path = pathlib.Path(cache) / f"{folder.resolve().name[:40]}-{digest[:16]}.npy"
-    kept = _kept(path, files, framing)
-    if kept is None:
-        waiting = f"waiting for another process that reads the same images ({path})"
-        with one_at_a_time(path.with_name(f".{path.stem}.lock"), waiting):
-            _clear(path)
-            kept = _kept(path, files, framing)  # that other process may have finished
-            if kept is None:
-                _decode(folder, files, framing, path)
-                kept = _kept(path, files, framing)
-    if kept is None:
-        raise BadInput(f"{folder}: was changed while its images were read; start again")
-    return kept
-
-
-def _size_and_time(file: pathlib.Path) -> tuple[int, int]:
-    try:
-        status = file.stat()
-    except OSError:  # a link to nothing: reading it will tell
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
-
-
-def _clear(path: pathlib.Path) -> None:
-    """Delete what killed processes left half written: for these images, or long ago."""
-    for part in path.parent.glob(".*.part"):
-        with contextlib.suppress(OSError):
-            if part.name.startswith(f".{path.stem}.") or time.time() - part.stat().st_mtime > ABANDONED:
-                part.unlink()
-
-
-def _kept(
-    path: pathlib.Path, files: list[pathlib.Path], framing: images.Framing
-) -> tuple[np.ndarray, dict[pathlib.Path, str]] | None:
-    """What `_decoded` returns, from the files at `path`; None when they are absent, damaged or outdated.
-
-    All rows are read once, for their hash: about a second per GB.
-    """
-    try:
-        record = json.loads(start_of(path.with_suffix(".json"), LONGEST_RECORD))
-        open_regular(path).close()  # np.load would wait for a pipe
-        unreadable, decoded = [files[number] for number in record["unreadable"]], np.load(path, mmap_mode="r")
-        shape = (len(files) - len(unreadable), framing.size, framing.size, 3)
-        if decoded.shape != shape or decoded.dtype != np.uint8 or not decoded.flags.c_contiguous:
-            return None
-        if hashlib.sha256(memoryview(decoded).cast("B")).hexdigest() != record["sha256"]:
-            return None
-    except Exception:  # damaged files make NumPy's and JSON's readers raise nearly anything
-        return None
-    # Tried again: they may be readable by now, with other permissions or another reader installed.
-    reasons = {file: _decoded_one(file, framing)[1] for file in unreadable}
-    return (decoded, reasons) if all(reasons.values()) else None
-
-
-def _decode(folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing, path: pathlib.Path) -> None:
-    """Write the two files of `path`; the images last, they stand for both."""
-    numbers, digest = [], hashlib.sha256()  # of the files that are not images; of the others' pixels
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
-        _write_header(file, len(files), framing.size)
-        for number, (image, reason) in enumerate(_each_decoded(folder, files, framing)):
-            if reason:
-                numbers.append(number)
-            else:
-                file.write(image)
-                digest.update(image)
-        if len(numbers) == len(files):
-            raise BadInput(f"{folder}: none of its {len(files)} files is an image that can be read")
-        file.seek(0)
-        _write_header(file, len(files) - len(numbers), framing.size)
-        with written_whole(path.with_suffix(".json")) as record:
-            record.write_text(json.dumps({"unreadable": numbers, "sha256": digest.hexdigest()}))
-
-
-def _in_memory(
-    folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing
-) -> tuple[np.ndarray, dict[pathlib.Path, str]]:
-    """What `_decoded` returns, with nothing kept on disk."""
-    decoded, unreadable = np.empty((len(files), framing.size, framing.size, 3), np.uint8), {}
-    for number, (image, reason) in enumerate(_each_decoded(folder, files, framing)):
-        if reason:
-            unreadable[files[number]] = reason
-        else:
-            decoded[number - len(unreadable)] = image[0]
-    return decoded[: len(files) - len(unreadable)], unreadable
-
-
-def _each_decoded(
-    folder: pathlib.Path, files: list[pathlib.Path], framing: images.Framing
-) -> Iterator[tuple[np.ndarray | None, str | None]]:
-    """What `_decoded_one` returns for each file, in order: several threads work ahead, under a progress bar."""
-    # Each read changes the filters for warnings and changes them back, which threads do in any order.
-    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
-        warnings.simplefilter("ignore")
-        # disable=None: no bar where stderr is not a terminal
-        with tqdm(total=len(files), desc=f"Reading {folder}", unit=" images", disable=None) as bar:
-            for first in range(0, len(files), AHEAD):
-                for result in pool.map(lambda one: _decoded_one(one, framing), files[first : first + AHEAD]):
-                    yield result
-                    bar.update()
-
-
-def _write_header(file: BinaryIO, count: int, size: int) -> None:
-    """NumPy pads it so that a new count of rows fits in the old one's place."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _decoded_one(file: pathlib.Path, framing: images.Framing) -> tuple[np.ndarray | None, str | None]:
-    """(uint8 (1, size, size, 3), None), or (None, reason) if the file is not an image."""
-    try:
-        return images.read_all([file], framing), None
-    except BadInput as error:
-        return None, str(error)

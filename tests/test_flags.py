@@ -14,8 +14,8 @@ import feature_extraction_vgg
 import train_feature_extraction as script
 from common.files import BadInput
 from common.flags import Parser
-from data import cifar10, datasets, own_images, traffic_signs
-from transfer import flags, runs
+from data import cifar10, datasets, own_images, picture_store, traffic_signs
+from transfer import flags, resuming, runs
 from transfer.recipe import Recipe
 from weights.cards import ALEXNET, CARDS
 
@@ -38,7 +38,7 @@ def begun(parse, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
 
     def begun(*arguments, epochs=11):
-        folder = runs.begin("train_feature_extraction", flags.as_kept(parse(*arguments)), "", "", tmp_path / "run")
+        folder = runs.begin("train_feature_extraction", resuming.as_kept(parse(*arguments)), "", "", tmp_path / "run")
         history = {"ended": False, "epochs": [FIGURES | {"epoch": number + 1} for number in range(epochs)]}
         (folder / "history.json").write_text(json.dumps(history))
         return folder
@@ -195,7 +195,7 @@ def test_mistakes_are_told_before_hours_of_training(parse, begun, tmp_path):
 
 
 @pytest.mark.parametrize("given, kept", [
-    ([], own_images.PICTURES_DIR), (["--cache", "elsewhere"], pathlib.Path("elsewhere/pictures")),
+    ([], picture_store.PICTURES_DIR), (["--cache", "elsewhere"], pathlib.Path("elsewhere/pictures")),
     (["--no_cache"], None), (["--no_cache", "--cache", "elsewhere"], None),
 ])  # fmt: skip
 def test_decoded_images_go_where_features_do(given, kept, parse, tmp_path, monkeypatch):
@@ -214,9 +214,9 @@ def test_decoded_images_go_where_features_do(given, kept, parse, tmp_path, monke
 
 def test_a_weights_file_is_found_from_another_folder_too(parse, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert flags.as_kept(parse("--weights", "some.npz"))["weights"] == str(tmp_path / "some.npz")
-    assert flags.as_kept(parse("--weights", "random"))["weights"] == "random"
-    assert flags.as_kept(parse())["weights"] is None
+    assert resuming.as_kept(parse("--weights", "some.npz"))["weights"] == str(tmp_path / "some.npz")
+    assert resuming.as_kept(parse("--weights", "random"))["weights"] == "random"
+    assert resuming.as_kept(parse())["weights"] is None
 
 
 def test_where_images_grow_the_last_epoch_counts(parse):
@@ -239,7 +239,7 @@ def test_what_resuming_changes_is_kept_and_a_stranger_stays_one(parse, begun):
     for signed in True, False:
         epochs = 30 + signed
         args = parse("--resume", folder, "--epochs", epochs, "--patience", 0)
-        runs.Run(folder, None, []).change_flags(flags.changeable(args))
+        runs.Run(folder, None, []).change_flags(resuming.changeable(args))
         again = parse("--resume", folder)
         assert (again.epochs, again.patience, again.case) == (epochs, 0, 4)
         assert runs.begun_here(folder) == signed
@@ -271,7 +271,7 @@ def test_every_value_of_foreign_settings_is_checked(parse, begun):
                 continue
             assert name in refused("run", parse, "--resume", folder), (name, value)
     (folder / "settings.json").write_text(json.dumps(settings))
-    assert flags.as_kept(parse("--resume", folder)) == settings["flags"]
+    assert resuming.as_kept(parse("--resume", folder)) == settings["flags"]
 
 
 def test_a_stranger_s_teacher_is_named_again_or_left_alone(parse, begun, tmp_path):

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from common.program import run, shown
 
 from common.flags import Parser, at_least
-from data.own_images import PICTURES_DIR
+from data.picture_store import PICTURES_DIR
 from transfer import runs
 from transfer.feature_store import FEATURES_DIR
 

@@ -1,26 +1,29 @@
 """The flags of the training scripts, and the records that they become: argparse's namespaces end here."""
 
 import argparse
-import copy
 import pathlib
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from common.files import BadInput, check_writable
 from common.flags import add_network_flags, add_two_views_flag, at_least, check_together
-from data import datasets, own_images, traffic_signs
+from data import datasets, own_images, picture_store, traffic_signs
 from data.datasets import Split
 from data.images import Framing
-from transfer import feature_store, runs
-from transfer.recipe import FINE_TUNING_BATCH, FINE_TUNING_PATIENCE, HEAD_BATCH, Case, Recipe, preset, recipe_for
+from transfer import feature_store, resuming, runs
+from transfer.recipe import (
+    FINE_TUNING_BATCH,
+    FINE_TUNING_PATIENCE,
+    HEAD_BATCH,
+    Case,
+    Recipe,
+    check_decay,
+    preset,
+    recipe_for,
+)
 from weights import reading
-from weights.cards import ALEXNET, CARDS, LARGEST_SIZE, Card
+from weights.cards import CARDS, LARGEST_SIZE, Card
 
-# Flags that are paths. Those that are written to, or read, are taken from a foreign run only when they are given again.
-PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "test_file", "cache", "logdir", "out",
-         "teacher", "teacher_weights"}  # fmt: skip
-CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
-OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
 FINE_TUNING_ONLY = (
     "random_crop", "relight", "flip", "ema", "decay_epochs", "keep_last", "two_views", "progressive_resizing",
     "lower_learning_rate", "weight_decay", "head_epochs", "no_augment", "no_dropout",
@@ -171,20 +174,13 @@ def parse(
         check_writable(args.logdir / "events")
     if args.resume:
         folder = runs.find(args.resume, script, args.demo)
-        kept = resumed(folder, script, args, given(parser), parser)
+        kept = resuming.resumed(folder, script, args, parser)
         return argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume}), folder
     if args.out:
         runs.check_new(args.out)
     check_together(args, defaults, NEEDS, USELESS_BESIDE)
     check_split_flag(args, defaults)
     return args, None
-
-
-def given(parser: argparse.ArgumentParser) -> set[str]:
-    """The names of the flags that stand on the command line, though it be with their default values."""
-    absent = object()  # argparse leaves what is there already, so this remains of each flag that is not given
-    only = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([])), absent)))
-    return {name for name, value in vars(only).items() if value is not absent}
 
 
 def check_split_flag(args: argparse.Namespace, defaults: argparse.Namespace) -> None:
@@ -197,93 +193,6 @@ def check_split_flag(args: argparse.Namespace, defaults: argparse.Namespace) -> 
                        "--validation_dir names others; leave the flag out")  # fmt: skip
     if args.validation_file:
         raise BadInput(f"--split {split}: --validation_file says what to validate on; leave out one of them")
-
-
-def resumed(
-    folder: pathlib.Path, script: str, args: argparse.Namespace, given: set[str], parser: argparse.ArgumentParser
-) -> dict:
-    """The flags of a run that is resumed: its own, and those of the command line that may differ."""
-    settings = runs.read_settings(folder)
-    if settings["script"] != script:
-        raise BadInput(f"{folder}: a run of {settings['script']}.py, not of {script}.py; resume it with that")
-    defaults = parser.parse_args([])
-    flags = {name: value for name, value in settings["flags"].items() if hasattr(defaults, name) and name != "resume"}
-    flags = checked(folder, flags, parser)
-    for name in given - OPEN_ON_RESUME:
-        value, kept = getattr(args, name), flags.get(name, getattr(defaults, name))
-        if (value.resolve() != (kept and kept.resolve())) if name in PATHS else (value != kept):
-            raise BadInput(f"--{name} {getattr(args, name)}: {folder} was started with {kept}; leave the flag "
-                           "out to continue it, or start a new run")  # fmt: skip
-    finished = runs.read_history(folder)["epochs"]
-    if "epochs" in given and args.epochs < len(finished):
-        raise BadInput(
-            f"--epochs {args.epochs}: {folder} has {len(finished)} epochs already; give more, or leave it out"
-        )
-    if "epochs" in given:
-        check_decay(flags.get("decay_epochs") or 0, args.epochs)
-    if finished and "patience" in given:
-        check_patience(folder, args.patience, flags)
-    if not runs.begun_here(folder):
-        check_foreign(folder, flags, given, defaults)
-    return flags | {name: getattr(args, name) for name in given & OPEN_ON_RESUME}
-
-
-def checked(folder: pathlib.Path, flags: dict, parser: argparse.ArgumentParser) -> dict:
-    """The flags of a run's settings.json, each as the command line takes it; `BadInput` for what it would refuse."""
-
-    def refuse(message: str) -> NoReturn:
-        raise BadInput(f"{folder / runs.SETTINGS}: {message}; the file is damaged, start a new run")
-
-    reader, words = copy.copy(parser), []
-    reader.error = refuse  # in place of the usage and exit status 2
-    for name, value in flags.items():
-        if value in (None, False) and value is parser.get_default(name):
-            continue
-        if not isinstance(value, (str, int, float)) or value is False or "\0" in str(value):
-            refuse(f"argument --{name}: it is {value!a:.60}")
-        words.append(f"--{name}" if value is True else f"--{name}={value}")
-    read = vars(reader.parse_args(words))
-    return {name: read[name] for name in flags}
-
-
-def check_patience(folder: pathlib.Path, patience: int, flags: dict) -> None:
-    """`BadInput` when another epoch would become the result than the one that the run has kept.
-
-    Fine-tuning keeps the best epoch, a head alone does so only with patience.
-    """
-    trained = flags.get("train") or preset(flags.get("case") or 1, ALEXNET).train  # whatever the network
-    if trained == "head" and bool(patience) != bool(flags.get("patience")):
-        kept = "best" if flags.get("patience") else "last"
-        raise BadInput(f"--patience {patience}: {folder} has kept its {kept} epoch only; leave the flag out, or "
-                       "start a new run")  # fmt: skip
-
-
-def check_foreign(folder: pathlib.Path, flags: dict, given: set[str], defaults: argparse.Namespace) -> None:
-    """`BadInput` for paths that a run from elsewhere names and that the command line does not repeat."""
-    for name in sorted((PATHS - {"out"} | {"weights"}) & flags.keys()):  # out: the folder itself
-        value = flags[name]
-        if not value or value in reading.NAMED or name in given or value == getattr(defaults, name):
-            continue
-        if not pathlib.Path(value).resolve().is_relative_to(folder.resolve()):
-            raise BadInput(f"{folder}: was not begun on this machine and names --{name} {value}; give that flag again "
-                           "if you trust it")  # fmt: skip
-
-
-def as_kept(args: argparse.Namespace) -> dict:
-    """The flags as settings.json keeps them: paths absolute, and as text."""
-    kept = {
-        name: str(value.absolute()) if name in PATHS and value else value
-        for name, value in vars(args).items()
-        if name != "resume"
-    }
-    if args.weights and args.weights not in reading.NAMED:
-        kept["weights"] = str(pathlib.Path(args.weights).absolute())
-    return kept
-
-
-def changeable(args: argparse.Namespace) -> dict:
-    """Those of the kept flags that --resume may have changed."""
-    return {name: value for name, value in as_kept(args).items() if name in CHANGEABLE}
 
 
 def source_of(weights: str | None, demo: bool, card: Card) -> str | None:
@@ -300,7 +209,7 @@ def pictures_of(cache: pathlib.Path, no_cache: bool) -> pathlib.Path | None:
     """The folder that keeps decoded images of the user's own; None for memory only."""
     if no_cache:
         return None
-    return own_images.PICTURES_DIR if cache == feature_store.FEATURES_DIR else cache / "pictures"
+    return picture_store.PICTURES_DIR if cache == feature_store.FEATURES_DIR else cache / "pictures"
 
 
 def case_of(args: argparse.Namespace, card: Card) -> Case:
@@ -329,13 +238,6 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
         check_progressive(changed, card, args.image_size or card.input_size, args.decay_epochs)
     card.checked_size(args.image_size, changed.layer)
     return changed
-
-
-def check_decay(decay_epochs: int, epochs: int) -> None:
-    """`BadInput` where the learning rate would fall from the start, and never be what was asked for."""
-    if decay_epochs > epochs:
-        raise BadInput(f"--decay_epochs {decay_epochs}: of {epochs} epochs, so the learning rate would never be "
-                       "reached; give more --epochs, or let it fall over fewer")  # fmt: skip
 
 
 def check_progressive(case: Case, card: Card, size: int, decay_epochs: int) -> None:

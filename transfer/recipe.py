@@ -95,3 +95,10 @@ def check(case: Case, layer_names: list[str], title: str) -> None:
     below = names[: names.index(case.layer) + 1]
     if case.train not in ("head", "all", *below):
         raise BadInput(f"--train {case.train}: expected head, all, or a layer up to {case.layer}: {', '.join(below)}")
+
+
+def check_decay(decay_epochs: int, epochs: int) -> None:
+    """`BadInput` where the learning rate would fall from the start, and never be what was asked for."""
+    if decay_epochs > epochs:
+        raise BadInput(f"--decay_epochs {decay_epochs}: of {epochs} epochs, so the learning rate would never be "
+                       "reached; give more --epochs, or let it fall over fewer")  # fmt: skip

@@ -38,7 +38,8 @@ def _folder(flags: dict, test_dir: pathlib.Path) -> tuple[pathlib.Path | None, i
     with contextlib.suppress(BadInput):  # it may have been moved, or changed, since
         if flags.get("training_dir"):
             place, *_ = own_images.find_split(flags["training_dir"])
-            return place, len(own_images.in_both(place, test_dir))
+            copies, _ = own_images.in_both(place, test_dir)
+            return place, len(copies)
     return None, 0
 
 

@@ -1,0 +1,110 @@
+"""What --resume takes from a run and what from the command line, and the flags as a run keeps them."""
+
+import argparse
+import copy
+import pathlib
+from typing import NoReturn
+
+from common.files import BadInput
+from transfer import runs
+from transfer.recipe import check_decay, preset
+from weights import reading
+from weights.cards import ALEXNET
+
+# Flags that are paths. Those that are written to, or read, are taken from a foreign run only when they are given again.
+PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "test_file", "cache", "logdir", "out",
+         "teacher", "teacher_weights"}  # fmt: skip
+CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
+OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
+
+
+def as_kept(args: argparse.Namespace) -> dict:
+    """The flags as settings.json keeps them: paths absolute, and as text."""
+    kept = {
+        name: str(value.absolute()) if name in PATHS and value else value
+        for name, value in vars(args).items()
+        if name != "resume"
+    }
+    if args.weights and args.weights not in reading.NAMED:
+        kept["weights"] = str(pathlib.Path(args.weights).absolute())
+    return kept
+
+
+def changeable(args: argparse.Namespace) -> dict:
+    """Those of the kept flags that --resume may have changed."""
+    return {name: value for name, value in as_kept(args).items() if name in CHANGEABLE}
+
+
+def given(parser: argparse.ArgumentParser) -> set[str]:
+    """The names of the flags that stand on the command line, though it be with their default values."""
+    absent = object()  # argparse leaves what is there already, so this remains of each flag that is not given
+    only = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([])), absent)))
+    return {name for name, value in vars(only).items() if value is not absent}
+
+
+def resumed(folder: pathlib.Path, script: str, args: argparse.Namespace, parser: argparse.ArgumentParser) -> dict:
+    """The flags of a run that is resumed: its own, and those of the command line that may differ."""
+    settings = runs.read_settings(folder)
+    if settings["script"] != script:
+        raise BadInput(f"{folder}: a run of {settings['script']}.py, not of {script}.py; resume it with that")
+    defaults, typed = parser.parse_args([]), given(parser)
+    flags = {name: value for name, value in settings["flags"].items() if hasattr(defaults, name) and name != "resume"}
+    flags = checked(folder, flags, parser)
+    for name in typed - OPEN_ON_RESUME:
+        value, kept = getattr(args, name), flags.get(name, getattr(defaults, name))
+        if (value.resolve() != (kept and kept.resolve())) if name in PATHS else (value != kept):
+            raise BadInput(f"--{name} {getattr(args, name)}: {folder} was started with {kept}; leave the flag "
+                           "out to continue it, or start a new run")  # fmt: skip
+    finished = runs.read_history(folder)["epochs"]
+    if "epochs" in typed and args.epochs < len(finished):
+        raise BadInput(
+            f"--epochs {args.epochs}: {folder} has {len(finished)} epochs already; give more, or leave it out"
+        )
+    if "epochs" in typed:
+        check_decay(flags.get("decay_epochs") or 0, args.epochs)
+    if finished and "patience" in typed:
+        check_patience(folder, args.patience, flags)
+    if not runs.begun_here(folder):
+        check_foreign(folder, flags, typed, defaults)
+    return flags | {name: getattr(args, name) for name in typed & OPEN_ON_RESUME}
+
+
+def checked(folder: pathlib.Path, flags: dict, parser: argparse.ArgumentParser) -> dict:
+    """The flags of a run's settings.json, each as the command line takes it; `BadInput` for what it would refuse."""
+
+    def refuse(message: str) -> NoReturn:
+        raise BadInput(f"{folder / runs.SETTINGS}: {message}; the file is damaged, start a new run")
+
+    reader, words = copy.copy(parser), []
+    reader.error = refuse  # in place of the usage and exit status 2
+    for name, value in flags.items():
+        if value in (None, False) and value is parser.get_default(name):
+            continue
+        if not isinstance(value, (str, int, float)) or value is False or "\0" in str(value):
+            refuse(f"argument --{name}: it is {value!a:.60}")
+        words.append(f"--{name}" if value is True else f"--{name}={value}")
+    read = vars(reader.parse_args(words))
+    return {name: read[name] for name in flags}
+
+
+def check_patience(folder: pathlib.Path, patience: int, flags: dict) -> None:
+    """`BadInput` when another epoch would become the result than the one that the run has kept.
+
+    Fine-tuning keeps the best epoch, a head alone does so only with patience.
+    """
+    trained = flags.get("train") or preset(flags.get("case") or 1, ALEXNET).train  # whatever the network
+    if trained == "head" and bool(patience) != bool(flags.get("patience")):
+        kept = "best" if flags.get("patience") else "last"
+        raise BadInput(f"--patience {patience}: {folder} has kept its {kept} epoch only; leave the flag out, or "
+                       "start a new run")  # fmt: skip
+
+
+def check_foreign(folder: pathlib.Path, flags: dict, typed: set[str], defaults: argparse.Namespace) -> None:
+    """`BadInput` for paths that a run from elsewhere names and that the command line does not repeat."""
+    for name in sorted((PATHS - {"out"} | {"weights"}) & flags.keys()):  # out: the folder itself
+        value = flags[name]
+        if not value or value in reading.NAMED or name in typed or value == getattr(defaults, name):
+            continue
+        if not pathlib.Path(value).resolve().is_relative_to(folder.resolve()):
+            raise BadInput(f"{folder}: was not begun on this machine and names --{name} {value}; give that flag again "
+                           "if you trust it")  # fmt: skip
