@@ -17,7 +17,7 @@ from common.program import run, start_tensorflow
 
 from common.files import BadInput
 from common.flags import Parser, add_network_flags, add_two_views_flag, check_together
-from data import cifar10, images, own_images, picture_store, traffic_signs
+from data import cifar10, datasets, images, own_images, picture_store, traffic_signs
 from data.datasets import Dataset
 from transfer import flags, trained
 from weights import heads
@@ -42,11 +42,12 @@ def find_images(
     if demo:
         drawn = (cifar10 if head.class_names == cifar10.drawn_names() else traffic_signs).drawn_test
         return drawn(seed=head.provenance.seed)  # others than those it was trained on
-    if test_file or traffic_signs.are_signs(head.class_names):
-        return traffic_signs.load_test(test_file or traffic_signs.TEST_FILE)
-    if head.class_names == cifar10.NAMES:
-        return cifar10.load_test()
-    raise BadInput(f"{head.provenance.trained_on}: has no test images of its own; give some with --test_dir")
+    if test_file:
+        return traffic_signs.load_test(test_file)
+    source = datasets.of_classes(head.class_names)
+    if source is None:
+        raise BadInput(f"{head.provenance.trained_on}: has no test images of its own; give some with --test_dir")
+    return source.load_test()
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -51,9 +51,9 @@ class Bottleneck(NamedTuple):
 
 
 def load_images(dataset: str, how: str, seed: int, demo: bool) -> Split:
-    """Labelled images, split as the course did it: a third of the signs, or a fifth of other images, held out.
+    """Labelled images; a third of the signs, or a fifth of other images, held out as in the course.
 
-    how: "track" or "random", see `datasets.split`.
+    how: "track" or "random" (as the course did with the signs, too), see `datasets.split`.
     """
     source = datasets.named(dataset)
     images = source.drawn(seed=seed) if demo else source.load()

@@ -31,7 +31,7 @@ from common.flags import Parser, add_as_published_flag
 from data import datasets, traffic_signs
 from data.datasets import Split
 from transfer import devices, flags, resuming, runs
-from transfer.recipe import Case, check
+from transfer.recipe import Case, check_layers
 from weights import cards
 from weights.cards import Card
 
@@ -42,13 +42,13 @@ SCRIPT = pathlib.Path(__file__).stem
 THOROUGH = {  # for tens of thousands of images; the CIFAR-10 script shares it
     "network": "googlenet",
     "case": 3,
-    "head_epochs": 0,  # the first steps, which are small, do for so many images what these do for few
+    "head_epochs": 0,  # the first steps, which are small, do what these would
     "epochs": 10,
     "batch_size": 64,
     "label_smoothing": 0.1,
     "ema": 0.998,
     "keep_last": True,  # the rates fall to 0 at its end
-    "two_views": True,  # a fifth fewer mistakes
+    "two_views": True,  # fewer mistakes, see the README
 }
 FEW = THOROUGH | {"epochs": 20, "batch_size": 32, "ema": 0.98}  # for about a hundred per class, which make few steps
 SIGNS = {"image_size": 64, "relight": True}  # twice the size of the signs
@@ -95,7 +95,7 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
         if args.teacher:
             taught_by = teacher.load(args.teacher, split, here, cache, args.teacher_weights)
         if not case.fine_tuning:
-            # 3. Frozen layers always give the same features: compute them once, then train ten epochs on them.
+            # 3. Frozen layers always give the same features: compute them once, then train the head on them.
             images = split.dataset.images
             vectors = features.shared_features(network, images, case.layer, origin, here, cache=cache)  # fc7: (N, 4096)
 
@@ -141,7 +141,7 @@ def load_backbone(
             card, source, seed=args.seed, image_size=args.image_size, precision=args.precision, classifier=False,
             as_published=args.as_published, trains=case.fine_tuning, from_scratch=case.from_scratch,
         )  # fmt: skip
-    check(case, network.layer_names, card.title)
+    check_layers(case, network.layer_names, card.title)
     return network
 
 

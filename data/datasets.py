@@ -65,10 +65,15 @@ def named(name: str) -> Source:
     return importlib.import_module(TABLE[name]).SOURCE
 
 
+def of_classes(class_names: Sequence[str]) -> Source | None:
+    """The data set of `TABLE` with these classes, in this order; None: there is none."""
+    return next((each for each in map(named, TABLE) if each.class_names() == list(class_names)), None)
+
+
 def mirror_of(class_names: Sequence[str]) -> tuple[int, ...]:
     """`Source.mirror` of the known data set with these classes, or ()."""
-    sources = [named(name) for name in TABLE]
-    return next((each.mirror for each in sources if each.class_names() == list(class_names)), ())
+    source = of_classes(class_names)
+    return source.mirror if source else ()
 
 
 def check(dataset: Dataset, path: Any) -> Dataset:

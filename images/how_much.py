@@ -32,7 +32,7 @@ from data import cifar10, datasets, traffic_signs
 from data.datasets import Split
 from images import measurements
 from transfer import devices, runs
-from transfer.recipe import Case, Recipe, check, preset, recipe_for
+from transfer.recipe import Case, Recipe, check_layers, preset, recipe_for
 from weights import cards
 from weights.cards import Card
 
@@ -131,7 +131,7 @@ def load_network(point: Point, case: Case, source: str | None) -> "Network":
         card, source, seed=point.seed if case.from_scratch else 0, image_size=point.image_size, precision="auto",
         classifier=False, trains=case.fine_tuning, from_scratch=case.from_scratch,
     )  # fmt: skip
-    check(case, network.layer_names, card.title)
+    check_layers(case, network.layer_names, card.title)
     return network
 
 

@@ -24,7 +24,7 @@ from data import cifar10, datasets, traffic_signs
 from data.datasets import Split
 from images import measurements
 from transfer import devices
-from transfer.recipe import Case, check, recipe_for
+from transfer.recipe import Case, check_layers, recipe_for
 from weights.cards import ALEXNET
 
 RESULTS = pathlib.Path(__file__).resolve().with_name("random_or_pretrained.jsonl")
@@ -72,7 +72,7 @@ def measure(
 
     network = loading.load_network(ALEXNET, source, precision="auto", classifier=False, trains=True)
     for point in points:
-        check(Case(point.layer), network.layer_names, ALEXNET.title)
+        check_layers(Case(point.layer), network.layer_names, ALEXNET.title)
     layers = [point.layer for point in points]
     vectors = measurements.features_of_layers(network, split.dataset.images, layers, source, cache)
     for point in points:

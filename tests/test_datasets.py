@@ -242,6 +242,8 @@ def test_the_table(name):
     drawn = source.drawn(per_class=2, seed=1)
     assert len(drawn.class_names) == len(source.class_names()) == len(drawn.labels) // 2
     np.testing.assert_array_equal(drawn.images, source.drawn(per_class=2, seed=1).images)
+    assert datasets.of_classes(source.class_names()) is source
+    assert datasets.of_classes(source.class_names()[::-1]) is None
 
 
 def test_the_table_imports_no_reader():

@@ -4,15 +4,16 @@ Most are programs of their own. What takes another way through the same script r
 """
 
 import re
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ALEXNET_SHAPES, DEMO_SAYS, lines, run
+from conftest import ALEXNET_SHAPES, DEMO_SAYS, in_one_line, lines, run
 from PIL import Image
 
 import evaluate
-from data import cifar10, traffic_signs
+from data import cifar10, datasets, traffic_signs
 from data.traffic_signs import sign_names
 from weights import heads
 
@@ -78,6 +79,16 @@ def test_test_images_are_of_the_head_s_classes():
         names = data.drawn_test(per_class=1).class_names
         head = SimpleNamespace(class_names=names, provenance=origin)
         assert evaluate.find_images(head, demo=True).class_names == names
+
+
+def test_a_data_set_that_is_added_to_the_table_has_test_images(monkeypatch):
+    names, test = ["day", "night"], object()
+    source = datasets.Source(None, lambda: test, None, None, lambda: names, (0, 1), "random")
+    monkeypatch.setitem(sys.modules, "skies", SimpleNamespace(SOURCE=source))
+    monkeypatch.setitem(datasets.TABLE, "skies", "skies")
+    assert evaluate.find_images(SimpleNamespace(class_names=names)) is test
+    unknown = SimpleNamespace(class_names=["dawn"], provenance=SimpleNamespace(trained_on="images of dawns"))
+    assert "images of dawns: has no test images" in in_one_line(evaluate.find_images, unknown)
 
 
 @pytest.mark.slow

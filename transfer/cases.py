@@ -29,7 +29,7 @@ Report = Callable[[dict], None]
 class Outcome(NamedTuple):
     """The result of a training."""
 
-    classifier: Classifier  # with the weights of the last epoch, or their averages; see `Run.restore_result`
+    classifier: Classifier  # with the last epoch's weights; without a run, those of the result
     inputs: Any  # what it takes: inputs[rows]
     history: list[dict]  # the epochs
     kept: int  # number of the epoch that is the result; 0: the head alone, before fine-tuning
@@ -95,10 +95,8 @@ def fine_tune(
     if recipe.head_epochs:
         print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
         features = shared_features(network, images, case.layer, run.provenance, devices, cache=cache)
-        head_recipe = recipe._replace(
-            epochs=recipe.head_epochs, augment=False, dropout=False, patience=0, progressive_resizing=False
-        )
-        alone = train_head(features, watched, head_recipe, devices, None, report, logdir and logdir / "head", teacher)
+        log = logdir and logdir / "head"
+        alone = train_head(features, watched, of_head_alone(recipe), devices, None, report, log, teacher)
         run.keep_head(alone.classifier, alone.history)
 
     first = network.layer_names[0] if case.train == "all" else case.train
@@ -123,6 +121,13 @@ def fine_tune(
     if alone and not kept:
         return alone._replace(history=history, kept=0, head_history=alone.history)
     return Outcome(classifier, inputs, history, kept, alone.history if alone else [])
+
+
+def of_head_alone(recipe: Recipe) -> Recipe:
+    """For the epochs of the head before those of all layers: on features, so without what changes images."""
+    return recipe._replace(
+        epochs=recipe.head_epochs, augment=False, dropout=False, patience=0, progressive_resizing=False
+    )
 
 
 def parameters(classifier: Classifier) -> str:

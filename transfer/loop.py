@@ -35,7 +35,7 @@ class Examples(NamedTuple):
 
     inputs: Any  # inputs[rows] gives a batch: features float32 (n, D), or images uint8 (n, H, W, 3)
     labels: np.ndarray  # (N,) int64
-    rows: np.ndarray
+    training_rows: np.ndarray
     validation_rows: np.ndarray
     teacher: Any = None  # teacher[rows] gives a teacher's logits, float32 (n, classes)
 
@@ -58,24 +58,25 @@ def train(
     run: Keeper | None = None,
     report: Callable[[dict], None] | None = None,
     logdir: pathlib.Path | None = None,
-    before: float = np.inf,
+    to_beat: float = np.inf,
 ) -> tuple[list[dict], int]:
     """Train for `recipe.epochs`, or until the validation loss has not improved for `recipe.patience` epochs.
 
     run keeps each epoch and may hold earlier ones. report gets each epoch's figures. logdir: for TensorBoard.
-    before: the validation loss to beat, that of the head trained alone.
+    to_beat: a validation loss, that of the head trained alone.
 
     Returns (history, number of the epoch whose weights are the result); without a run, the classifier then has them.
     That is the last one for a head alone without patience, or with `recipe.keep_last`; else the one with the lowest
-    validation loss, 0 where none is lower than `before`. With `recipe.ema`, an epoch's weights are their moving
+    validation loss, 0 where none is lower than `to_beat`. With `recipe.ema`, an epoch's weights are their moving
     averages at its end: these are validated, kept, and left in the classifier. Raises BadInput for a loss that is not
     finite.
     """
-    work = Work(classifier, recipe, devices, len(examples.rows))
+    work = Work(classifier, recipe, devices, len(examples.training_rows))
     history = run.restore(work.variables, work.optimizers) if run else []
     log = summaries(logdir) if logdir and devices.chief else lambda epoch: None
-    keep_best, best = bool(recipe.patience or classifier.lower) and not recipe.keep_last, None
-    while len(history) < recipe.epochs and not out_of_patience(history, recipe.patience, before):
+    keep_best = bool(recipe.patience or classifier.lower) and not recipe.keep_last
+    best_weights = None
+    while len(history) < recipe.epochs and not out_of_patience(history, recipe.patience, to_beat):
         number, start = len(history) + 1, time.perf_counter()
         loss, accuracy = one_epoch(work, examples, number)
         with work.average.in_place():
@@ -93,27 +94,27 @@ def train(
                 "this epoch was not kept; try a tenth of --learning_rate"
             )
         history.append(epoch)
-        is_best = not keep_best or best_epoch(history, before) == number
+        is_best = not keep_best or best_epoch(history, to_beat) == number
         if run:
             run.keep(classifier, history, is_best, work.average.in_place)
         elif is_best:
             with work.average.in_place():
-                best = [variable.numpy() for variable in classifier.variables_of_training]
+                best_weights = [variable.numpy() for variable in classifier.variables_of_training]
     work.average.assign()
-    for variable, value in zip(classifier.variables_of_training, best or []):
+    for variable, value in zip(classifier.variables_of_training, best_weights or []):
         variable.assign(value)
-    return history, best_epoch(history, before) if keep_best else len(history)
+    return history, best_epoch(history, to_beat) if keep_best else len(history)
 
 
-def best_epoch(history: list[dict], before: float = np.inf) -> int:
-    """The number of the first epoch with the lowest validation loss; 0 when `before` is as low."""
-    losses = [before, *(epoch["validation_loss"] for epoch in history)]
+def best_epoch(history: list[dict], to_beat: float = np.inf) -> int:
+    """The number of the first epoch with the lowest validation loss; 0 when `to_beat` is as low."""
+    losses = [to_beat, *(epoch["validation_loss"] for epoch in history)]
     return int(np.argmin(losses))
 
 
-def out_of_patience(history: list[dict], patience: int, before: float = np.inf) -> bool:
+def out_of_patience(history: list[dict], patience: int, to_beat: float = np.inf) -> bool:
     """Whether the validation loss has not improved for `patience` epochs. 0: never."""
-    return bool(patience) and len(history) - best_epoch(history, before) >= patience
+    return bool(patience) and len(history) - best_epoch(history, to_beat) >= patience
 
 
 def summaries(logdir: pathlib.Path) -> Callable[[dict], None]:
@@ -266,7 +267,7 @@ def optimizers(classifier: Classifier, recipe: Recipe, devices: Devices, images:
 def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
     """Every training image once, in an order of the epoch's own. Returns the mean loss and the accuracy."""
     recipe, devices, steps = work.recipe, work.devices, work.steps(epoch)
-    order = np.random.default_rng([recipe.seed, epoch]).permutation(examples.rows)
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(examples.training_rows)
     chances = augmentation.chances(len(examples.labels), recipe.seed, epoch) if recipe.augment else None
 
     def fetched() -> Iterator[tuple[int, Batch]]:

@@ -56,7 +56,7 @@ class Recipe(NamedTuple):
 
 
 def preset(number: int, card: Card) -> Case:
-    """The four cases: new data few or many, similar to ImageNet's or different."""
+    """Case 1, 2, 3 or 4: new data few or many, similar to ImageNet's or different."""
     return {
         1: Case(card.bottleneck),  # few, similar: a new head on frozen features
         2: Case(card.early_layer),  # few, different: a head on an early layer
@@ -68,7 +68,8 @@ def preset(number: int, card: Card) -> Case:
 def recipe_for(case: Case, card: Card, training_images: int = 0, **chosen: Any) -> Recipe:
     """The recipe of a case; `chosen` are fields of `Recipe` with other values than its defaults (None: the default).
 
-    training_images: how many there are; after each epoch, fine-tuning validates on a quarter as many, or 1,000.
+    training_images: how many there are; after each epoch, fine-tuning validates on a quarter as many, but on
+    1,000 at least.
     """
     chosen = {name: value for name, value in chosen.items() if value is not None}
     rate = chosen.get("learning_rate", Recipe().learning_rate)
@@ -87,7 +88,7 @@ def recipe_for(case: Case, card: Card, training_images: int = 0, **chosen: Any) 
     return Recipe(**defaults | chosen)
 
 
-def check(case: Case, layer_names: list[str], title: str) -> None:
+def check_layers(case: Case, layer_names: list[str], title: str) -> None:
     """`BadInput` for a layer that the network `title` lacks, or that lies above the head."""
     names = [name for name in layer_names if name != "prob"]  # a head on probabilities learns nothing new
     if case.layer not in names:

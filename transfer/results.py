@@ -35,9 +35,9 @@ def conclude(
 ) -> None:
     """Mark the run as finished and report how good its result is on the validation images; tables go into its folder.
 
-    plot: curves, the confusion matrix, the most confident mistakes and the filters of the first layer of `network`, if
-    it is given and kept, as well. two_views: see `second_view`; only where the classifier takes images. Each worker
-    computes its share, the chief reports.
+    plot: curves, the confusion matrix, the most confident mistakes and, of a `network` that is given and a part of the
+    result, the filters of the first layer, as well. two_views: see `second_view`; only where the classifier takes
+    images. Each worker computes its share, the chief reports.
     """
     if devices.chief:
         run.end(outcome.history, outcome.kept)
@@ -60,12 +60,17 @@ def conclude(
     if devices.workers == 1:  # else the features of some images are elsewhere
         keep_known(run, outcome, split)
     if plot:
-        phases = (("head", outcome.head_history), ("layers", outcome.history))
-        history = [epoch | {"phase": phase} for phase, epochs in phases for epoch in epochs]
-        plots.curves(history, run.folder / "curves.png", kept=outcome.kept)
-        if network and outcome.kept:  # where the head alone is, the network has been trained further than what is kept
-            first_kernel = np.asarray(next(iter(network.weights.values()))[0])
-            plots.filters(first_kernel, run.folder / "filters.png")
+        plot_training(run.folder, outcome, network)
+
+
+def plot_training(folder: pathlib.Path, outcome: Outcome, network: Network | None) -> None:
+    """Curves of loss and accuracy, and the filters of the network's first layer."""
+    phases = (("head", outcome.head_history), ("layers", outcome.history))
+    history = [epoch | {"phase": phase} for phase, epochs in phases for epoch in epochs]
+    plots.curves(history, folder / "curves.png", kept=outcome.kept)
+    if network and outcome.kept:  # where the head alone is, the network has been trained further than what is kept
+        first_kernel = np.asarray(next(iter(network.weights.values()))[0])
+        plots.filters(first_kernel, folder / "filters.png")
 
 
 def second_view(class_names: Sequence[str], size: int) -> tuple[Callable, str]:
@@ -143,7 +148,8 @@ def judge(
 
 def next_step(folder: pathlib.Path, demo: bool, class_names: Sequence[str]) -> str:
     """Lines for people: large features that are kept, where the run is, and the command that uses it."""
-    image = " YOUR_IMAGE.jpg" * (not traffic_signs.are_signs(class_names))  # signs there are in images/
+    signs = traffic_signs.are_signs(class_names)  # of these the script has two, if it is given no image
+    image = "" if signs else " YOUR_IMAGE.jpg"
     found = runs.newest(heads.FILE, demo)  # what the command takes by itself: nothing outside runs/
     head = "" if found and found.samefile(folder) else f" --head {shlex.quote(shown(folder))}"
     command = f"python feature_extraction.py{' --demo' * demo}{head}{image}"
