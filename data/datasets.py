@@ -117,6 +117,8 @@ def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> 
             f"{dataset.name}: only one image of {alone}; a class needs two or more, to train and to validate"
         )
     if how == "random":
+        if dataset.tracks is None and dataset.images_per_track > 1:  # some of nearly every object are on both sides
+            dataset = dataset._replace(tracks=dataset.labels)  # the worst that may be: one object per class
         return Split(dataset, *_split_at_random(dataset.labels, held_out, seed))
     if dataset.tracks is None or len(np.unique(dataset.tracks)) < FOLDS:
         found = "does not tell which images show the same sign" if dataset.tracks is None else "holds too few signs"
@@ -183,7 +185,7 @@ def joined(training: Dataset, validation: Dataset) -> Split:
 
 
 def with_copies_shared(parts: Split) -> Split:
-    """A split from `joined` in which validation images that are training images too are the same rows.
+    """A split in which validation images that are training images too are the same rows.
 
     Else they would pass for new ones, as the signs of valid.p would beside a train.p from before these were taken out.
     Where tracks are known, the rest of a copied image's track counts as seen as well.

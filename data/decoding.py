@@ -21,7 +21,7 @@ from common.program import stderr_kept_back
 
 import imageio.v3 as iio
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from common.files import BadInput, open_regular, reason
 from common.kinds import HEAD, UNKNOWN, kind_of
@@ -31,6 +31,7 @@ NAMES = "JPEG, PNG, GIF, BMP, TIFF, WebP, PNM, JPEG 2000, AVIF or HEIC"
 IMAGES = [
     f"{article} image" for article in ("a JPEG", "a PNG", "a GIF", "a BMP", "a WebP", "a PNM", "a JPEG 2000", "an AVIF")
 ]
+CODECS = {"a WebP image": "webp", "a JPEG 2000 image": "jpg_2000", "an AVIF image": "avif"}  # not in every Pillow
 TGA = dict.fromkeys((".tga", ".icb", ".vda", ".vst"), ("TGA",))  # Targa files have no mark: nearly anything would do
 MOST_PIXELS, MOST_BYTES = 100 * 10**6, 10**9  # of one image, decoded
 LARGE = 16 * 10**6  # pixels; such images are decoded one at a time
@@ -43,7 +44,9 @@ CAN_BE_SWAPPED = {  # raw modes of 16 bits per channel, of which Pillow keeps th
     "RGBA;16N": "RGBA;16B", "RGBX;16B": "RGBX;16L", "RGBX;16L": "RGBX;16B", "RGBX;16N": "RGBX;16B",
 }  # fmt: skip
 ALONE = threading.RLock()  # for large images, which would fill the memory, and for libtiff's messages
+GREY_WITH_ALPHA = "LA;16B"  # PNG's, which becomes RGBA: as many bytes per pixel
 PLANAR, SEPARATE, BITS = 284, 2, 258  # tags of TIFF: PlanarConfiguration and its value for planes, BitsPerSample
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # PhotometricInterpretation, as in scans of negatives and faxes
 TILE_SIDES = (322, 323)  # TileWidth and TileLength: libtiff decodes whole tiles, which may be larger than the image
 MOST_CHUNKS = 1000  # of a PNG, before its pixels
 MOST_SCANS = 100  # of a JPEG: each is a pass over the whole image, for a few bytes; progressive ones have about 10
@@ -107,8 +110,11 @@ def _read(file: BinaryIO, suffix: str) -> np.ndarray:
                 if image.format in ("JPEG", "MPO"):
                     _check_scans(file)
                 bits, modes = _significant_bits(file, image), {_raw_mode(tile) for tile in image.tile}
+                _scale_transparency(image, modes)
                 _decode(image)
-                if modes and modes <= CAN_BE_SWAPPED.keys() and _is_dark(image):
+                if modes == {GREY_WITH_ALPHA} and _is_dark(image):
+                    return _sixteen_bits_of_grey(file, bits)
+                if modes and modes <= CAN_BE_SWAPPED.keys() and (_is_dark(image) or _transparent(image) is not None):
                     return _sixteen_bits_of_colour(file, suffix, image, bits)
                 return _rgb(image, bits)
     except UnidentifiedImageError:
@@ -176,12 +182,25 @@ def _raw_mode(tile: tuple) -> str | None:
     return arguments[0] if isinstance(arguments, tuple) and arguments else arguments
 
 
-def _with_bytes_swapped(tile: tuple) -> tuple:
-    """The part of a file that Pillow is to decode, with the other byte of each number as the high one."""
-    mode, arguments = CAN_BE_SWAPPED[_raw_mode(tile)], tile[3]
+def _with_raw_mode(tile: tuple, mode: str) -> tuple:
+    """The part of a file that Pillow is to decode, with its pixels taken for others."""
+    arguments = tile[3]
     arguments = (mode, *arguments[1:]) if isinstance(arguments, tuple) else mode
     # A plain tuple before Pillow 11.1.
     return tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
+
+
+def _transparent(image: Image.Image) -> int | tuple[int, ...] | None:
+    """The number, or colour, that a PNG declares transparent (its chunk tRNS); None where alpha says it, or nothing."""
+    transparent = image.info.get("transparency")
+    return transparent if image.format == "PNG" and isinstance(transparent, (int, tuple)) else None
+
+
+def _scale_transparency(image: Image.Image, modes: set) -> None:
+    """Grey of 1, 2 or 4 bits is scaled to 8 by Pillow; the number of its transparent pixels is not."""
+    bits = {("1", "1"): 1, ("L", "L;2"): 2, ("L", "L;4"): 4}.get((image.mode, *modes)) if len(modes) == 1 else None
+    if bits and isinstance(_transparent(image), int):
+        image.info["transparency"] = _transparent(image) * 255 // ((1 << bits) - 1)
 
 
 def _significant_bits(file: BinaryIO, image: Image.Image) -> int | None:
@@ -243,7 +262,13 @@ def _in_blocks(convert: Callable, pixels: np.ndarray, channels: int | None = Non
 def _rgb(image: Image.Image, bits: int | None = None) -> np.ndarray:
     """A Pillow image of any mode as uint8 (H, W, 3)."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # grey; Pillow's own conversion would clip it
-        return np.repeat(_eight_bits(np.asarray(image), bits)[:, :, None], 3, axis=2)
+        pixels, transparent = np.asarray(image), _transparent(image)
+        grey = _eight_bits(pixels, bits)
+        if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow sees to 8 bits only
+            grey = 255 - grey
+        if transparent is not None:
+            grey[pixels == transparent] = 255
+        return np.repeat(grey[:, :, None], 3, axis=2)
     if not image.has_transparency_data:
         return np.array(image.convert("RGB"))  # half the time of the way below
     return _on_white(np.asarray(image.convert("RGBA")))
@@ -267,13 +292,26 @@ def _is_dark(image: Image.Image) -> bool:
 def _sixteen_bits_of_colour(file: BinaryIO, suffix: str, image: Image.Image, bits: int | None) -> np.ndarray:
     """Colour of which Pillow kept the high bytes of 16 bits: decoded once more, for the low bytes."""
     with _opened(file, suffix) as low:
-        low.tile = [_with_bytes_swapped(tile) for tile in low.tile]
+        low.tile = [_with_raw_mode(tile, CAN_BE_SWAPPED[_raw_mode(tile)]) for tile in low.tile]
         _decode(low)
         pixels = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
     colour = _eight_bits(pixels[:, :, :3], bits)
-    return (
-        _on_white(np.concatenate([colour, _eight_bits(pixels[:, :, 3:])], axis=2)) if image.mode == "RGBA" else colour
-    )
+    if image.mode == "RGBA":
+        return _on_white(np.concatenate([colour, _eight_bits(pixels[:, :, 3:])], axis=2))
+    if _transparent(image) is not None:
+        colour[(pixels == _transparent(image)).all(axis=2)] = 255
+    return colour
+
+
+def _sixteen_bits_of_grey(file: BinaryIO, bits: int | None) -> np.ndarray:
+    """Grey with alpha of which Pillow kept the high bytes: decoded once more, as four channels of 8 bits."""
+    with _opened(file) as image:
+        image.tile = [_with_raw_mode(tile, "RGBA") for tile in image.tile]
+        _decode(image)
+        high_and_low = np.asarray(image).astype(np.uint16)
+    grey, alpha = (high_and_low[:, :, channel] << 8 | high_and_low[:, :, channel + 1] for channel in (0, 2))
+    channels = [_eight_bits(grey, bits)] * 3 + [_eight_bits(alpha, DEPTHS[-1])]
+    return _on_white(np.stack(channels, axis=2))
 
 
 def _read_otherwise(file: BinaryIO) -> np.ndarray:
@@ -282,6 +320,8 @@ def _read_otherwise(file: BinaryIO) -> np.ndarray:
     kind = kind_of(file.read(HEAD))
     readers = {"a HEIC image": ("pillow_heif", _read_heic), "a TIFF image": ("tifffile", _read_tiff)}
     if kind not in readers:
+        if kind in CODECS and not features.check(CODECS[kind]):
+            raise BadInput(f"is {kind}, which this Pillow does not read; pip install --upgrade Pillow, or convert it")
         if kind in IMAGES:
             raise BadInput(f"is damaged, though it begins as {kind}; get another copy")
         found = "not an image" if kind == UNKNOWN else f"{kind}, not an image that can be read"
@@ -307,7 +347,8 @@ def _read_tiff(file: BinaryIO) -> np.ndarray:
     """The first page of a TIFF that Pillow does not read: floats in colour or of 64 bits, planes of 16 bits."""
     with iio.imopen(file, "r", plugin="tifffile") as opened:
         page = opened.properties(index=..., page=0)
-        planes = len(page.shape) == 3 and opened.metadata(index=..., page=0)["planar_configuration"] == SEPARATE
+        told = opened.metadata(index=..., page=0)
+        planes = len(page.shape) == 3 and told["planar_configuration"] == SEPARATE
         height, width = page.shape[-2:] if planes else page.shape[:2]
         _check_size(height, width, math.prod(page.shape) * page.dtype.itemsize // (height * width))
         pixels = opened.read(index=..., page=0)
@@ -317,4 +358,6 @@ def _read_tiff(file: BinaryIO) -> np.ndarray:
         raise BadInput(f"has pixels of the shape {pixels.shape}; expected grey or RGB")
     if pixels.shape[2:] == (1,):
         pixels = pixels[:, :, 0]
-    return _rgb(Image.fromarray(pixels if pixels.dtype == np.uint8 else _eight_bits(pixels)))
+    pixels = pixels if pixels.dtype == np.uint8 else _eight_bits(pixels)
+    negative = told.get("PhotometricInterpretation") == WHITE_IS_ZERO
+    return _rgb(Image.fromarray(255 - pixels if negative else pixels))

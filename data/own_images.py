@@ -14,7 +14,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 
-from common.files import BadInput, open_regular
+from common.files import BadInput, open_regular, printable
 from data import images, picture_store, traffic_signs
 from data.datasets import Dataset, Split, check, joined, split, with_copies_shared
 from data.decoding import longest_side
@@ -85,16 +85,17 @@ def load_split(
     """
     training_dir, validation_dir, said = find_split(training_dir, validation_dir)
     if said:
-        print(said)
+        print(printable(said))
     framing = images.as_trained(how, side_to_keep(training_dir, size), input_size)
     dataset = load(training_dir, framing, None, skip_unreadable, cache)
     if not validation_dir:
-        if said := copies(training_dir):
-            print(said)
-        return split(dataset, "random", seed), framing
+        parts, said = split(dataset, "random", seed), copies(training_dir)
+        if said:
+            print(printable(said))
+        return (with_copies_shared(parts) if said else parts), framing
     said = overlap(training_dir, validation_dir)
     if said:
-        print(said)
+        print(printable(said))
     others = load(validation_dir, framing, dataset.class_names, skip_unreadable, cache)
     both = with_copies_shared(joined(dataset, others)) if said else joined(dataset, others)
     name = f"{dataset.name}, validated on {others.name}"

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -28,10 +29,11 @@ from common.files import BadInput, one_at_a_time, open_regular, start_of, writte
 from data import DATA_DIR, images
 
 PICTURES_DIR = DATA_DIR / "pictures"
-FORMAT = 3  # part of every hash; to be raised when images are read or cut in another way
+FORMAT = 4  # part of every hash; to be raised when images are read or cut in another way
 THREADS = min(8, os.cpu_count() or 1)  # two cores decode 1.5 times as many images with two threads as with one
 ABANDONED = 3600  # seconds after which a file that nobody writes to is given up
 LONGEST_RECORD = 100_000_000  # bytes of the list of files that are no images
+OWN = re.compile(r"\..+-[0-9a-f]{16}\.(npy|json)\.\w+\.part")  # names of temporary files
 AHEAD = 64  # images decoded before they are written: 10 MB at 227x227
 
 
@@ -74,10 +76,11 @@ def size_and_time(file: pathlib.Path) -> tuple[int, int]:
 
 
 def _clear(path: pathlib.Path) -> None:
-    """Delete what killed processes left half written: for these images, or long ago."""
+    """Delete what killed processes left half written: for these images, or long ago. Others' files are left alone."""
     for part in path.parent.glob(".*.part"):
         with contextlib.suppress(OSError):
-            if part.name.startswith(f".{path.stem}.") or time.time() - part.stat().st_mtime > ABANDONED:
+            old = OWN.fullmatch(part.name) and time.time() - part.stat().st_mtime > ABANDONED
+            if old or part.name.startswith(f".{path.stem}."):
                 part.unlink()
 
 

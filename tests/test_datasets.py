@@ -71,6 +71,13 @@ def test_an_undivided_set_is_trained_on_whole_and_says_that_its_validation_flatt
     assert datasets.share_seen(untracked) == 1  # the images themselves
 
 
+def test_a_random_split_of_unknown_tracks_has_seen_the_objects():
+    unknown = tracked()._replace(tracks=None, images_per_track=30)
+    assert datasets.share_seen(datasets.split(unknown, "random", seed=0)) == 1
+    assert datasets.share_seen(datasets.split(unknown._replace(images_per_track=1), "random", seed=0)) == 0
+    assert datasets.share_seen(datasets.for_test(unknown)) == 0
+
+
 def test_a_split_by_track_keeps_each_sign_on_one_side():
     parts = datasets.split(tracked(), "track", seed=0)
     check_split(parts)

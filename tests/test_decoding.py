@@ -38,22 +38,27 @@ def saved(path, image, **options):
     return path
 
 
-def write_png(path, samples, colour_type, significant=None):
-    """A 16-bit PNG, which Pillow cannot write in colour: IHDR, sBIT if given, IDAT (filter 0 before each row), IEND."""
+def write_png(path, samples, colour_type, significant=None, transparent=()):
+    """A 16-bit PNG, which Pillow cannot write in colour: IHDR, sBIT and tRNS if given, IDAT (filter 0 before each row),
+    IEND."""
     height, width = samples.shape[:2]
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    bits = chunk(b"sBIT", bytes([significant])) if significant else b""
-    chunks = chunk(b"IHDR", header) + bits + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    chunks = [(b"IHDR", header)]
+    chunks += [(b"sBIT", bytes([significant]))] if significant else []
+    chunks += [(b"tRNS", np.array(transparent, ">u2").tobytes())] if transparent else []
+    path.write_bytes(png_of([*chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]))
     return path
 
 
-def write_tiff(path, samples, bits, planes=False):
+def png_of(chunks):
+    """The bytes of a PNG of these chunks, (kind, body) each."""
+    parts = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+             for kind, body in chunks]  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def write_tiff(path, samples, bits, planes=False, white=1):
     """An uncompressed TIFF of one strip; 12 bits are packed, two numbers in three bytes."""
     if bits == 12:
         first, second = samples.reshape(-1, 2).T.astype(np.uint32)
@@ -65,7 +70,7 @@ def write_tiff(path, samples, bits, planes=False):
     bands_at = 8 + 2 + 10 * 12 + 4
     start, strip = bands_at + 6 * 3, len(data) // bands
     tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, bands, bits if bands == 1 else bands_at), (259, 3, 1, 1),
-            (262, 3, 1, 2 if planes else 1), (273, 4, 1, start), (277, 3, 1, bands), (278, 4, 1, height),
+            (262, 3, 1, 2 if planes else white), (273, 4, 1, start), (277, 3, 1, bands), (278, 4, 1, height),
             (279, 4, 1, strip), (284, 3, 1, 2 if planes else 1)]  # fmt: skip
     if planes:
         tags[5], tags[8] = (273, 4, bands, bands_at + 6), (279, 4, bands, start)
@@ -262,6 +267,61 @@ def test_12_bits_in_colour(tmp_path, alpha):
         tifffile.imwrite(tmp_path / "a.tif", samples[:, :, :3], photometric="rgb", **settings)
         read = images.read(tmp_path / "a.tif")
         np.testing.assert_array_equal(read, np.rint(samples[:, :, :3] / 4095 * 255))
+
+
+@pytest.mark.parametrize("bits", [8, 12, 14, 16])
+def test_grey_with_alpha_of_many_bits(tmp_path, bits):
+    """Pillow keeps the high byte here, too."""
+    samples = RNG.integers(0, 1 << bits, (6, 9, 2), dtype=np.uint16)
+    samples[:, :, 1] = RNG.choice([0, 30_000, 65_535], (6, 9))
+    samples[0, 0, 0] = (1 << bits) - 1
+    expected = on_white(three(samples[:, :, 0] / ((1 << bits) - 1) * 255), samples[:, :, 1:] / 65535 * 255)
+    assert np.abs(images.read(write_png(tmp_path / "a.png", samples, 4)).astype(float) - expected).max() <= 2
+
+
+def test_transparency_by_a_number(tmp_path):
+    """PNG's tRNS: the pixels of one number, or of one colour, are transparent."""
+    grey = RNG.integers(0, 4, (6, 9), dtype=np.uint16) * 1001
+    expected = np.where(grey == 1001, 255, np.rint(grey / 4095 * 255))
+    np.testing.assert_array_equal(
+        images.read(write_png(tmp_path / "a.png", grey, 0, transparent=(1001,))), three(expected)
+    )
+    colour = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
+    colour[1, 2] = colour[3, 4] = 259, 2000, 30_000
+    colour[5, 5] = 258, 2000, 30_000  # the high bytes are the same
+    expected = np.rint(colour / 257)
+    expected[1, 2] = expected[3, 4] = 255
+    path = write_png(tmp_path / "b.png", colour, 2, transparent=(259, 2000, 30_000))
+    np.testing.assert_array_equal(images.read(path), expected)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_transparency_of_few_bits(tmp_path, bits):
+    """Pillow compares the number with pixels that it has scaled to 8 bits."""
+    numbers = RNG.integers(0, 1 << bits, (6, 16))
+    packed = np.packbits(((numbers[:, :, None] >> np.arange(bits)[::-1]) & 1).reshape(6, -1), axis=1)
+    expected = np.where(numbers == 1, 255, numbers * 255 // ((1 << bits) - 1))
+    header, transparent = struct.pack(">IIBBBBB", 16, 6, bits, 0, 0, 0, 0), struct.pack(">H", 1)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    path = tmp_path / "a.png"
+    path.write_bytes(
+        png_of([(b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")])
+    )
+    np.testing.assert_array_equal(images.read(path), three(expected))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiff_in_which_white_is_zero(tmp_path, bits):
+    grey = RNG.integers(0, 1 << bits, (6, 8), dtype=np.uint16)
+    grey[0, 0] = (1 << bits) - 1
+    read = images.read(write_tiff(tmp_path / "a.tif", grey, bits, white=0))
+    np.testing.assert_array_equal(read, three(255 - np.rint(grey / ((1 << bits) - 1) * 255)))
+
+
+def test_floats_of_64_bits_in_which_white_is_zero(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", GREY / 255, photometric="miniswhite")
+    np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), three(255 - GREY))
 
 
 def test_planes_of_16_bits_are_never_misread(tmp_path):

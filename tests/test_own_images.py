@@ -422,6 +422,26 @@ def test_a_validation_image_that_is_trained_on_is_no_new_one(tmp_path, capsys):
     assert parts.dataset.labels[parts.validation].tolist() == parts.dataset.labels[parts.training].tolist()
 
 
+def test_copies_in_one_folder_are_no_new_images(tmp_path, capsys):
+    """A split at random, which has copies of one image on both sides."""
+    folder = layout(tmp_path / "a", *(f"{name}/{number}" for name in "xy" for number in range(3)))
+    for number in range(9):
+        shutil.copy(folder / "x/0/a.png", folder / f"x/copy{number}.png")
+    parts, _ = own_images.load_split(folder, None, "crop", SIZE, SIZE, cache=tmp_path / "kept")
+    assert "copies of others" in capsys.readouterr().out
+    rows = parts.dataset.images.reshape(len(parts.dataset.labels), -1)
+    copied = [any((rows[row] == rows[other]).all() for other in parts.training) for row in parts.validation]
+    assert datasets.share_seen(parts) == np.mean(copied) > 0
+
+
+def test_names_from_an_archive_do_not_reach_the_terminal_raw(tmp_path, capsys):
+    folder = layout(tmp_path / "a", "x/0", "x/1", "y/0", "y/1")
+    shutil.copy(folder / "x/0/a.png", folder / "x/b\x1b[2J\nAccuracy.png")
+    own_images.load_split(folder, None, "crop", SIZE, SIZE, cache=tmp_path / "kept")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "copies of others" in line and line.isprintable()
+
+
 # Small images
 
 
@@ -488,12 +508,14 @@ def test_what_was_killed_while_decoding_is_cleared_away(flowers, load, tmp_path)
     load(flowers)
     (array,) = (tmp_path / "kept").glob("*.npy")
     array.unlink()
-    same, others, old = (tmp_path / "kept" / f".{name}.part" for name in (f"{array.name}.x", "b.npy.x", "c.json.x"))
-    for part in same, others, old:
+    names = f"{array.name}.x", f"b-{'0' * 16}.npy.x", f"c-{'1' * 16}.json.x", "film.x"  # the last is somebody's own
+    same, others, old, somebody_s = (tmp_path / "kept" / f".{name}.part" for name in names)
+    for part in same, others, old, somebody_s:
         part.write_bytes(b"half")
-    os.utime(old, (10**9, 10**9))
+    for part in old, somebody_s:
+        os.utime(part, (10**9, 10**9))
     load(flowers)
-    assert sorted((tmp_path / "kept").glob(".*")) == [others]
+    assert sorted((tmp_path / "kept").glob(".*")) == [others, somebody_s]
 
 
 def test_a_place_that_cannot_be_written(flowers, load):
