@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -19,6 +20,13 @@ class Parser(argparse.ArgumentParser):
         # No abbreviations: a flag that a later version adds would make them ambiguous.
         settings = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False} | settings
         super().__init__(description=description, **settings)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple:
+        """As argparse's, but an empty text is a mistake: a shell makes it of a variable that is not set."""
+        for word in sys.argv[1:] if args is None else args:
+            if not word or re.fullmatch(r"--\w+=", word):
+                self.error(f"{word or 'an argument'}: is empty; give a value, or leave it out")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the mistake, with the flag that was probably meant; exit with status 2."""

@@ -131,10 +131,11 @@ def find_signs(paths: Sequence[str], demo: bool, seed: int) -> tuple[list[str], 
     if not demo:
         try:
             course = images.course_signs()
-            return [str(path) for path in course], read_signs(course), []
         except BadInput:
             print("The course's signs could not be downloaded; using drawn ones instead.\n")
-    signs = drawn(per_class=1, seed=seed)
+        else:
+            return [str(path) for path in course], read_signs(course), []
+    signs = drawn_test(per_class=1, seed=seed)  # others than those that a demo was trained on
     chosen = [signs.class_names.index(name) for name in ("Road work", "Stop")]
     return [f"drawn, {signs.class_names[index]}" for index in chosen], signs.images[chosen], []
 

@@ -10,13 +10,14 @@ import pytest
 from conftest import in_one_line, refused
 
 import evaluate
+import feature_extraction
 import feature_extraction_vgg
 import train_feature_extraction as script
 from common.files import BadInput
 from common.flags import Parser
 from data import cifar10, datasets, own_images, picture_store, traffic_signs
 from transfer import flags, resuming, runs
-from transfer.recipe import Recipe
+from transfer.recipe import Case, Recipe, recipe_for
 from weights.cards import ALEXNET, CARDS
 
 SIGNS = datasets.Dataset(np.zeros((2, 2, 2, 3), np.uint8), np.zeros(2, int), ["stop"], None, "signs")
@@ -109,6 +110,20 @@ def test_a_named_recipe_and_flags_beside_it(parse, begun):
 def test_what_is_mirrored(own, given, names, expected, parse, tmp_path):
     args = parse(*given, *(["--training_dir", tmp_path] if own else []))
     assert script.mirror_of(args, names) == expected
+
+
+def test_real_signs_do_not_pass_for_drawn_ones(parse, tmp_path):
+    (tmp_path / "valid.p").touch()
+    said = in_one_line(parse, "--demo", "--validation_file", tmp_path / "valid.p")
+    assert "--validation_file: does nothing beside --demo" in said
+
+
+@pytest.mark.parametrize("arguments", [["--port", "9000"], ["--no_browser"]])
+def test_flags_of_the_page_without_it(arguments, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["feature_extraction.py", *arguments])
+    assert f"{arguments[0]}: --serve is missing" in in_one_line(feature_extraction.parse_arguments)
+    monkeypatch.setattr("sys.argv", ["feature_extraction.py", "--serve", *arguments])
+    assert feature_extraction.parse_arguments().serve
 
 
 def test_of_unknown_classes_nothing_can_be_mirrored(parse):
@@ -217,6 +232,53 @@ def test_a_weights_file_is_found_from_another_folder_too(parse, tmp_path, monkey
     assert resuming.as_kept(parse("--weights", "some.npz"))["weights"] == str(tmp_path / "some.npz")
     assert resuming.as_kept(parse("--weights", "random"))["weights"] == "random"
     assert resuming.as_kept(parse())["weights"] is None
+
+
+def test_what_lies_in_data_moves_with_the_scripts(parse, begun, tmp_path):
+    settings = runs.read_settings(begun())["flags"]
+    assert not {"training_file", "cache"} & settings.keys()
+    assert parse("--resume", tmp_path / "run").training_file == traffic_signs.TRAIN_FILE
+
+
+def test_images_that_were_moved_are_named_again(parse, begun, tmp_path):
+    """That they are the same ones is seen by their pixels."""
+    folder = begun("--training_dir", tmp_path / "old")
+    args = parse("--resume", folder, "--training_dir", tmp_path / "new")
+    assert args.training_dir == tmp_path / "new"
+    runs.Run(folder, None, []).change_flags(resuming.changeable(args))
+    assert parse("--resume", folder).training_dir == tmp_path / "new"
+
+
+def test_files_that_a_run_names_are_looked_for_before_it_trains(parse, begun, tmp_path):
+    (tmp_path / "test.p").touch()
+    folder = begun("--test_file", tmp_path / "test.p")
+    assert parse("--resume", folder).test_file == tmp_path / "test.p"
+    (tmp_path / "test.p").unlink()
+    assert f"--test_file {tmp_path / 'test.p'}: no such file" in in_one_line(parse, "--resume", folder)
+
+
+def test_a_cache_that_is_named_is_used(parse, begun, tmp_path):
+    folder = begun("--no_cache")
+    assert parse("--resume", folder).no_cache
+    again = parse("--resume", folder, "--cache", tmp_path / "cache")
+    assert (again.cache, again.no_cache) == (tmp_path / "cache", False)
+
+
+@pytest.mark.parametrize("words", [["--resume", ""], ["--resume="], ["--out", ""], ["--weights="]])
+def test_a_variable_that_is_not_set_is_no_value(words, parse, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(*words)
+    assert "is empty; give a value, or leave it out" in capsys.readouterr().err
+
+
+def test_the_help_tells_the_rates_that_are_taken(capsys, parse):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    told = " ".join(capsys.readouterr().out.split())
+    for card in CARDS.values():
+        for scratch in (False, True):
+            rate = recipe_for(Case("x", "all", scratch), card, learning_rate=1.0).lower_learning_rate
+            assert f"{rate:g} for {card.name}" in (told.split("from scratch")[1] if scratch else told)
 
 
 def test_where_images_grow_the_last_epoch_counts(parse):

@@ -559,9 +559,19 @@ def test_drawn_signs_take_the_place_of_the_course_s(demo, monkeypatch, capsys):
     monkeypatch.setattr(traffic_signs.images, "course_signs", no_network)
     names, found, problems = traffic_signs.find_signs([], demo, 3)
     assert names == ["drawn, Road work", "drawn, Stop"]
-    expected = traffic_signs.drawn(per_class=1, seed=3)
+    expected = traffic_signs.drawn_test(per_class=1, seed=3)
     np.testing.assert_array_equal(found, expected.images[[25, 14]])
+    demo_s = traffic_signs.drawn(per_class=30, seed=3)
+    assert not any((sign == demo_s.images).all(axis=(1, 2, 3)).any() for sign in found)  # none that it is trained on
     assert ("using drawn ones" in capsys.readouterr().out) != demo and not problems
+
+
+def test_a_damaged_sign_of_the_course_is_named(tmp_path, monkeypatch):
+    (tmp_path / "stop.jpg").write_bytes(b"x")
+    monkeypatch.setattr(traffic_signs.images, "course_signs", lambda: [tmp_path / "stop.jpg"])
+    assert f"{tmp_path / 'stop.jpg'}: is a text file, not an image" in in_one_line(
+        traffic_signs.find_signs, [], False, 0
+    )
 
 
 # Drawn signs and the real file

@@ -33,7 +33,7 @@ NEEDS = {  # {flag: another, without which it would do nothing}
     "teacher_share": "teacher", "temperature": "teacher", "teacher_weights": "teacher",
 }  # fmt: skip
 USELESS_BESIDE = {  # {flag: others that say which images are used}
-    "training_file": ("training_dir", "demo"), "validation_file": ("training_dir",),
+    "training_file": ("training_dir", "demo"), "validation_file": ("training_dir", "demo"),
     "dataset": ("training_dir", "training_file"),
 }  # fmt: skip
 
@@ -108,9 +108,11 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         "all classes: 0.1 guards against overconfidence in long runs (default 0)")  # fmt: skip
     group = parser.add_argument_group("fine-tuning, when more than the head is trained")
     add = group.add_argument
-    shares = ", ".join(f"{card.lower_share[0]:g} for {card.name}" for card in CARDS.values())
+    shares, scratch = [", ".join(f"{card.lower_share[begun]:g} for {card.name}" for card in CARDS.values())
+                       for begun in (0, 1)]  # fmt: skip
     add("--lower_learning_rate", type=at_least(0, float, 1e30), help="learning rate of the layers below the head "
-        f"(default: a share of --learning_rate, {shares}, so that they keep what they know)")  # fmt: skip
+        f"(default: a share of --learning_rate, {shares}, so that they keep what they know; from scratch {scratch})",
+    )  # fmt: skip
     add("--head_epochs", type=at_least(0), help="train the head alone for so many epochs first, so that its wild "
         "first gradients do not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
     add("--weight_decay", type=at_least(0, float, 1e30), help="of the layers below the head (default 0, or 0.05 from "
@@ -165,22 +167,29 @@ def parse(
     if recipes and args.recipe and not args.resume:  # a run that is resumed has kept the flags themselves
         parser.set_defaults(**recipes[args.recipe])
         args = parser.parse_args()
-    defaults = parser.parse_args([])
-    for name in ("test_file", "teacher", "teacher_weights"):
-        path = getattr(args, name, None)
-        if path and not path.exists():  # not after hours of training
-            raise BadInput(f"--{name} {path}: no such file; give the path of one that is there")
-    if args.logdir:
-        check_writable(args.logdir / "events")
+    defaults, folder = parser.parse_args([]), None
     if args.resume:
         folder = runs.find(args.resume, script, args.demo)
         kept = resuming.resumed(folder, script, args, parser)
-        return argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume}), folder
+        args = argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume})
+    check_paths(args)
+    if folder:
+        return args, folder
     if args.out:
         runs.check_new(args.out)
     check_together(args, defaults, NEEDS, USELESS_BESIDE)
     check_split_flag(args, defaults)
     return args, None
+
+
+def check_paths(args: argparse.Namespace) -> None:
+    """`BadInput` for what would fail after hours of training only: a file that is absent, a folder that is closed."""
+    for name in ("test_file", "teacher", "teacher_weights"):
+        path = getattr(args, name, None)
+        if path and not path.exists():
+            raise BadInput(f"--{name} {path}: no such file; give the path of one that is there")
+    if args.logdir:
+        check_writable(args.logdir / "events")
 
 
 def check_split_flag(args: argparse.Namespace, defaults: argparse.Namespace) -> None:

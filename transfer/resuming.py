@@ -6,7 +6,8 @@ import pathlib
 from typing import NoReturn
 
 from common.files import BadInput
-from transfer import runs
+from data import traffic_signs
+from transfer import feature_store, runs
 from transfer.recipe import check_decay, preset
 from weights import reading
 from weights.cards import ALEXNET
@@ -14,20 +15,28 @@ from weights.cards import ALEXNET
 # Flags that are paths. Those that are written to, or read, are taken from a foreign run only when they are given again.
 PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "test_file", "cache", "logdir", "out",
          "teacher", "teacher_weights"}  # fmt: skip
-CHANGEABLE = {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, and the run keeps them
+DEFAULTS = {traffic_signs.TRAIN_FILE, feature_store.FEATURES_DIR}  # not kept: they move with these scripts
+IMAGES = {"training_file", "validation_file", "training_dir", "validation_dir"}  # may have been moved: see `Run.check`
+CHANGEABLE = {
+    "epochs",
+    "patience",
+    "teacher",
+    "teacher_weights",
+} | IMAGES  # --resume takes them, and the run keeps them
 OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
 
 
 def as_kept(args: argparse.Namespace) -> dict:
-    """The flags as settings.json keeps them: paths absolute, and as text."""
-    kept = {
-        name: str(value.absolute()) if name in PATHS and value else value
-        for name, value in vars(args).items()
-        if name != "resume"
-    }
-    if args.weights and args.weights not in reading.NAMED:
-        kept["weights"] = str(pathlib.Path(args.weights).absolute())
-    return kept
+    """The flags as settings.json keeps them: paths absolute, and as text; without those of DEFAULTS."""
+    kept = {}
+    for name, value in vars(args).items():
+        if name == "weights" and value and value not in reading.NAMED:
+            kept[name] = str(pathlib.Path(value).absolute())
+        elif name in PATHS and value:
+            kept[name] = str(value.absolute())
+        elif name != "resume":
+            kept[name] = value
+    return {name: value for name, value in kept.items() if name not in PATHS or value not in map(str, DEFAULTS)}
 
 
 def changeable(args: argparse.Namespace) -> dict:
@@ -66,6 +75,8 @@ def resumed(folder: pathlib.Path, script: str, args: argparse.Namespace, parser:
         check_patience(folder, args.patience, flags)
     if not runs.begun_here(folder):
         check_foreign(folder, flags, typed, defaults)
+    if "cache" in typed and "no_cache" not in typed:
+        flags["no_cache"] = False
     return flags | {name: getattr(args, name) for name in typed & OPEN_ON_RESUME}
 
 
