@@ -6,11 +6,11 @@
         --validation_file vgg_cifar10_bottleneck_features_validation.p                 # the course's files
     python feature_extraction_vgg.py --demo              # drawn signs, random weights, nothing downloaded
 
-The bottleneck is the last layer before the classifier. Its features are made once, in two files in data/ as the course
-handed them out: pickles of {"features": float32 (N, D), "labels": int64 (N,)}, 100 training images per class in one,
-the validation images in the other. Files that are there are used. Output: the shapes, then loss and accuracy per
-epoch, at the end the best and the last accuracy and a report on the result. It is kept in a folder in runs/, unless
-the features came in files: then it is unknown which network they are of.
+The bottleneck is the last layer before the classifier. Its features are made once, in two files in data/ (or --cache)
+as the course handed them out: pickles of {"features": float32 (N, D), "labels": int64 (N,)}, 100 training images per
+class in one, the validation images in the other. Files that are there are used. Output: the shapes, then loss and
+accuracy per epoch, at the end the best and the last accuracy and a report on the result. It is kept in a folder in
+runs/, unless the features came in files: then it is unknown which network they are of.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from common.program import run, start_tensorflow
 
 import numpy as np
 
-from common.files import BadInput
+from common.files import BadInput, one_at_a_time
 from common.flags import Parser, at_least
 from data import DATA_DIR, bottleneck_files, datasets, traffic_signs
 from data.datasets import Dataset, Split
-from transfer import devices, flags, resuming, runs
+from transfer import devices, feature_store, flags, resuming, runs
 from transfer.recipe import Case
 from weights import cards
 from weights.heads import Provenance
@@ -47,7 +47,8 @@ class Bottleneck(NamedTuple):
 
     features: Any  # float32 (N, D)
     split: Split  # of the N images; without pixels where the features come from elsewhere
-    origin: Provenance | None  # what a head on them has to remember; None: it is unknown which network they are of
+    origin: Provenance | None = None  # what a head on them has to remember; None: it is unknown which network made them
+    network: Any = None  # that network, if it is known
 
 
 def load_images(dataset: str, how: str, seed: int, demo: bool) -> Split:
@@ -64,12 +65,12 @@ def from_files(training_file: pathlib.Path, validation_file: pathlib.Path) -> Bo
     """The features of two files, whoever made them."""
     features, labels, count = bottleneck_files.read_both(training_file, validation_file)
     names = [str(label) for label in np.unique(labels)]
-    return Bottleneck(features, without_pixels(labels, count, names, validation_file.name), None)
+    return Bottleneck(features, without_pixels(labels, count, names, validation_file.name))
 
 
 def from_images(args: argparse.Namespace) -> Bottleneck:
     """The features of images: each goes through the network once, and is kept."""
-    from transfer import feature_store, features, loading, trained
+    from transfer import features, loading, trained
 
     card = cards.CARDS[args.network]
     split, framing = flags.split_of(args, card, lambda: load_images(args.dataset, args.split, args.seed, args.demo))
@@ -84,20 +85,22 @@ def from_images(args: argparse.Namespace) -> Bottleneck:
     def compute(images: np.ndarray) -> np.ndarray:
         return features.frozen_features(network, images, card.bottleneck, origin, cache, FORWARD_BATCH)[:]
 
-    if args.training_dir:  # the feature store knows when an image has changed
-        return Bottleneck(compute(split.dataset.images), split, origin)
+    if args.training_dir or cache is None:  # the feature store knows when an image has changed
+        return Bottleneck(compute(split.dataset.images), split, origin, network)
     split = datasets.in_order(split)  # training images first, as the two files hold them
     files = default_files(args)
-    for path, rows, per_class in zip(files, (split.training, split.validation), (args.per_class, 0)):
-        images = split.dataset.images[rows]
-        how = features.key(origin, card.bottleneck, pool=True) | {
-            "trained_on": split.dataset.name, "seed": args.seed, "split": args.split, "per_class": per_class,
-            "images": datasets.fingerprint(split), "pixels": feature_store.fingerprint(images),
-        }  # fmt: skip
-        if not bottleneck_files.is_made_from(path, how):
-            bottleneck_files.write(path, compute(images), split.dataset.labels[rows], how)
-    vectors, *_ = bottleneck_files.read_both(*files)
-    return Bottleneck(vectors, split, origin)
+    waiting = f"waiting for another process that makes {files[0].name}"
+    with one_at_a_time(files[0].with_name(f".{files[0].name}.lock"), waiting):  # from other weights, maybe
+        for path, rows, per_class in zip(files, (split.training, split.validation), (args.per_class, 0)):
+            images = split.dataset.images[rows]
+            how = features.key(origin, card.bottleneck, pool=True) | {
+                "trained_on": split.dataset.name, "seed": args.seed, "split": args.split, "per_class": per_class,
+                "images": datasets.fingerprint(split), "pixels": feature_store.fingerprint(images),
+            }  # fmt: skip
+            if not bottleneck_files.is_made_from(path, how):
+                bottleneck_files.write(path, compute(images), split.dataset.labels[rows], how)
+        vectors, *_ = bottleneck_files.read_both(*files)
+    return Bottleneck(vectors, split, origin, network)
 
 
 def without_pixels(labels: np.ndarray, count: int, class_names: list[str], name: str) -> Split:
@@ -113,16 +116,17 @@ def feature_files(args: argparse.Namespace, given: set[str]) -> tuple[pathlib.Pa
     """
     files, used = (args.training_file, args.validation_file), HEAD_FLAGS
     if not args.training_file:
+        if args.training_dir:
+            return None
         files, used = default_files(args), HEAD_FLAGS | NAME_FLAGS
-        if args.training_dir or not all(path.exists() for path in files):
+        foreign = [path for path in files if path.exists() and bottleneck_files.made_from(path) is None]
+        if not foreign:
             return None
-        made_from = [bottleneck_files.made_from(path) for path in files]
-        if None not in made_from:
-            return None
-        if any(made_from):
-            path = files[made_from.index(None)]
-            raise BadInput(f"{path}: was not made here, but its partner was; give both with --training_file and "
-                           "--validation_file, or move it away")  # fmt: skip
+        if len(foreign) < len(files):
+            (partner,) = set(files) - set(foreign)
+            how = "was made here" if partner.exists() else "is missing"
+            raise BadInput(f"{foreign[0]}: was not made here, and its partner {partner.name} {how}; put both there, "
+                           "give them with --training_file and --validation_file, or move it away")  # fmt: skip
     if unused := sorted(given - used):
         raise BadInput(f"--{unused[0]}: the features in {files[0]} are taken as they are, and this would do nothing; "
                        "leave it out, or have features made of images, without these files")  # fmt: skip
@@ -137,9 +141,10 @@ def default_files(args: argparse.Namespace) -> tuple[pathlib.Path, pathlib.Path]
     if args.split == "track":
         name += "_track"
     name = f"demo_{name}" if args.demo else name
+    folder = DATA_DIR if args.cache == feature_store.FEATURES_DIR else args.cache
     return (
-        DATA_DIR / f"{name}_{args.per_class or 'all'}_bottleneck_features_train.p",
-        DATA_DIR / f"{name}_bottleneck_features_validation.p",
+        folder / f"{name}_{args.per_class or 'all'}_bottleneck_features_train.p",
+        folder / f"{name}_bottleneck_features_validation.p",
     )
 
 
@@ -167,7 +172,7 @@ def train(
         best = int(np.argmax(accuracies))
         print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}\n")
         if kept:
-            results.conclude(kept, outcome, found.split, here, args.plot)
+            results.conclude(kept, outcome, found.split, here, args.plot, found.network)
         else:
             report(outcome, found.split, here)
     if kept and here.chief:

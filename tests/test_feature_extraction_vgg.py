@@ -9,6 +9,7 @@ import pytest
 from conftest import DEMO_SAYS, SHARED, in_one_line, run
 
 import feature_extraction_vgg as script
+from common.files import exclusive
 from data import bottleneck_files
 
 RNG = np.random.default_rng(0)
@@ -61,7 +62,6 @@ def test_one_file_alone(tmp_path):
     "network", ["googlenet", *(pytest.param(each, marks=pytest.mark.slow) for each in ("alexnet", "vgg", "resnet"))]
 )
 def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(script, "DATA_DIR", tmp_path)
     monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
     flags = f"--demo --network {network} --per_class 2 --split track --epochs 2 --cache {tmp_path / 'features'}".split()
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
@@ -73,7 +73,7 @@ def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp
     width = {"vgg": 512, "googlenet": 1024, "resnet": 2048, "alexnet": 4096}[network]
     assert f"({43 * 2}, {width})" in printed and f"({43}, {width})" in printed
     assert (DEMO_SAYS if network == "alexnet" else "Random weights") in printed
-    files = sorted(tmp_path.glob("demo_*.p"))
+    files = sorted((tmp_path / "features").glob("demo_*.p"))
     assert len(files) == 2
     for path in files:
         content = pickle.loads(path.read_bytes())
@@ -88,6 +88,54 @@ def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp
     monkeypatch.setattr(script.traffic_signs, "SOURCE", others)
     script.main()
     assert "Features:" in capsys.readouterr().out  # other images under the same labels
+
+
+@pytest.mark.parametrize("part", ["100_bottleneck_features_train.p", "bottleneck_features_validation.p"])
+def test_a_file_of_one_s_own_is_not_replaced(part, tmp_path, monkeypatch):
+    """One of the course's two files, without its partner."""
+    path = write(tmp_path / f"vgg_cifar10_{part}", *clusters(9))
+    before = path.read_bytes()
+    monkeypatch.setattr(script, "DATA_DIR", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py"])
+    message = in_one_line(script.main)
+    assert f"{path}: was not made here, and its partner" in message and "is missing" in message
+    assert path.read_bytes() == before
+
+
+def test_features_are_those_of_this_process_s_weights(tmp_path, monkeypatch):
+    """While it makes the files, no other process does."""
+    refusal = "is made by another process"
+    write_file, locked = script.bottleneck_files.write, []
+
+    def written(path, *content):
+        (lock,) = tmp_path.rglob(".*.lock")
+        locked.append(in_one_line(lambda: exclusive(lock, refusal).__enter__()))
+        write_file(path, *content)
+
+    monkeypatch.setattr(script.bottleneck_files, "write", written)
+    monkeypatch.setattr(script, "DATA_DIR", tmp_path)
+    monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
+    small = script.traffic_signs.drawn
+    source = script.traffic_signs.SOURCE._replace(drawn=lambda seed: small(per_class=3, seed=seed))
+    monkeypatch.setattr(script.traffic_signs, "SOURCE", source)
+    flags = f"--demo --network googlenet --image_size 32 --epochs 1 --cache {tmp_path / 'c'} --plot".split()
+    monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
+    script.main()
+    assert locked == [refusal] * 2
+    assert list((tmp_path / "runs").glob("*/filters.png"))  # as the help of --plot says
+
+
+def test_without_a_cache_no_features_are_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "DATA_DIR", tmp_path)
+    monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
+    flags = "--demo --network googlenet --image_size 32 --per_class 2 --epochs 1 --no_cache".split()
+    monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
+    small = script.traffic_signs.drawn
+    source = script.traffic_signs.SOURCE._replace(drawn=lambda seed: small(per_class=3, seed=seed))
+    monkeypatch.setattr(script.traffic_signs, "SOURCE", source)
+    script.main()
+    assert "Training on 86 images, validating on 43" in capsys.readouterr().out
+    assert not list(tmp_path.rglob("*.p")) and list((tmp_path / "runs").glob("demo-*/head.npz"))
 
 
 def darker(dataset):
