@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from conftest import in_one_line
 
 from common.files import exclusive
 from transfer import clean, runs
@@ -51,6 +52,13 @@ def test_a_run_whose_history_is_damaged_is_spared(kept, monkeypatch, capsys):
     clean.main()
     assert sorted(path.name for path in (kept / "runs").iterdir()) == ["demo-x", "finished"]
     assert "finished: its history is damaged, so it may have finished" in capsys.readouterr().out
+
+
+def test_sparing_without_runs_to_spare(kept, monkeypatch):
+    """It would delete all runs with --demo."""
+    monkeypatch.setattr("sys.argv", ["clean", "--delete", "demo", "--keep", "3"])
+    assert "--keep 3: spares finished runs" in in_one_line(clean.main)
+    assert (kept / "runs" / "demo-x").exists()
 
 
 def test_only_what_is_named_is_deleted(kept, monkeypatch, capsys):

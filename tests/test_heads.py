@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import SHARED, in_one_line
 
+from transfer import trained
 from weights import heads, npz
 from weights.heads import Head, Provenance
 
@@ -41,6 +42,12 @@ def test_a_head_is_kept_as_it_is(tmp_path):
         np.testing.assert_array_equal(
             read.logits(np.float32([[1, 2, 3]])), [[1 * 0 + 2 * 2 + 3 * 4 + 1, 1 + 6 + 15 - 1]]
         )
+
+
+def test_a_description_is_one_printable_line(tmp_path):
+    path = write(tmp_path / "head.npz", {"trained_on": "signs\x1b]0;x\x07\nAccuracy: 0.999"})
+    line = trained.description(heads.load(path), path)
+    assert line.isprintable() and r"signs\x1b]0;x\x07\nAccuracy" in line
 
 
 def test_probabilities_are_the_softmax_of_each_row():

@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import shlex
 import threading
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from conftest import in_one_line, refused
 from PIL import Image
 
+from common.files import BadInput
 from data import own_images
 from data.datasets import Dataset, Split
 from transfer import results, runs
@@ -163,6 +165,36 @@ def test_the_accuracy_of_the_report_is_what_is_remembered(folder):
     kept = heads.load(folder / heads.FILE)
     assert kept.provenance == ORIGIN._replace(validation_accuracy=0.25)
     np.testing.assert_array_equal(kept.kernel, head.kernel)
+
+
+def test_the_head_to_beat_is_the_one_that_was_kept(folder):
+    """A resumed run trains its head again, maybe with another teacher or precision."""
+    head = [dict(EPOCHS[0], validation_loss=0.7)]
+    other = [dict(EPOCHS[0], validation_loss=0.1)]
+    run = runs.Run(folder, ORIGIN, ["a", "b"])
+    run.head_history, run.kept = head, 2
+    run._write_history(EPOCHS[:2])
+    again = runs.Run(folder, ORIGIN, ["a", "b"])
+    assert again.keep_head(None, other) == head and again.head_history == head
+    assert runs.Run(None, ORIGIN, ["a", "b"], writes=False).keep_head(None, other) == other  # a worker of a new run
+
+
+def test_the_command_after_ctrl_c_can_be_pasted(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    run = runs.Run(runs.begin("script", {}, "", "", tmp_path / "my run"), ORIGIN, [])
+    with pytest.raises(KeyboardInterrupt), run.locked():
+        raise KeyboardInterrupt
+    assert shlex.split(capsys.readouterr().err)[-3:] == ["script.py", "--resume", "my run"]
+
+
+def test_a_run_that_cannot_be_written_is_not_taken_for_one_in_training(folder, monkeypatch):
+    def closed(path, refusal):
+        raise BadInput(f"{path}: cannot be written (Permission denied); choose another place")
+
+    (folder / runs.HISTORY).write_text(json.dumps({"ended": False, "epochs": EPOCHS}))
+    monkeypatch.setattr(runs, "exclusive", closed)
+    assert runs.state(folder) == "unfinished, 3 epochs so far"
 
 
 def test_only_settings_that_were_signed_here_are_trusted(folder):

@@ -130,20 +130,21 @@ def test_the_end_of_a_training_mentions_large_features(tmp_path, monkeypatch):
     assert results.next_step(tmp_path / "mine", True, ["a"]).startswith(expected)
 
 
-def test_without_a_run_the_classifier_ends_with_its_best_epoch_or_its_last():
+def test_without_a_run_the_classifier_ends_with_its_best_epoch_or_its_last(capsys):
     """A learning rate that diverges slowly: the first epoch is the best, and its weights are what remains."""
     rng = np.random.default_rng(0)
     numbers, labels = rng.normal(size=(200, 5)).astype(np.float32), rng.integers(0, 2, 200)
     split = Split(made_up(labels, ["a", "b"]), np.arange(100), np.arange(100, 200))
 
     def ended(keep_last):
-        recipe = Recipe(epochs=6, batch_size=10, learning_rate=0.5, patience=3, keep_last=keep_last)
+        recipe = Recipe(epochs=20, batch_size=10, learning_rate=0.5, patience=3, keep_last=keep_last)
         outcome = cases.train_head(numbers, split, recipe, devices.find())
         probabilities = loop.predict(outcome.classifier, numbers, split.validation, devices.find())
         loss = -np.log(probabilities[np.arange(100), labels[100:]]).mean()
         return loss, outcome.kept, [epoch["validation_loss"] for epoch in outcome.history]
 
     loss, kept, losses = ended(keep_last=False)
+    assert f"Stopped after epoch {len(losses)} of 20: no lower validation loss for 3 epochs" in capsys.readouterr().out
     assert kept < len(losses) and loss == pytest.approx(min(losses), rel=1e-4)
     loss, kept, losses = ended(keep_last=True)
     assert kept == len(losses) and loss == pytest.approx(losses[-1], rel=1e-4)

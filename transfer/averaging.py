@@ -28,11 +28,15 @@ class Average:
             self.variables = [tf.Variable(each, trainable=False, aggregation=first) for each in self.sources]
 
     def update(self, step: int) -> None:
-        """Move the averages after the training step `step`, counted from 0 over all epochs."""
-        count = (step + 1) // EVERY
-        if self.sources and (step + 1) % EVERY == 0:
+        """Move the averages after the training step `step`, counted from 0 over all epochs.
+
+        After each of the first steps, so that a training of fewer than EVERY has an average, too.
+        """
+        steps = step + 1
+        count, since = (steps // EVERY, EVERY) if steps >= EVERY else (steps, 1)
+        if self.sources and steps % since == 0:
             # The average begins as the first, random weights. The second term forgets them: 2/11, 3/12, 4/13 ...
-            kept = min(self.decay**EVERY, (1 + count) / (10 + count))
+            kept = min(self.decay**since, (1 + count) / (10 + count))
             self._update(np.float32(1 - kept))
 
     @tf.function(autograph=False)

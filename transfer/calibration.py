@@ -1,4 +1,4 @@
-"""Images to calibrate an int8 model on: some of those that a run was trained on, or of a folder that the user names.
+"""Images to calibrate an int8 model on: some of those that a run was made with, or of a folder that the user names.
 
 images = find(pathlib.Path("runs/my_run"), head)    # uint8 (200, size, size, 3), framed as in training
 """
@@ -30,8 +30,11 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None) ->
     if named is not None:
         return _of_files(own_images.files_in(named), named, framing)
     if flags.get("training_dir"):
-        training_dir, *_ = own_images.find_split(flags["training_dir"])
-        return _of_files(own_images.files_of_classes(training_dir), training_dir, framing)
+        try:
+            training_dir, *_ = own_images.find_split(flags["training_dir"])
+            return _of_files(own_images.files_of_classes(training_dir), training_dir, framing)
+        except BadInput as error:  # moved, or changed, since
+            raise BadInput(f"{error}; or name a folder with a hundred images like them with --calibrate") from None
     dataset = _of_name(head.provenance.trained_on.removesuffix(datasets.UNDIVIDED), flags)
     if dataset is None:
         raise BadInput(f"--quantize int8: {head.provenance.trained_on}, which it was trained on, cannot be found from "
@@ -48,7 +51,7 @@ def _of_files(files: list[pathlib.Path], folder: pathlib.Path, framing: Framing)
     found = [image for image in read_each(chosen, framing) if not isinstance(image, BadInput)]
     if not found:
         what = "holds no images that can be read" if os.path.isdir(folder) else "no such folder"
-        raise BadInput(f"{folder}: {what}; name a folder with images like those in training with --calibrate")
+        raise BadInput(f"{folder}: {what}; expected images like those in training")
     return np.stack(found)
 
 

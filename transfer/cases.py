@@ -97,7 +97,7 @@ def fine_tune(
         features = shared_features(network, images, case.layer, run.provenance, devices, cache=cache)
         log = logdir and logdir / "head"
         alone = train_head(features, watched, of_head_alone(recipe), devices, None, report, log, teacher)
-        run.keep_head(alone.classifier, alone.history)
+        alone = alone._replace(history=run.keep_head(alone.classifier, alone.history))
 
     first = network.layer_names[0] if case.train == "all" else case.train
     below = network.before(first)

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from common.program import run, shown
 
+from common.files import BadInput
 from common.flags import Parser, at_least
 from data.picture_store import PICTURES_DIR
 from transfer import runs
@@ -65,6 +66,8 @@ def main() -> None:
     parser.add_argument("--delete", nargs="+", choices=KINDS, default=[], help="what to delete (default: nothing)")
     parser.add_argument("--keep", type=at_least(0), default=0, help="with --delete runs: spare the newest so many")
     args = parser.parse_args()
+    if args.keep and "runs" not in args.delete:
+        raise BadInput(f"--keep {args.keep}: spares finished runs; give --delete runs, or leave it out")
     for kind, what in KINDS.items():
         found = find(kind, args.keep if kind == "runs" else 0)
         size = size_of(found)

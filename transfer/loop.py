@@ -100,6 +100,9 @@ def train(
         elif is_best:
             with work.average.in_place():
                 best_weights = [variable.numpy() for variable in classifier.variables_of_training]
+    if len(history) < recipe.epochs and devices.chief:
+        print(f"Stopped after epoch {len(history)} of {recipe.epochs}: no lower validation loss for {recipe.patience} "
+              "epochs (--patience)\n", flush=True)  # fmt: skip
     work.average.assign()
     for variable, value in zip(classifier.variables_of_training, best_weights or []):
         variable.assign(value)
@@ -202,7 +205,8 @@ class Steps:
         classifier, recipe = self.classifier, self.recipe
         batch = self.augmented(batch) if recipe.augment else batch
         x = batch.x
-        dropout = Dropout([recipe.seed, number], batch.place, recipe.batch_size) if recipe.dropout else None
+        seed = np.uint32(recipe.seed).astype(np.int32)  # TensorFlow takes the same 32 bits as a signed number
+        dropout = Dropout([seed, number], batch.place, recipe.batch_size) if recipe.dropout else None
         groups = [classifier.head, classifier.lower]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(groups)

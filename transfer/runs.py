@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import secrets
+import shlex
 import shutil
 import sys
 import time
@@ -69,7 +70,8 @@ class Run:
             try:
                 yield
             except KeyboardInterrupt:
-                print(f"\nStopped. To continue: python {script}.py --resume {shown(self.folder)}", file=sys.stderr)
+                folder = shlex.quote(shown(self.folder))
+                print(f"\nStopped. To continue: python {script}.py --resume {folder}", file=sys.stderr)
                 raise
 
     def check(self, split: str, images: str = "") -> None:
@@ -144,12 +146,18 @@ class Run:
                 self._keep_result(classifier, history[-1])
         checkpoints.write(self.folder, history, self.variables, self.optimizers)
 
-    def keep_head(self, classifier: Any, history: list[dict]) -> None:
-        """Keep a head that was trained alone, on the untrained network: epoch 0 of fine-tuning."""
-        self.head_history = history
-        if self.writes and not read_history(self.folder)["epochs"]:
+    def keep_head(self, classifier: Any, history: list[dict]) -> list[dict]:
+        """Keep a head that was trained alone, on the untrained network: epoch 0 of fine-tuning. Returns its history.
+
+        A run that has epochs already has kept its head, and that one's history is returned: trained again, with another
+        teacher or precision, it would be another one to beat.
+        """
+        begun = read_history(self.folder) if self.folder else {"head": [], "epochs": []}
+        self.head_history = begun["head"] if begun["epochs"] and begun["head"] else history
+        if self.writes and not begun["epochs"]:
             self._write_history([])
             self._keep_result(classifier, history[-1] | {"epoch": 0})
+        return self.head_history
 
     def end(self, history: list[dict], kept: int) -> None:
         """Mark the run as finished."""
@@ -376,12 +384,13 @@ def age(folder: pathlib.Path) -> float:
 
 
 def is_locked(folder: pathlib.Path) -> bool:
-    """Whether a process is training it."""
+    """Whether a process is training it; not where it cannot be told, in a folder that cannot be written."""
+    held = f"{folder}: is being trained"
     try:
-        with exclusive(folder / LOCK, "locked"):
+        with exclusive(folder / LOCK, held):
             return False
-    except BadInput:
-        return True
+    except BadInput as error:
+        return str(error) == held
 
 
 def state(folder: pathlib.Path) -> str:

@@ -15,7 +15,7 @@ from common.program import shown
 
 import numpy as np
 
-from common.files import BadInput
+from common.files import BadInput, printable
 from common.rows import batches
 from data import images as image_files
 from data.images import Framing, framing_of
@@ -117,7 +117,7 @@ def description(head: Head, path: pathlib.Path) -> str:
     """A line about a head: its run, how good it is, and whether the run has finished."""
     provenance = head.provenance
     return (
-        f"Head: {place(path)}, {len(head.class_names)} classes, trained on {provenance.trained_on}, "
+        f"Head: {place(path)}, {len(head.class_names)} classes, trained on {printable(provenance.trained_on)}, "
         f"accuracy {provenance.validation_accuracy:.3f}{state(path)}"
     )
 
