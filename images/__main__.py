@@ -27,7 +27,7 @@ from common.flags import Parser
 from data import datasets, drawn_signs, images, traffic_signs
 from data.decoding import read
 from data.traffic_signs import sign_names
-from images import canvas, diagrams, how_much, measured, measurements, predictions
+from images import canvas, diagrams, how_much, measured, predictions
 from transfer import runs
 from transfer.recipe import preset, recipe_for
 from weights.cards import ALEXNET, GOOGLENET
@@ -69,7 +69,7 @@ def makers(weights: str | None, folder: pathlib.Path | None) -> dict[str, Callab
         "photo": lambda: photo(weights),
         "stop_sign": lambda: stop_sign(weights),
         "loss": lambda: measured.loss(runs.read_history(folder)["epochs"], runs.read_history(folder)["kept"]),
-        "how_much": lambda: measured.how_much(measurements.read(how_much.RESULTS, how_much.KINDS)),
+        "how_much": lambda: measured.how_much(list(how_much.measured(how_much.RESULTS).values())),
     }
 
 

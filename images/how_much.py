@@ -27,6 +27,7 @@ from common.program import run
 
 import numpy as np
 
+from common.files import exclusive
 from common.flags import LARGEST_SEED, Parser, at_least
 from data import cifar10, datasets, traffic_signs
 from data.datasets import Split
@@ -154,11 +155,14 @@ def fine_tune(
     origin = trained.provenance_of(network, case.layer, begins_with, point.seed, split.dataset.name)
     folder = WORK / name_of(point, split, recipe, origin)
     kept = runs.Run(folder, origin, split.dataset.class_names)
-    outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache)
-    kept.restore_result(outcome.classifier)
-    predicted = loop.predict(outcome.classifier, outcome.inputs, split.validation, here).argmax(axis=1)
-    right = predicted == split.dataset.labels[split.validation]
-    shutil.rmtree(folder)
+    with exclusive(
+        WORK / f".{folder.name}.lock", f"{described(point)}: is being measured by another process; wait for it"
+    ):
+        outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache)
+        kept.restore_result(outcome.classifier)
+        predicted = loop.predict(outcome.classifier, outcome.inputs, split.validation, here).argmax(axis=1)
+        right = predicted == split.dataset.labels[split.validation]
+        shutil.rmtree(folder)
     return float(right.mean()), [*outcome.head_history, *outcome.history]
 
 
@@ -225,6 +229,12 @@ def cell(points: list[dict]) -> str:
     return f"{statistics.median(accuracies):.3f}{spread}"
 
 
+def measured(path: pathlib.Path) -> dict[Point, dict]:
+    """The measurements in a file. Of two of one point, made by two processes, the last."""
+    found = measurements.read(path, KINDS)
+    return {Point(**{key: each[key] for key in Point._fields}): each for each in found}
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     add = parser.add_argument
@@ -250,8 +260,8 @@ def main() -> None:
     for number in args.cases:
         card.checked_size(args.image_size, preset(number, card).layer)
     until = time.monotonic() + (np.inf if args.minutes is None else 60 * args.minutes)
-    name = pathlib.Path(args.weights).name if args.weights else card.file
-    done = {Point(**{key: each[key] for key in Point._fields}) for each in measurements.read(args.out, KINDS)}
+    name = measurements.name_of_weights(args.weights, card)
+    done = measured(args.out).keys()
     groups = [[case for case in (1, 2) if case in args.cases], *([case] for case in (3, 4) if case in args.cases)]
     for dataset in dict.fromkeys(args.dataset):
         parts = None
@@ -259,13 +269,13 @@ def main() -> None:
             points = [
                 Point(dataset, card.name, "random" if preset(case, card).from_scratch else name, args.image_size, case,
                       per_class, seed)
-                for case, per_class, seed in itertools.product(group, args.per_class, dict.fromkeys(args.seeds))
+                for case, per_class, seed in itertools.product(group, *map(dict.fromkeys, (args.per_class, args.seeds)))
                 if 0 < per_class <= SEVERAL_SEEDS or seed == args.seeds[0]
             ]  # fmt: skip
             if not set(points) <= done and time.monotonic() <= until:
                 parts = parts or load(dataset)
                 measure(parts, points, done, args.weights, args.cache, args.out, until)
-    found = [each for each in measurements.read(args.out, KINDS)
+    found = [each for each in measured(args.out).values()
              if (each["network"], each["image_size"]) == (card.name, args.image_size)
              and (each["weights"] == name or preset(each["case"], card).from_scratch)]  # fmt: skip
     if found:

@@ -23,22 +23,27 @@ CASES = {
     3: ("3: fine-tuned", {"color": TUNED["facecolor"], "marker": "^"}),
     4: ("4: from scratch", {"color": SCRATCH["edgecolor"], "marker": "D"}),
 }
+FROM_SCRATCH = 4  # the case that has weights of its own
 ALL = 4.0  # how far to the right of the largest number "all" stands: times that number
 APART = 34  # units between two labels
 
 
 def how_much(results: Sequence[dict]) -> Figure:
-    """Accuracy against training images per class, a panel per data set and network, a line per case.
+    """Accuracy against training images per class, a panel per data set, network and its weights, a line per case.
 
     results: as `images.how_much.main` keeps them; per_class 0 is all. Marks are medians over the seeds, bars go from
-    the lowest to the highest.
+    the lowest to the highest. The line from scratch is in the panels of all weights.
     """
-    panels: dict[tuple, list[dict]] = {}
-    for each in results:
-        panels.setdefault((each["dataset"], each["network"], each["image_size"]), []).append(each)
+    pretrained = dict.fromkeys(
+        (_measured_on(each), each["weights"]) for each in results if each["case"] != FROM_SCRATCH
+    )
+    panels = [*pretrained, *({(_measured_on(each), None) for each in results} - {(on, None) for on, _ in pretrained})]
     high = 470  # units
     figure, _ = sheet(high * len(panels))
-    for number, ((dataset, *_), own) in enumerate(panels.items()):
+    for number, (on, weights) in enumerate(panels):
+        own = [each for each in results if _measured_on(each) == on]
+        own = [each for each in own if each["case"] == FROM_SCRATCH or each["weights"] == weights]
+        dataset = own[0]["dataset"]
         lower = 1 - (number * high + 370) / (high * len(panels))
         axes = figure.add_axes((95 / WIDTH, lower, 525 / WIDTH, 310 / (high * len(panels))))
         _panel(axes, own)
@@ -55,6 +60,11 @@ def loss(history: Sequence[dict], kept: int) -> Image.Image:
             plots.curves(history, path, kept, ["loss"])
             with Image.open(path) as drawn:
                 return drawn.convert("RGB")
+
+
+def _measured_on(each: dict) -> tuple:
+    """What the measurements of a panel have in common, apart from the weights."""
+    return each["dataset"], each["network"], each["image_size"]
 
 
 def _panel(axes: Axes, results: Sequence[dict]) -> None:

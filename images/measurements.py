@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.files import BadInput, one_at_a_time, open_regular, written_whole
+from common.files import BadInput, file_hash, one_at_a_time, open_regular, written_whole
 from transfer import feature_store
+from weights import reading
+from weights.cards import Card
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without
     from networks.network import Network
@@ -47,6 +49,18 @@ def keep(path: pathlib.Path, measurement: dict) -> None:
         text = path.read_text() if path.exists() else ""
         with written_whole(path) as temporary:
             temporary.write_text(f"{text}{json.dumps(measurement)}\n")
+
+
+def name_of_weights(source: str | None, card: Card) -> str:
+    """What to call weights in a file of measurements: those of two files of one name are told apart by their hashes.
+
+    source: as `transfer.loading.load_network` takes it. The card's own file, the published one, goes by its name alone.
+    """
+    if source is None or source in reading.NAMED:
+        return source or card.file
+    path = pathlib.Path(source)
+    known = {card.file, *(other.file for other in card.other_files)}
+    return path.name if path.name in known or not path.exists() else f"{path.name}-{file_hash(path, 'sha256')[:8]}"
 
 
 def features_of_layers(

@@ -112,7 +112,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    sources = {pathlib.Path(source).name: source for source in dict.fromkeys((RANDOM, args.weights))}
+    sources = {
+        measurements.name_of_weights(source, ALEXNET): source for source in dict.fromkeys((RANDOM, args.weights))
+    }
     done = {Point(*(each[key] for key in Point._fields)) for each in measurements.read(args.out, KINDS)}
     for dataset in dict.fromkeys(args.dataset):
         split = None

@@ -135,6 +135,29 @@ def test_table_of_how_much():
     ]
 
 
+def test_a_point_that_two_processes_measured_counts_once(tmp_path):
+    point = how_much.Point("signs", "googlenet", "a.npz", 64, 2, 10, 0)
+    results = {"validated": 2580, "minutes": 1.0, "epochs": 30}
+    for accuracy in 0.5, 0.6:
+        measurements.keep(tmp_path / "found.jsonl", point._asdict() | results | {"accuracy": accuracy})
+    (found,) = how_much.measured(tmp_path / "found.jsonl").values()
+    assert found["accuracy"] == 0.6
+
+
+def test_weights_of_one_name_are_told_apart(tmp_path):
+    card = cards.GOOGLENET
+    paths = [tmp_path / run / "network-5.npz" for run in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    names = [measurements.name_of_weights(str(path), card) for path in paths]
+    assert len(set(names)) == 2 and all(name.startswith("network-5.npz-") for name in names)
+    assert measurements.name_of_weights(None, card) == card.file
+    assert measurements.name_of_weights("random", card) == "random"
+    (tmp_path / "bvlc_googlenet.npz").touch()
+    assert measurements.name_of_weights(str(tmp_path / "bvlc_googlenet.npz"), card) == "bvlc_googlenet.npz"
+
+
 def test_all_layers_in_one_pass(tmp_path):
     from transfer import features, loading, trained
 

@@ -210,6 +210,16 @@ def test_the_loss_of_a_training(tmp_path):
     assert (tmp_path / "loss.png").stat().st_size < LARGEST and picture.width > picture.height
 
 
+def test_weights_have_a_panel_each():
+    others = [dict(each, weights="random", accuracy=0.05) for each in RESULTS if each["case"] != 4]
+    scratch = [dict(each, weights="random") if each["case"] == 4 else each for each in RESULTS]
+    before, axes = measured.how_much(scratch).axes, measured.how_much([*others, *scratch]).axes
+    assert len(axes) == 2 * len(before) - 1  # the sheet beneath them is one
+    for each in axes[1:]:
+        assert len(each.containers) == 4
+        assert all(len(line.get_ydata()) == 3 for line, *_ in each.containers)
+
+
 def test_medians_and_the_spread_of_seeds():
     lines = [dict(RESULTS[0], seed=seed, accuracy=accuracy) for seed, accuracy in enumerate((0.2, 0.5, 0.6))]
     axes = measured.how_much([*lines, dict(RESULTS[0], per_class=0, accuracy=0.9)]).axes[1]
