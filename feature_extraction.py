@@ -23,7 +23,7 @@ from common.program import print_top, run, shown
 import numpy as np
 
 from common.files import BadInput
-from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags, at_least
+from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags, at_least, check_together
 from data import images, traffic_signs
 from transfer import calibration, exports, flags, loading, novelty, serve, trained
 from weights import cards, heads
@@ -135,7 +135,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=at_least(0, most=65535), default=serve.PORT, help="of the page, on this machine "
                         f"alone; 0: any that is free (default {serve.PORT})")  # fmt: skip
     parser.add_argument("--no_browser", action="store_true", help="with --serve: print the page's address only")
-    return parser.parse_args()
+    args = parser.parse_args()
+    check_together(args, parser.parse_args([]), {"port": "serve", "no_browser": "serve"})
+    return args
 
 
 def main() -> None:

@@ -142,7 +142,7 @@ def _attempt(url: str, part: pathlib.Path, size: int | None) -> bool:
         with open(part, "ab", buffering=0) as file:  # every byte that came is kept, however the process ends
             file.truncate(start)
             with written_whole(_note(part)) as note:
-                note.write_text(f"{url}\n{_version(response)}\n")
+                note.write_text(f"{url}\n{_version(response)}\n", newline="\n")
             # disable=None: no bar where stderr is not a terminal
             with tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, disable=None) as bar:
                 for block in _blocks(response):

@@ -233,8 +233,9 @@ def _temporary(path: pathlib.Path) -> tuple[int, pathlib.Path]:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise BadInput(f"{path}: cannot be written ({reason(error)}); choose another place") from None
-    with contextlib.suppress(OSError):  # no locks on this file system, none on Windows
-        _lock(handle)
+    if os.name != "nt":  # where a locked file is closed to its own writer, too
+        with contextlib.suppress(OSError):  # no locks on this file system
+            _lock(handle)
     return handle, pathlib.Path(temporary)
 
 

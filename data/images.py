@@ -63,7 +63,10 @@ def described(framing: Framing) -> str:
     if framing.how == "whole":
         return f"the whole image, resized to {size}"
     whole = "the whole image squeezed" if framing.how == "squeeze" else "the middle square of the image, resized"
-    return f"{whole} to {resized}" + (f", of which the middle {size}" if framing.resized > framing.size else "")
+    if framing.resized <= framing.size:
+        return f"{whole} to {resized}"
+    cut = f"images with sides of {framing.size} to {framing.resized} pixels are not resized, only cut"
+    return f"{whole} to {resized}, of which the middle {size}; {cut}"
 
 
 def read_all(paths: Iterable, framing: Framing) -> np.ndarray:

@@ -95,8 +95,8 @@ class KerasNetwork(Network):
     ) -> "KerasNetwork":
         """The network of a card with its weights.
 
-        source: a file (see `weights.keras_files`), "random" (Keras's initial weights, seeded), or None: Keras downloads
-        the published file and checks its hash.
+        source: a file (see `weights.keras_files`), "random" (Keras's initial weights, seeded), or None: the card's file
+        in weights/; without it, Keras downloads the published weights and checks their hash.
         features_only: without the classifier, which takes images of the card's size only.
         dtype: tf.bfloat16 is twice as fast on processors that have it and changes VGG16's features by 0.6 %; weights
         and results are float32 either way.
@@ -105,6 +105,8 @@ class KerasNetwork(Network):
         size = card.checked_size(image_size)
         if not features_only and size != card.input_size:
             raise BadInput(f"--image_size {size}: {card.title}'s classifier takes {card.input_size} pixels only")
+        if source is None and (reading.WEIGHTS_DIR / card.file).exists():
+            source = reading.WEIGHTS_DIR / card.file
         if source == "random":
             keras.utils.set_random_seed(reading.checked_seed(seed))
         model = (build if source else published)(card, not features_only, size, dtype)
@@ -189,4 +191,5 @@ def published(card: Card, top: bool, image_size: int, dtype: tf.DType) -> keras.
         return build(card, top, image_size, dtype, "imagenet")
     except Exception as error:  # Keras raises nothing more special when a download fails
         found = f"{card.title}: Keras cannot download the published weights ({reason(error)})"
-        raise BadInput(f"{found}; give a file with --weights, or --weights random to try the script out") from None
+        raise BadInput(f"{found}; put {card.file} into {reading.WEIGHTS_DIR}, give a file with --weights, or --weights "
+                       "random to try the script out") from None  # fmt: skip

@@ -1,5 +1,7 @@
 """VGG16 and ResNet50: against plain NumPy and Keras itself, cut at any layer, fine-tuned, kept and read again."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from common.files import BadInput
 from networks import keras_networks
 from networks.keras_networks import KerasNetwork
 from networks.network import Dropout
-from weights import cards
+from weights import cards, reading
 
 VGG_WEIGHTS = SHARED / "weights" / "vgg16_notop_fp16.npz"
 needs_vgg = pytest.mark.skipif(not VGG_WEIGHTS.exists(), reason="VGG16's real weights are not here")
@@ -197,12 +199,24 @@ def test_a_whole_model_by_keras_is_read(resnet, tmp_path):
             np.testing.assert_array_equal(array, expected[name])
 
 
+def test_a_file_in_weights_is_taken_before_any_download(tmp_path, monkeypatch):
+    """The published name; the numbers are random ones, and the classifier is left where no one asked for it."""
+    card = dataclasses.replace(cards.VGG, file="vgg16.npz")
+    first = KerasNetwork.load(card, "random", seed=4, features_only=True, image_size=32)
+    first.save(tmp_path / card.file)
+    monkeypatch.setattr(reading, "WEIGHTS_DIR", tmp_path)
+    monkeypatch.setattr(keras_networks, "published", lambda *_: pytest.fail("it is there"))
+    second = KerasNetwork.load(card, features_only=True, image_size=32)
+    assert reading.fingerprint(second.weights) == reading.fingerprint(first.weights)
+
+
 def test_failed_download_and_wrong_size(monkeypatch):
     def fail(**_):
         raise Exception("URL fetch failure on https://…: None --\n[Errno -2] Name or service not known")
 
     monkeypatch.setattr(keras.applications.vgg16, "VGG16", fail)
-    with pytest.raises(BadInput, match="^VGG16: Keras cannot download .*Name or service.*--weights"):
+    missing = f"^VGG16: Keras cannot download .*Name or service.*put {cards.VGG.file} into .*weights, .*--weights"
+    with pytest.raises(BadInput, match=missing):
         KerasNetwork.load(cards.VGG)
     with pytest.raises(BadInput, match="--image_size 64: VGG16's classifier takes 224 pixels only"):
         KerasNetwork.load(cards.VGG, "random", image_size=64)

@@ -204,10 +204,14 @@ def test_onnx_without_the_converter(tmp_path, monkeypatch):
 def test_a_framing_in_words():
     framings = [images.Framing(64, "squeeze", 73), images.Framing(224, "crop", 256), images.Framing(64, "squeeze", 0)]
     assert [images.described(framing) for framing in framings] == [
-        "the whole image squeezed to 73 x 73 pixels, of which the middle 64 x 64 pixels",
-        "the middle square of the image, resized to 256 x 256 pixels, of which the middle 224 x 224 pixels",
+        "the whole image squeezed to 73 x 73 pixels, of which the middle 64 x 64 pixels; images with sides of 64 to 73 "
+        "pixels are not resized, only cut",
+        "the middle square of the image, resized to 256 x 256 pixels, of which the middle 224 x 224 pixels; images "
+        "with sides of 224 to 256 pixels are not resized, only cut",
         "the whole image squeezed to 64 x 64 pixels",
     ]
+    small = np.random.default_rng(0).integers(0, 256, (64, 73, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(images.frame(small, framings[0]), small[:, 4:68])
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Small files of weights: both directions against plain NumPy, damage, and the program that makes one."""
 
 import dataclasses
-import importlib
 import sys
 import time
 
@@ -273,13 +272,6 @@ def test_a_classifier_of_other_widths(tmp_path):
 # --- the small AlexNet, by name
 
 
-def script(monkeypatch, capsys, name, *arguments):
-    """What a script prints, run here."""
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-    importlib.import_module(name).main()
-    return capsys.readouterr().out
-
-
 def test_small_is_a_source_of_weights(small_alexnet, monkeypatch):
     weights = reading.load(cards.ALEXNET, "small")
     assert {layer: kernel.shape for layer, (kernel, _) in weights.items()} == ALEXNET_SHAPES
@@ -304,28 +296,28 @@ def test_small_is_a_source_of_weights(small_alexnet, monkeypatch):
     assert "--weights small" not in in_one_line(reading.load, cards.ALEXNET)
 
 
-def test_only_known_classes_are_named(small_alexnet, monkeypatch, capsys):
-    printed = script(monkeypatch, capsys, "imagenet_inference", "--demo", "--top", 1000)
+def test_only_known_classes_are_named(small_alexnet, run_here):
+    printed = run_here("imagenet_inference.py", "--demo", "--top", 1000).stdout
     assert printed.startswith(f"Weights: {SMALL_TITLE}\n\nImage 0: ")
     names, probabilities = lines(printed)
     assert len(names) == 400 and set(names[:200]) == set(names[200:]) == set(class_names[::5])
     assert sum(probabilities[:200]) == pytest.approx(1, abs=0.1)
-    random = script(monkeypatch, capsys, "imagenet_inference", "--demo", "--weights", "random")
+    random = run_here("imagenet_inference.py", "--demo", "--weights", "random").stdout
     assert random.startswith("Random weights (seed 0)") and lines(random) != lines(printed)
 
 
 @pytest.mark.slow
-def test_a_head_remembers_the_small_alexnet(small_alexnet, tmp_path, monkeypatch, capsys):
+def test_a_head_remembers_the_small_alexnet(small_alexnet, tmp_path, run_here):
     training = ["--demo", "--layer", "pool1", "--per_class", 2, "--validation_per_class", 1, "--image_size", 67,
                 "--epochs", 1, "--cache", tmp_path / "features", "--out", tmp_path / "run"]  # fmt: skip
-    printed = script(monkeypatch, capsys, "train_feature_extraction", *training)
+    printed = run_here("train_feature_extraction.py", *training).stdout
     assert printed.startswith(f"Weights: {SMALL_TITLE}\n")
     assert heads.load(tmp_path / "run").provenance.weights == "small"
-    use = ["feature_extraction", "--demo", "--head", tmp_path / "run"]
-    assert f"Weights: {SMALL_TITLE}\n" in script(monkeypatch, capsys, *use)
-    monkeypatch.setattr(sys, "argv", [*map(str, use), "--weights", "random"])
-    message = in_one_line(importlib.import_module("feature_extraction").main)
-    assert message.startswith("random: not the weights that") and "which were small; name those" in message
+    use = ["feature_extraction.py", "--demo", "--head", tmp_path / "run"]
+    assert f"Weights: {SMALL_TITLE}\n" in run_here(*use).stdout
+    refused = run_here(*use, "--weights", "random")
+    assert refused.returncode == 2 and refused.stderr.startswith("error: random: not the weights that")
+    assert "which were small; name those" in refused.stderr
 
 
 @pytest.mark.skipif(not SMALL_FILE.exists(), reason="weights/alexnet-tiny.npz is not there")

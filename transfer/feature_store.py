@@ -143,7 +143,7 @@ def _complete(path: pathlib.Path, key: str, images: np.ndarray, compute: Callabl
             for stale in (path, part, sums):
                 stale.unlink(missing_ok=True)
             with written_whole(record) as temporary:
-                temporary.write_text(key)
+                temporary.write_text(key, newline="\n")
         regular_or_absent(part), regular_or_absent(sums)
         file = open(part, "ab+", buffering=0)
     with file:

@@ -2,7 +2,7 @@
 
     python -m weights.fetch alexnet        # 244 MB, into weights/
 
-The scripts download what they need; this is for downloading it beforehand, or again. VGG16 and ResNet50 are not
+The scripts download what they need; this is for downloading it beforehand. VGG16 and ResNet50 are not
 among the choices: Keras downloads those.
 """
 
