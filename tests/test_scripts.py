@@ -15,6 +15,7 @@ from PIL import Image
 import evaluate
 from data import cifar10, datasets, traffic_signs
 from data.traffic_signs import sign_names
+from transfer import loading
 from weights import heads
 
 SCRIPTS = [
@@ -79,6 +80,24 @@ def test_test_images_are_of_the_head_s_classes():
         names = data.drawn_test(per_class=1).class_names
         head = SimpleNamespace(class_names=names, provenance=origin)
         assert evaluate.find_images(head, demo=True).class_names == names
+
+
+def test_many_signs_go_through_the_network_in_batches(monkeypatch, tmp_path, run_here):
+    sizes = []
+
+    def activations(images):
+        sizes.append(len(images))
+        return SimpleNamespace(numpy=lambda: np.eye(1000)[: len(images)])
+
+    network = SimpleNamespace(activations=activations)
+    monkeypatch.setattr(loading, "load_network", lambda *_, **__: network)
+    for number in range(70):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number:02}.png")
+    done = run_here("traffic_sign_inference.py", "*.png", "--top", 1)
+    assert sizes == [32, 32, 6]
+    assert re.findall(r"^Image (\d+): (\d+)\.png$", done.stdout, re.MULTILINE) == [
+        (str(n), f"{n:02}") for n in range(70)
+    ]
 
 
 def test_a_data_set_that_is_added_to_the_table_has_test_images(monkeypatch):
