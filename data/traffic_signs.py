@@ -26,7 +26,7 @@ from data.datasets import NO_MIRROR, Dataset, Source, check
 TRAIN_FILE = DATA_DIR / "train.p"
 COURSE = "https://d17h27t6h515a5.cloudfront.net/topher/2016/October/580a829f_train/train.p"
 ARCHIVE = DATA_DIR / "GTSRB_Final_Training_Images.zip"
-OFFICIAL = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"  # the training archive: 263 MB
+OFFICIAL = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"  # the training archive: 276 MB
 UNPACKED = [DATA_DIR, DATA_DIR / "GTSRB_Final_Training_Images"]  # where it may lie unpacked, or Kaggle's
 
 TEST_FILE = DATA_DIR / "test.p"
