@@ -1,16 +1,20 @@
 """Small files of weights: both directions against plain NumPy, damage, and the program that makes one."""
 
 import dataclasses
+import functools
+import shutil
 import sys
 import time
 
 import numpy as np
 import pytest
 from conftest import ALEXNET_SHAPES, SMALL_FILE, SMALL_TITLE, in_one_line, lines, refused
+from PIL import Image
 
 from caffe_classes import class_names
 from common import fetching
 from common.files import BadInput, file_hash
+from data import own_images
 from transfer import loading, shrink
 from weights import cards, heads, reading, small
 
@@ -219,6 +223,35 @@ def test_the_program(tmp_path, monkeypatch, capsys):
     assert "too few" in in_one_line(shrink.main) and not out.exists()
 
 
+def test_what_is_looked_at_is_mixed_and_not_what_validates(tmp_path, monkeypatch):
+    """In the folder's order, a held-out fifth would be a fifth of the classes."""
+    monkeypatch.setattr(own_images, "load", functools.partial(own_images.load, cache=None))
+    for part, shade in ("train", 0), ("test", 200):
+        for number in range(5):
+            (tmp_path / "photos" / part / f"{number}").mkdir(parents=True)
+            for image in range(24 if part == "train" else 2):
+                path = tmp_path / "photos" / part / f"{number}" / f"{image}.png"
+                Image.new("RGB", (8, 8), (shade + number, image, 0)).save(path)
+    photos = shrink.sample(tmp_path / "photos", cards.ALEXNET, 120, seed=0)
+    classes = photos[:, 4, 4, 0]
+    assert sorted(np.unique(classes)) == [0, 1, 2, 3, 4]  # none of test
+    assert len(np.unique(classes[:24])) == 5 and np.bincount(classes).tolist() == [24] * 5
+    shutil.rmtree(tmp_path / "photos" / "train" / "0")
+    shutil.rmtree(tmp_path / "photos" / "test" / "0")
+    assert "holds 96 images, expected 100 or more" in in_one_line(
+        shrink.sample, tmp_path / "photos", cards.ALEXNET, 120, 0)  # fmt: skip
+
+
+def test_the_first_dense_layer_of_googlenet(photos):
+    weights = reading.random_weights(cards.GOOGLENET)
+    assert shrink.inputs_of_dense(weights, cards.GOOGLENET, photos).shape == (2, 1024)
+
+
+def test_a_sample_of_no_images(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["shrink", "a.npz", "--out", "b.npz", "--sample", "500"])
+    assert "--sample: --images is missing" in in_one_line(shrink.parse_arguments)
+
+
 def test_a_head_that_was_trained_on_another_network():
     """Joined to it, its classes would be chance, and the report compares the pair with itself."""
     weights = network()
@@ -320,7 +353,6 @@ def test_a_head_remembers_the_small_alexnet(small_alexnet, tmp_path, run_here):
     assert "which were small; name those" in refused.stderr
 
 
-@pytest.mark.skipif(not SMALL_FILE.exists(), reason="weights/alexnet-tiny.npz is not there")
 def test_the_file_in_the_repository():
     card = cards.SMALL_ALEXNET
     assert SMALL_FILE.name == card.file and SMALL_FILE.stat().st_size <= 10_000_000

@@ -1,6 +1,6 @@
 """Make a small file of a network that was trained here: AlexNet in 8 MB instead of 244, see `weights.small`.
 
-    python -m transfer.shrink runs/my_network --classes names.txt --images photos/train --out weights/alexnet-tiny.npz
+    python -m transfer.shrink runs/my_network --classes names.txt --images photos --out packed.npz
 
 The first argument is a weights file, or the folder of a run that trained the whole network (`--case 4 --layer fc7`).
 Its classifier is the run's head, another head on fc7 (`--head`), or the file's own fc8. The head's classes, or those
@@ -10,7 +10,8 @@ folder per class, so that what matters to them is kept; without them the same si
 
 Output: the largest arrays, the file's size, the seconds it takes to expand, and the relative error of each layer's
 kernel; on images that were not looked at before, how far the output of the dense layers is off, and how often the same
-class is named. It takes a minute or two; where other jobs share the processor, set OPENBLAS_NUM_THREADS=1.
+class is named, given the same feature maps. It takes a minute or two; where other jobs share the processor, set
+OPENBLAS_NUM_THREADS=1.
 """
 
 import argparse
@@ -27,13 +28,14 @@ import numpy as np
 
 from caffe_classes import class_names
 from common.files import BadInput, check_new_file, open_regular, written_whole
-from common.flags import Parser, at_least
+from common.flags import Parser, at_least, check_together
 from common.rows import batches
 from weights import cards, heads, reading, small
 from weights.cards import Card
 from weights.reading import Weights
 
 SAMPLE = 3840  # images that are looked at; what AlexNet's fc6 sees of one takes 37 KB
+FEWEST = 100  # images
 CHECKED = 1000  # of these, images that only the result is judged on
 LONGEST_LIST = 1_000_000  # bytes of a list of classes
 
@@ -124,12 +126,20 @@ def with_classifier(
 
 
 def sample(folder: pathlib.Path, card: Card, count: int, seed: int) -> np.ndarray:
-    """Images of a folder that holds one folder per class, at random, uint8 (N, size, size, 3)."""
+    """Images of a folder that holds one folder per class, mixed, uint8 (N, size, size, 3).
+
+    Of one that holds a split, those for training. `BadInput` for fewer than FEWEST, from which nothing can be learned.
+    """
     from data import images, own_images
 
+    folder, *_ = own_images.find_split(folder)
     framing = images.as_trained(card.framing, own_images.side_to_keep(folder, card.input_size), card.input_size)
     found = own_images.load(folder, framing).images
-    return found[np.sort(np.random.default_rng(seed).permutation(len(found))[:count])]
+    if len(found) < FEWEST:
+        raise BadInput(f"{folder}: holds {len(found)} images, expected {FEWEST} or more")
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.permutation(len(found))[:count])  # read in the order in which they lie in the file
+    return found[chosen][rng.permutation(len(chosen))]  # in the folder's order, the classes follow one another
 
 
 def inputs_of_dense(weights: Weights, card: Card, photos: np.ndarray) -> np.ndarray:
@@ -138,7 +148,8 @@ def inputs_of_dense(weights: Weights, card: Card, photos: np.ndarray) -> np.ndar
     from transfer import fast, loading
 
     network = loading.load_network(card, weights, precision="auto")
-    layer = network.before(next(name for name, shape in card.shapes.items() if len(shape) == 2))
+    first = next(name for name, shape in card.shapes.items() if len(shape) == 2)
+    layer = network.before(network.layer_of(first))
     compute = fast.frozen(network, photos.shape[1:], layer)
     return np.concatenate([compute(photos[rows]).reshape(len(rows), -1) for rows in batches(range(len(photos)), 128)])
 
@@ -152,7 +163,7 @@ def report(weights: Weights, ours: Weights, numbers: np.ndarray, inputs: np.ndar
         print(f"{layer}: {np.linalg.norm(ours[layer][0] - kernel) / np.linalg.norm(kernel):.4f}")
     if inputs is None:
         return
-    print(f"\nRelative errors of the dense layers' outputs, on {len(inputs):,} other images")
+    print(f"\nRelative errors of the dense layers' outputs, on {len(inputs):,} other images (convolutions as before)")
     seen = theirs = inputs
     for layer in (name for name, (kernel, _) in weights.items() if kernel.ndim == 2):
         seen, theirs = seen @ weights[layer][0] + weights[layer][1], theirs @ ours[layer][0] + ours[layer][1]
@@ -181,10 +192,13 @@ def parse_arguments() -> argparse.Namespace:
         help="Caffe's synset_words.txt, if classes are WordNet's numbers",
     )
     add("--images", type=pathlib.Path, metavar="DIR", help="images of its classes, one folder per class")
-    add("--sample", type=at_least(100, most=100_000), default=SAMPLE, help=f"how many of them (default {SAMPLE})")
+    add("--sample", type=at_least(FEWEST, most=100_000), default=SAMPLE, help=f"how many of them (default {SAMPLE})")
     add("--megabytes", type=at_least(0.001, float, 1000), default=9.5, help="the largest size (default 9.5)")
     add("--seed", type=at_least(0), default=0, help="random seed of the choice of images (default 0)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    defaults = parser.parse_args([str(args.network), "--out", str(args.out)])
+    check_together(args, defaults, {"sample": "images", "seed": "images"})
+    return args
 
 
 def main() -> None:
@@ -199,8 +213,7 @@ def main() -> None:
     packable, numbers = with_classifier(weights, card, head, names, synsets)
     inputs = judged = None
     if args.images:
-        inputs = inputs_of_dense(weights, card, sample(args.images, card, args.sample, args.seed))
-        mixed = np.random.default_rng(args.seed).permutation(inputs)
+        mixed = inputs_of_dense(weights, card, sample(args.images, card, args.sample, args.seed))
         inputs, judged = np.split(mixed, [-min(CHECKED, len(mixed) // 4)])
     arrays = small.pack(packable, numbers, int(args.megabytes * 1e6), inputs)
     content = small.archive(arrays)
