@@ -142,6 +142,10 @@ def load_backbone(
             as_published=args.as_published, trains=case.fine_tuning, from_scratch=case.from_scratch,
         )  # fmt: skip
     check_layers(case, network.layer_names, card.title)
+    if case.fine_tuning and case.train != "all":
+        if not network.variables_between(network.before(case.train), case.layer):
+            raise BadInput(f"--train {case.train}: has no weights, nor has any layer from there to {case.layer}; name "
+                           "a lower one, or leave it at --train head")  # fmt: skip
     return network
 
 

@@ -37,7 +37,8 @@ def how_much(results: Sequence[dict]) -> Figure:
     pretrained = dict.fromkeys(
         (_measured_on(each), each["weights"]) for each in results if each["case"] != FROM_SCRATCH
     )
-    panels = [*pretrained, *({(_measured_on(each), None) for each in results} - {(on, None) for on, _ in pretrained})]
+    others = {_measured_on(each) for each in results} - {on for on, _ in pretrained}
+    panels = [*pretrained, *((on, None) for on in sorted(others))]
     high = 470  # units
     figure, _ = sheet(high * len(panels))
     for number, (on, weights) in enumerate(panels):
@@ -47,7 +48,9 @@ def how_much(results: Sequence[dict]) -> Figure:
         lower = 1 - (number * high + 370) / (high * len(panels))
         axes = figure.add_axes((95 / WIDTH, lower, 525 / WIDTH, 310 / (high * len(panels))))
         _panel(axes, own)
-        axes.set_title(f"{DATASETS.get(dataset, dataset)}: accuracy", fontsize=points(TYPE), loc="left", pad=14)
+        alike = [panel for panel in panels if panel[0][0] == dataset]
+        told = f", {on[1]} ({weights or 'from scratch'}), {on[2]} pixels" if len(alike) > 1 else ""
+        axes.set_title(f"{DATASETS.get(dataset, dataset)}: accuracy{told}", fontsize=points(TYPE), loc="left", pad=14)
         axes.set_xlabel("training images per class", fontsize=points(TYPE))
     return figure
 

@@ -289,6 +289,13 @@ def test_what_a_report_leaves_behind(capsys, tmp_path):
     reported(capsys, parts_of(TWO), TWO, tmp_path / "right", plot=True)  # no mistakes
 
 
+def test_what_cannot_be_divided_is_an_empty_cell(tmp_path):
+    """Not 0, which a mean over the column would take for a mistake."""
+    judged = evaluation.evaluate(np.array([0, 0]), np.eye(3)[[0, 0]], ["a", "b", "c"])
+    evaluation.write_tables(judged, ["a", "b", "c"], tmp_path, "test")
+    assert (tmp_path / "test-per_class.csv").read_text().splitlines()[1:] == ["a,2,1.0,1.0", "b,0,,", "c,0,,"]
+
+
 def test_no_tensorflow_and_no_matplotlib(tmp_path):
     code = f"""
 import sys

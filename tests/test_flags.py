@@ -215,10 +215,11 @@ def test_mistakes_are_told_before_hours_of_training(parse, begun, tmp_path):
 ])  # fmt: skip
 def test_decoded_images_go_where_features_do(given, kept, parse, tmp_path, monkeypatch):
     folders = []
-    monkeypatch.setattr(
-        own_images, "load_split", lambda *all: folders.append(all[-1]) or (datasets.for_test(SIGNS), None)
-    )
-    flags.split_of(parse("--training_dir", tmp_path, *given), ALEXNET, None)
+    monkeypatch.setattr(own_images, "load_split", lambda *all: asked.append(all) or (datasets.for_test(SIGNS), None))
+    asked = []
+    flags.split_of(parse("--training_dir", tmp_path, "--skip_unreadable", "--seed", 3, *given), ALEXNET, None)
+    assert asked == [(tmp_path, None, ALEXNET.framing, 227, 227, True, 3, kept)]
+    folders.append(asked[0][-1])
     monkeypatch.setattr(own_images, "load", lambda *all: folders.append(all[-1]))
     monkeypatch.setattr("sys.argv", ["evaluate.py", "--test_dir", str(tmp_path), *given])
     framed = SimpleNamespace(size=32, how="whole", resized=0)
@@ -255,6 +256,16 @@ def test_files_that_a_run_names_are_looked_for_before_it_trains(parse, begun, tm
     assert parse("--resume", folder).test_file == tmp_path / "test.p"
     (tmp_path / "test.p").unlink()
     assert f"--test_file {tmp_path / 'test.p'}: no such file" in in_one_line(parse, "--resume", folder)
+
+
+def test_what_would_do_nothing_on_resume_is_told(parse, begun, tmp_path):
+    (tmp_path / "w.npz").touch()
+    folder = begun()
+    assert "--teacher is missing" in in_one_line(parse, "--resume", folder, "--teacher_weights", tmp_path / "w.npz")
+    shutil.rmtree(folder)
+    folder = begun("--demo")
+    said = in_one_line(parse, "--resume", folder, "--training_file", tmp_path / "w.npz")
+    assert "--training_file: does nothing beside --demo" in said
 
 
 def test_a_cache_that_is_named_is_used(parse, begun, tmp_path):

@@ -174,6 +174,8 @@ def test_the_head_to_beat_is_the_one_that_was_kept(folder):
     run = runs.Run(folder, ORIGIN, ["a", "b"])
     run.head_history, run.kept = head, 2
     run._write_history(EPOCHS[:2])
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "ckpt-2.index").touch()
     again = runs.Run(folder, ORIGIN, ["a", "b"])
     assert again.keep_head(None, other) == head and again.head_history == head
     assert runs.Run(None, ORIGIN, ["a", "b"], writes=False).keep_head(None, other) == other  # a worker of a new run

@@ -95,7 +95,7 @@ def fine_tune(
     if recipe.head_epochs:
         print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
         features = shared_features(network, images, case.layer, run.provenance, devices, cache=cache)
-        log = logdir and logdir / "head"
+        log = None if run.begun() else logdir and logdir / "head"  # a run that goes on has logged them
         alone = train_head(features, watched, of_head_alone(recipe), devices, None, report, log, teacher)
         alone = alone._replace(history=run.keep_head(alone.classifier, alone.history))
 

@@ -214,7 +214,10 @@ def _print_confusions(judged: Report, class_names: Sequence[str]) -> None:
 
 def write_tables(judged: Report, class_names: Sequence[str], folder: str | os.PathLike, prefix: str) -> None:
     """Write `prefix`-per_class.csv and `prefix`-confusion.csv (rows: true class, columns: predicted) into a folder."""
-    per_class = zip(class_names, judged.support, judged.precision.round(4), judged.recall.round(4))
+    predicted = judged.confusion.sum(axis=0)
+    precision = ["" if not count else value for count, value in zip(predicted, judged.precision.round(4))]
+    recall = ["" if not count else value for count, value in zip(judged.support, judged.recall.round(4))]
+    per_class = zip(class_names, judged.support, precision, recall)  # an empty cell where there is nothing to divide by
     confusion = ([name, *row] for name, row in zip(class_names, judged.confusion))
     tables = {
         "per_class": [["class", "images", "precision", "recall"], *per_class],

@@ -167,19 +167,20 @@ def parse(
     if recipes and args.recipe and not args.resume:  # a run that is resumed has kept the flags themselves
         parser.set_defaults(**recipes[args.recipe])
         args = parser.parse_args()
-    defaults, folder = parser.parse_args([]), None
+    defaults, folder, typed = parser.parse_args([]), None, resuming.given(parser)
     if args.resume:
         folder = runs.find(args.resume, script, args.demo)
         kept = resuming.resumed(folder, script, args, parser)
         args = argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume})
     check_paths(args)
-    if folder:
-        return args, folder
-    if args.out:
-        runs.check_new(args.out)
-    check_together(args, defaults, NEEDS, USELESS_BESIDE)
-    check_split_flag(args, defaults)
-    return args, None
+    asked = typed if folder else vars(args).keys()  # what earlier versions kept is no mistake
+    check_together(args, defaults, *({name: needs[name] for name in needs if name in asked}
+                                     for needs in (NEEDS, USELESS_BESIDE)))  # fmt: skip
+    if not folder:
+        if args.out:
+            runs.check_new(args.out)
+        check_split_flag(args, defaults)
+    return args, folder
 
 
 def check_paths(args: argparse.Namespace) -> None:

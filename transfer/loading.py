@@ -70,6 +70,8 @@ def compute_dtype(precision: str, slow_gradients: bool = False) -> tf.DType:
     """
     import tensorflow as tf
 
+    if precision == "float32":  # and not what GPUs from Ampere on make of it, with 10 of its 23 bits
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     if precision == "auto":
         fast = _multiplies_bfloat16() and not (slow_gradients and not tf.config.list_physical_devices("GPU"))
         precision = "bfloat16" if fast else "float32"

@@ -289,12 +289,12 @@ def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
             )
             yield len(chosen), batch
 
-    calls = -(-len(order) // steps.rows_per_call)
-    bar = tqdm(prefetched(fetched()), f"Epoch {epoch}", calls, unit="step", leave=False, delay=2, disable=None)
-    total = 0
-    for number, (size, batch) in enumerate(bar, (epoch - 1) * calls):
-        total += steps.train_step(Batch(*devices.spread(*batch)), size, number)
-        work.average.update(number)
+    calls, total = -(-len(order) // steps.rows_per_call), 0
+    with tqdm(total=len(order), desc=f"Epoch {epoch}", unit="images", leave=False, delay=2, disable=None) as bar:
+        for number, (size, batch) in enumerate(prefetched(fetched()), (epoch - 1) * calls):
+            total += steps.train_step(Batch(*devices.spread(*batch)), size, number)
+            work.average.update(number)
+            bar.update(size)
     return [float(each) for each in total / len(order)]
 
 

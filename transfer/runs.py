@@ -146,15 +146,18 @@ class Run:
                 self._keep_result(classifier, history[-1])
         checkpoints.write(self.folder, history, self.variables, self.optimizers)
 
+    def begun(self) -> bool:
+        """Whether it has an epoch to continue after."""
+        return bool(self.folder and checkpoints.epochs(self.folder))
+
     def keep_head(self, classifier: Any, history: list[dict]) -> list[dict]:
         """Keep a head that was trained alone, on the untrained network: epoch 0 of fine-tuning. Returns its history.
 
-        A run that has epochs already has kept its head, and that one's history is returned: trained again, with another
-        teacher or precision, it would be another one to beat.
+        A run that goes on after an epoch has kept its head, and that one's history is returned: trained again, with
+        another teacher or precision, it would be another one to beat.
         """
-        begun = read_history(self.folder) if self.folder else {"head": [], "epochs": []}
-        self.head_history = begun["head"] if begun["epochs"] and begun["head"] else history
-        if self.writes and not begun["epochs"]:
+        self.head_history = (read_history(self.folder)["head"] if self.begun() else []) or history
+        if self.writes and not self.begun():
             self._write_history([])
             self._keep_result(classifier, history[-1] | {"epoch": 0})
         return self.head_history

@@ -40,7 +40,8 @@ def _limit_memory(size: int) -> None:
         import resource
     except ImportError:  # Windows
         return
-    resource.setrlimit(resource.RLIMIT_DATA, (size, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]  # of this system or job
+    resource.setrlimit(resource.RLIMIT_DATA, (size if most == resource.RLIM_INFINITY else min(size, most), most))
 
 
 def _say(answers: BinaryIO, content: dict) -> None:

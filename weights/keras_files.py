@@ -68,11 +68,16 @@ def _opened(path: str | os.PathLike, kind: str, title: str) -> Iterator[dict[str
             yield layers
         return
     with tempfile.TemporaryDirectory() as folder, foreign(path, expected, ADVICE):
+        extracted = os.path.join(folder, MODEL_WEIGHTS)
         with open_regular(path) as file, zips.opened(file, npz.MOST_LISTED) as archive:
             size = archive.getinfo(MODEL_WEIGHTS).file_size
             if size > 3 * file.seek(0, os.SEEK_END) + npz.SPARE:
                 raise ValueError(f"{MODEL_WEIGHTS} unpacks to {size:,} bytes")
-            extracted = os.path.join(folder, MODEL_WEIGHTS)
+            free = shutil.disk_usage(folder).free
+            if size > free:
+                raise BadInput(
+                    f"{path}: unpacks to {size:,} bytes, and {folder} has {free:,}; free space, or set TMPDIR"
+                )
             with archive.open(MODEL_WEIGHTS) as member, open(extracted, "wb") as copy:
                 shutil.copyfileobj(member, copy)
         with hdf5.opened(extracted, expected, ADVICE, name=path) as layers:
