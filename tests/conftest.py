@@ -39,7 +39,7 @@ QUICK = ["--demo", "--network", "googlenet", "--image_size", "32", "--per_class"
 # What a demo with AlexNet says first: which weights it found.
 SMALL_FILE = ROOT / "weights" / "alexnet-tiny.npz"
 SMALL_TITLE = "small AlexNet, pretrained on 200 of ImageNet's classes"
-DEMO_SAYS = f"Weights: {SMALL_TITLE}\n" if SMALL_FILE.exists() else "Random weights (seed 0): BVLC AlexNet has learned"
+DEMO_SAYS = f"Weights: {SMALL_TITLE}\n"
 
 
 def run(script, *arguments, cwd, **environment):

@@ -114,10 +114,10 @@ def test_nothing_is_learned_from_shuffled_labels(shuffled, signs, tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-def test_filters_are_drawn_of_the_weights_that_are_kept(kept, signs, monkeypatch, tmp_path):
+def test_filters_are_drawn_of_the_weights_that_are_kept(kept, signs, monkeypatch, tmp_path, capsys):
     """Where the head alone is kept, the network has been changed by epochs that were thrown away."""
-    drawn, nothing = [], lambda *_, **__: None
-    monkeypatch.setattr(results.loop, "predict", nothing)
+    drawn, views, nothing = [], [], lambda *_, **__: None
+    monkeypatch.setattr(results.loop, "predict", lambda *_, second_view: views.append(second_view))
     monkeypatch.setattr(results.evaluation, "report", lambda *_: SimpleNamespace(accuracy=0.5))
     monkeypatch.setattr(results, "keep_known", nothing)
     monkeypatch.setattr(results.plots, "curves", nothing)
@@ -130,6 +130,25 @@ def test_filters_are_drawn_of_the_weights_that_are_kept(kept, signs, monkeypatch
     outcome = cases.Outcome(classifier, None, epochs, kept, epochs)
     results.conclude(run, outcome, datasets.for_test(signs), chief, plot=True, network=network)
     assert drawn == ["filters.png"] * kept
+    assert views == [None] and "seen twice" not in capsys.readouterr().out
+    classifier.network = SimpleNamespace(image_size=64)
+    outcome = outcome._replace(inputs=signs.images)
+    results.conclude(run, outcome, datasets.for_test(signs), chief, two_views=True)
+    assert callable(views[1]) and "Each image seen twice, the second time 15% closer;" in capsys.readouterr().out
+
+
+def test_what_is_kept_and_why():
+    def told(kept, losses, lower=()):
+        history = [{"validation_loss": loss} for loss in losses]
+        classifier = SimpleNamespace(lower=list(lower))
+        return results.choice(cases.Outcome(classifier, None, history, kept, [{"validation_loss": 0.5}]))
+
+    assert told(2, [0.4, 0.3, 0.35]) == "Kept: epoch 2 of 3, with the lowest validation loss (0.300)"
+    last = "Kept: the last epoch, 3 (validation loss 0.350; lowest 0.300, epoch 2"
+    assert told(3, [0.4, 0.3, 0.35]) == f"{last}: --patience would keep that)"
+    assert told(3, [0.4, 0.3, 0.35], lower=[1]) == f"{last})"
+    alone = "Kept: the head as it was before fine-tuning (validation loss 0.500); no epoch of fine-tuning was better"
+    assert told(0, [0.8, 0.7]) == f"{alone} (0.700)"
 
 
 def test_a_view_of_many_images_is_there_once():
@@ -163,6 +182,12 @@ def test_bfloat16_where_its_gradients_are_fast(monkeypatch):
     assert loading.compute_dtype("bfloat16", slow_gradients=True) == tf.bfloat16
     for trains, expected in (False, tf.bfloat16), (True, slow):
         assert load_network(cards.GOOGLENET, "random", image_size=32, precision="auto", trains=trains).dtype == expected
+
+
+def test_float32_is_not_what_gpus_make_of_it():
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    assert loading.compute_dtype("float32") == tf.float32
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
 def test_an_early_layer_is_pooled_to_a_sane_size(signs, tmp_path):

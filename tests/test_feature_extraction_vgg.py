@@ -53,8 +53,8 @@ def test_the_course_s_files_are_read(tmp_path):
     assert re.search(r"^Best validation accuracy: 1\.0000 \(epoch \d+\), last: 1\.0000$", done.stdout, re.MULTILINE)
 
 
-def test_one_file_alone(tmp_path):
-    done = run("feature_extraction_vgg.py", "--training_file", "train.p", cwd=tmp_path)
+def test_one_file_alone(run_here):
+    done = run_here("feature_extraction_vgg.py", "--training_file", "train.p")
     assert done.returncode == 2 and done.stderr.startswith("error: --training_file and --validation_file: one is")
 
 

@@ -1,13 +1,14 @@
 """The loop: its thread that fetches ahead; runs that go on."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from googlenet import GoogLeNet
-from transfer import devices, loop, runs, trained
+from transfer import augmentation, devices, loop, runs, trained
 from transfer.classifier import Classifier
 from transfer.recipe import Recipe
 from weights import cards, heads
@@ -33,6 +34,32 @@ def test_prefetched_gives_all_in_order_passes_errors_on_and_ends_its_thread():
     items.close()  # as when the step that uses an item fails
     assert len(fetched) <= 3
     assert threading.active_count() == before
+
+
+def test_a_mirrored_image_has_the_mirrored_label_and_the_teacher_s_mirrored_answer():
+    """Keep right becomes keep left; the second image is left as it is."""
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3)).astype(np.float32).repeat(2, axis=0)
+    chance = np.full((2, augmentation.CHANCES), 0.5, np.float32)  # no change, but ...
+    chance[:, 6] = 0.9, 0.1  # ... the first one is mirrored
+    taught = np.float32([[1, 2], [1, 2]])
+    batch = loop.Batch(pixels, np.array([0, 0]), chance, taught, np.arange(2), np.ones(2, np.float32))
+    sized = SimpleNamespace(network=SimpleNamespace(image_size=8))
+    steps = loop.Steps(sized, Recipe(augment=True, mirror=(1, 0), teacher_share=0.5), devices.find(), [])
+    seen = steps.augmented(loop.Batch(*map(tf.constant, batch)))
+    assert seen.y.numpy().tolist() == [1, 0] and seen.taught.numpy().tolist() == [[2, 1], [1, 2]]
+    np.testing.assert_allclose(seen.x.numpy()[0], pixels[0, :, ::-1], atol=0.01)
+    np.testing.assert_allclose(seen.x.numpy()[1], pixels[1], atol=0.01)
+
+
+def test_a_log_for_tensorboard_has_both_curves(tmp_path):
+    epoch = {"epoch": 3, "loss": 0.5, "accuracy": 0.6, "validation_loss": 0.7, "validation_accuracy": 0.8}
+    loop.summaries(tmp_path)(epoch)
+    for name, figures in ("training", {"loss": 0.5, "accuracy": 0.6}), ("validation", {"loss": 0.7, "accuracy": 0.8}):
+        (path,) = (tmp_path / name).iterdir()
+        events = [event for event in tf.compat.v1.train.summary_iterator(str(path)) if event.summary.value]
+        assert {event.step for event in events} == {3}
+        found = {value.tag: tf.make_ndarray(value.tensor) for event in events for value in event.summary.value}
+        assert found == pytest.approx(figures)
 
 
 class Stopped(Exception):

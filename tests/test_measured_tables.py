@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import in_one_line
+from conftest import ROOT, in_one_line
 
 from data import datasets, traffic_signs
 from images import how_much, measurements, random_or_pretrained
@@ -226,7 +226,11 @@ def test_lines_of_another_kind(tmp_path, line):
         assert "found.jsonl, line 2: " in in_one_line(measurements.read, path, KINDS)
 
 
-def test_what_the_repository_holds_is_read():
+def test_the_readme_s_tables_are_what_was_measured():
     for module in how_much, random_or_pretrained:
-        for each in measurements.read(pathlib.Path(module.RESULTS), module.KINDS):
-            assert 0 < each["accuracy"] <= 1
+        found = measurements.read(pathlib.Path(module.RESULTS), module.KINDS)
+        assert found and all(0 < each["accuracy"] <= 1 for each in found)
+    readme = (ROOT / "README.md").read_text()
+    found = [each for each in how_much.measured(how_much.RESULTS).values() if each["network"] == "googlenet"]
+    for row in how_much.table(found, cards.GOOGLENET).splitlines():
+        assert row in readme

@@ -121,6 +121,21 @@ def test_features_in_a_file_are_read_in_pieces(tmp_path, known):
     features, labels = near(1500, seed=1)
     np.save(tmp_path / "features.npy", features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+
+    class Watched:
+        """Counts the rows of each access."""
+
+        shape, dtype, rows = mapped.shape, mapped.dtype, []
+
+        def __len__(self):
+            return len(mapped)
+
+        def __getitem__(self, rows):
+            self.rows.append(len(mapped[rows]))
+            return mapped[rows]
+
+    novelty.fit(Watched(), labels, np.arange(0, 1000), np.arange(1000, 1500))
+    assert 0 < max(Watched.rows) <= novelty.BATCH
     for ours, theirs in zip(known, novelty.fit(mapped, labels, np.arange(0, 1000), np.arange(1000, 1500))):
         np.testing.assert_array_equal(ours, theirs)
 

@@ -98,12 +98,8 @@ def undisturbed(tmp_path_factory):
     return result(folder / "run")
 
 
-FAST = ["extraction"]  # the others are much alike
-
-
-@pytest.mark.parametrize(
-    "moment", [pytest.param(each, marks=[pytest.mark.slow] * (each not in FAST)) for each in MOMENTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_kill_9_loses_nothing(moment, undisturbed, tmp_path):
     killed(moment, *FINE, "--out", "run", "--cache", "cache", cwd=tmp_path)
     settings = (tmp_path / "run" / "settings.json").read_text()
@@ -165,7 +161,7 @@ assert model(large)["probabilities"].shape == answer["probabilities"][:2].shape
 
 
 @pytest.mark.parametrize("train", ["head", pytest.param("inception_5a", marks=pytest.mark.slow)])
-def test_trained_head_then_inference_then_saved_model(train, tmp_path, run_here):
+def test_trained_head_then_inference_then_saved_model(train, tmp_path, run_here, monkeypatch):
     """Held-out signs get the same answers in the training's own evaluation, from the scripts, and from TensorFlow."""
     from PIL import Image
 
@@ -173,11 +169,12 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path, run_here)
 
     flags = [*QUICK[:-4], "--validation_per_class", "0", "--per_class", "0", "--precision", "float32", "--train", train]
     flags += ["--no_augment"] if train != "head" else []
-    done = run("train_feature_extraction.py", *flags, "--epochs", 2, "--batch_size", 64, "--out", "run",
-               "--cache", "cache", cwd=tmp_path)  # fmt: skip
+    signs = traffic_signs.drawn(per_class=12, seed=0)
+    monkeypatch.setattr(traffic_signs, "drawn", lambda seed: signs)
+    done = run_here("train_feature_extraction.py", *flags, "--epochs", 2, "--batch_size", 64, "--out", "run",
+                    "--cache", "cache")  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     confusion = np.genfromtxt(tmp_path / "run" / "validation-confusion.csv", delimiter=",", skip_header=1)[:, 1:]
-    signs = traffic_signs.drawn(seed=0)
     _, _, held_out = datasets.split(signs, "track", 0)
     chosen = held_out[:: len(held_out) // 40][:40]
     for number, row in enumerate(chosen):
@@ -201,6 +198,10 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path, run_here)
     assert np.abs(theirs - confusion).sum() <= 4  # two images may stand on the brink
     same = [signs.class_names[label] == name for label, name in zip(labels[:: len(held_out) // 40][:40], answers)]
     assert np.mean(same) >= 0.97
+    done = run_here("evaluate.py", "--demo", "--head", "run", "--two_views", "--cache", "cache")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "Each image seen twice, the second time 15% closer; probabilities averaged" in done.stdout
+    assert f"drawn traffic signs, test: {43 * 30:,} images\nAccuracy: " in done.stdout
 
 
 def test_a_run_of_the_previous_version_is_used(tmp_path, run_here):

@@ -24,7 +24,7 @@ SCRIPTS = [
 ]  # fmt: skip
 
 
-def test_training_demo_then_inference_with_its_head(tmp_path):
+def test_training_demo_then_inference_with_its_head(tmp_path, run_here):
     folder = tmp_path / "run"
     done = run("train_feature_extraction.py", "--demo", "--per_class", 4, "--validation_per_class", 2, "--out", folder,
                "--cache", tmp_path / "cache", cwd=tmp_path)  # fmt: skip
@@ -35,8 +35,9 @@ def test_training_demo_then_inference_with_its_head(tmp_path):
     assert [int(number) for number, _ in epochs] == list(range(1, 11))
     assert float(epochs[-1][1]) > 0.23  # 43 classes, chance is 0.023; ten times that, even from random weights
 
-    done = run("feature_extraction.py", "--demo", "--head", folder, "--top", 43, cwd=tmp_path)
+    done = run_here("feature_extraction.py", "--demo", "--head", folder, "--top", 43)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout.count(" % of known images") == 2  # how like those of training they are was kept with the head
     assert "Head: run, 43 classes, trained on drawn" in done.stdout and "not trained" not in done.stdout
     names, probabilities = lines(done.stdout)
     assert len(names) == 86 and len(set(names)) == 43
@@ -82,7 +83,24 @@ def test_test_images_are_of_the_head_s_classes():
         assert evaluate.find_images(head, demo=True).class_names == names
 
 
-def test_many_signs_go_through_the_network_in_batches(monkeypatch, tmp_path, run_here):
+def test_an_image_is_framed_as_those_that_the_head_was_trained_on(monkeypatch, tmp_path, run_here):
+    seen = []
+    origin = heads.Provenance(
+        "googlenet", "pool5", 64, False, "float32", "random", 0, "0" * 16, "photos", 0.9, 64, "squeeze", 73
+    )
+    heads.save(heads.untrained(4, ["a", "b"], provenance=origin), tmp_path / "head.npz")
+    photo = np.random.default_rng(0).integers(0, 256, (90, 300, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    classifier = SimpleNamespace(features=lambda images: seen.append(images) or np.zeros((1, 4), np.float32))
+    monkeypatch.setattr("transfer.trained.load", lambda *_, **__: classifier)
+    done = run_here("feature_extraction.py", "photo.png", "--head", "head.npz")
+    assert done.returncode == 0, done.stderr
+    squeezed = np.asarray(Image.fromarray(photo).resize((73, 73), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(seen[0][0] - squeezed[4:68, 4:68]).max() <= 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS[:2])
+def test_many_images_go_through_the_network_in_batches(script, monkeypatch, tmp_path, run_here):
     sizes = []
 
     def activations(images):
@@ -93,7 +111,7 @@ def test_many_signs_go_through_the_network_in_batches(monkeypatch, tmp_path, run
     monkeypatch.setattr(loading, "load_network", lambda *_, **__: network)
     for number in range(70):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{number:02}.png")
-    done = run_here("traffic_sign_inference.py", "*.png", "--top", 1)
+    done = run_here(script, "*.png", "--top", 1)
     assert sizes == [32, 32, 6]
     assert re.findall(r"^Image (\d+): (\d+)\.png$", done.stdout, re.MULTILINE) == [
         (str(n), f"{n:02}") for n in range(70)
@@ -121,7 +139,7 @@ def test_cifar10_demo(tmp_path):
 
 @pytest.mark.parametrize("script", SCRIPTS[:3])
 def test_inference_demo(script, tmp_path, run_here):
-    done = run(script, "--demo", cwd=tmp_path) if script == SCRIPTS[0] else run_here(script, "--demo")
+    done = run_here(script, "--demo")
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert DEMO_SAYS in done.stdout
     assert re.findall(r"^Image (\d): ", done.stdout, re.MULTILINE) == ["0", "1"]
@@ -177,6 +195,10 @@ MISTAKES = {
     "no such training file": (["train_feature_extraction.py", "--training_file", "no.p"], "no.p"),
     "text as training file": (["train_feature_extraction.py", "--training_file", "text.npy"], "text.npy"),
     "run in no place": (["train_feature_extraction.py", "--demo", "--out", "p.png/run"], "p.png/run"),
+    "a layer without weights": (
+        ["train_feature_extraction.py", "--demo", "--network", "googlenet", "--image_size", "32", "--train", "pool5"],
+        "--train pool5: has no weights",
+    ),
     "no such layer": (["train_feature_extraction.py", "--demo", "--layer", "conv9"], "conv9"),
     "from scratch, frozen": (["train_feature_extraction.py", "--demo", "--from_scratch"], "--train all"),
     "no such images": (["train_feature_extraction.py", "--weights", "random", "--training_dir", "no"], "no"),

@@ -91,9 +91,28 @@ def test_what_is_gone_or_from_elsewhere_is_left_alone(files, animals, begun):
 
 def test_an_evaluation_on_them_has_no_interval(files, begun, capsys, monkeypatch):
     path, _ = begun(traffic_signs.NAME, traffic_signs.sign_names(), training_file=files / "train.p")
-    right = SimpleNamespace(folder=path.parent, probabilities_of_many=lambda *_: np.eye(43))
+    asked = []
+    right = SimpleNamespace(folder=path.parent, network=SimpleNamespace(image_size=32))
+    right.probabilities_of_many = lambda images, cache, view: asked.append(view) or np.eye(43)
     monkeypatch.setattr(trained, "load", lambda *_, **__: right)
     for name, interval in ("test", False), ("other", True):
         results.judge(path, traffic_signs.load_test(files / f"{name}.p"), None, None)
         told = capsys.readouterr().out
         assert ("95% confidence interval" in told) == interval and ("Warning" in told) != interval
+    assert asked == [None, None]
+    results.judge(path, traffic_signs.load_test(files / "other.p"), None, None, two_views=True)
+    assert callable(asked[-1]) and "Each image seen twice, the second time 15% closer; " in capsys.readouterr().out
+
+
+def test_two_views_are_averaged(monkeypatch):
+    """Of a head whose logits are the features, so that their softmax can be written down."""
+    monkeypatch.setattr(trained, "frozen_features", lambda network, images, *_: images.reshape(len(images), -1))
+    monkeypatch.setattr(trained, "view_of_many", lambda images, view: view(images))
+    images = np.log(np.float32([[[1, 3]], [[1, 1]]]))
+    head = heads.Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), ["a", "b"],
+                      SimpleNamespace(layer="fc7"))  # fmt: skip
+    classifier = trained.Trained(None, head, None)
+    one = classifier.probabilities_of_many(images, None)
+    np.testing.assert_allclose(one, [[0.25, 0.75], [0.5, 0.5]], rtol=1e-5)
+    two = classifier.probabilities_of_many(images, None, lambda views: np.zeros_like(views))
+    np.testing.assert_allclose(two, [[0.375, 0.625], [0.5, 0.5]], rtol=1e-5)

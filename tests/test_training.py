@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import in_one_line
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
@@ -46,6 +47,7 @@ def test_head_is_as_good_as_scikit_learn(standardize, capsys):
     theirs = LogisticRegression(C=10, max_iter=2000).fit(features[rows], labels[rows])
     theirs = theirs.score(features[held_out], labels[held_out])
     assert abs(accuracy - theirs) < 0.02 and accuracy > 0.9 and outcome.kept == 60
+    assert (outcome.classifier.spread != 1) == standardize
     logits = head.logits(features[held_out] * 3 + 1)
     assert accuracy == pytest.approx((logits.argmax(1) == labels[held_out]).mean())
     shifted = logits - logits.max(1, keepdims=True)
@@ -53,6 +55,52 @@ def test_head_is_as_good_as_scikit_learn(standardize, capsys):
     told = capsys.readouterr().out
     assert told.count("Epoch ") == 60 and told.startswith("Epoch 1\nTime: ")
     assert f"Validation Loss = {loss:.3f}\nValidation Accuracy = {accuracy:.3f}\n" in told
+
+
+def test_a_stopped_run_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    """From its checkpoint, bit by bit; a checkpoint that was changed since is refused."""
+    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    rng = np.random.default_rng(0)
+    numbers, labels = rng.normal(size=(200, 5)).astype(np.float32), rng.integers(0, 2, 200)
+    split = Split(made_up(labels, ["a", "b"]), np.arange(100), np.arange(100, 200))
+    origin = heads.Provenance(
+        "googlenet", "pool5", 64, False, "float32", "random", 0, "0" * 16, "made up", 0.5, 32, "whole", 0
+    )
+
+    def trained_in(folder, stop_after=None):
+        def report(epoch):
+            if epoch["epoch"] == stop_after:
+                raise KeyboardInterrupt
+
+        run = runs.Run(folder, origin, ["a", "b"])
+        outcome = cases.train_head(numbers, split, Recipe(epochs=4, batch_size=10), devices.find(), run, report)
+        losses = [(epoch["loss"], epoch["validation_loss"]) for epoch in outcome.history]
+        return outcome.classifier.kernel.numpy(), losses
+
+    straight, stopped = (runs.begin("script", {}, "", "", tmp_path / name) for name in ("straight", "stopped"))
+    kernel, losses = trained_in(straight)
+    with pytest.raises(KeyboardInterrupt):
+        trained_in(stopped, stop_after=3)
+    again, again_losses = trained_in(stopped)
+    np.testing.assert_array_equal(again, kernel)
+    assert again_losses == losses and len(losses) == 4
+    (data,) = (stopped / "checkpoint").glob("ckpt-4.data-*")
+    data.write_bytes(data.read_bytes()[:-1] + b"\0")
+    assert "changed after it was written" in in_one_line(trained_in, stopped)
+
+
+@pytest.mark.parametrize("share", [0.003, 0.1])
+def test_the_l2_penalty_is_scikit_learn_s(share):
+    """Of the mean loss: C = 1 / (2 * share * images)."""
+    features, labels = load_digits(return_X_y=True)
+    features, labels = (features / 16).astype(np.float32), labels.astype(np.int64)
+    rows = np.arange(len(labels))
+    split = Split(made_up(labels, [str(i) for i in range(10)]), rows, rows)
+    recipe = Recipe(epochs=40, learning_rate=0.01, l2=share, standardize=False)
+    outcome = cases.train_head(features, split, recipe, devices.find())
+    theirs = LogisticRegression(C=1 / (2 * share * len(rows)), max_iter=2000).fit(features, labels)
+    ours = np.linalg.norm(outcome.classifier.kernel.numpy())
+    assert ours == pytest.approx(np.linalg.norm(theirs.coef_), rel=0.05)
 
 
 def test_a_diverging_loss_stops_with_advice():
