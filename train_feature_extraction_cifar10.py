@@ -47,7 +47,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     parser = Parser(__doc__)
     flags.add_training_flags(parser, epochs=2)
     flags.add_case_flags(parser)
-    told = "thorough, GoogLeNet with its upper layers trained, two to three hours on two cores; few, for about 100 per class"
+    told = "thorough, GoogLeNet with its upper layers trained, 2.5 hours on two cores; few, for about 100 per class"
     flags.add_recipe_flag(parser, RECIPES, told)
     add_as_published_flag(parser)
     return flags.parse(parser, SCRIPT, RECIPES)

@@ -237,7 +237,8 @@ def test_notes_of_a_good_split_and_of_one_that_flatters():
     (told,) = datasets.notes(datasets.split(tracked(), "random", 0))
     assert "Most validation images show an object that training images show" in told
     unknown = tracked()._replace(tracks=None, images_per_track=30)
-    (told,) = datasets.notes(datasets.split(unknown, "random", 0))
+    assert datasets.notes(datasets.split(unknown, "random", 0)) == [told]
+    (told,) = datasets.notes(datasets.joined(unknown, unknown))
     assert "Each object is in 30 images, and it is unknown in which" in told
     assert datasets.notes(datasets.for_test(unknown))[1:] == []  # but that nothing was trained
 

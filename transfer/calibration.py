@@ -32,9 +32,10 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None) ->
     if flags.get("training_dir"):
         try:
             training_dir, *_ = own_images.find_split(flags["training_dir"])
-            return _of_files(own_images.files_of_classes(training_dir), training_dir, framing)
+            files = own_images.files_of_classes(training_dir)
         except BadInput as error:  # moved, or changed, since
             raise BadInput(f"{error}; or name a folder with a hundred images like them with --calibrate") from None
+        return _of_files(files, training_dir, framing)
     dataset = _of_name(head.provenance.trained_on.removesuffix(datasets.UNDIVIDED), flags)
     if dataset is None:
         raise BadInput(f"--quantize int8: {head.provenance.trained_on}, which it was trained on, cannot be found from "
@@ -51,7 +52,7 @@ def _of_files(files: list[pathlib.Path], folder: pathlib.Path, framing: Framing)
     found = [image for image in read_each(chosen, framing) if not isinstance(image, BadInput)]
     if not found:
         what = "holds no images that can be read" if os.path.isdir(folder) else "no such folder"
-        raise BadInput(f"{folder}: {what}; expected images like those in training")
+        raise BadInput(f"{folder}: {what}; name a folder with images like those in training with --calibrate")
     return np.stack(found)
 
 
