@@ -72,7 +72,8 @@ def killed(moment, *arguments, cwd):
     import textwrap
 
     code = KILL + textwrap.dedent(MOMENTS[moment]) + f"import {SCRIPT} as script\nscript.run(script.main)"
-    environment = {**os.environ, **NO_NETWORK, "PYTHONPATH": str(ROOT)}
+    # Some moments import TensorFlow, which then no longer hears that the script switches oneDNN on for fine-tuning.
+    environment = {**os.environ, **NO_NETWORK, "PYTHONPATH": str(ROOT), "TF_ENABLE_ONEDNN_OPTS": "1"}
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, env=environment,
                           capture_output=True, text=True, timeout=300)  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
