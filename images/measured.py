@@ -42,14 +42,14 @@ def how_much(results: Sequence[dict]) -> Figure:
     high = 470  # units
     figure, _ = sheet(high * len(panels))
     for number, (on, weights) in enumerate(panels):
+        dataset, network, size = on
         own = [each for each in results if _measured_on(each) == on]
         own = [each for each in own if each["case"] == FROM_SCRATCH or each["weights"] == weights]
-        dataset = own[0]["dataset"]
         lower = 1 - (number * high + 370) / (high * len(panels))
         axes = figure.add_axes((95 / WIDTH, lower, 525 / WIDTH, 310 / (high * len(panels))))
         _panel(axes, own)
-        alike = [panel for panel in panels if panel[0][0] == dataset]
-        told = f", {on[1]} ({weights or 'from scratch'}), {on[2]} pixels" if len(alike) > 1 else ""
+        alone = sum(other == dataset for (other, *_), _ in panels) == 1
+        told = "" if alone else f", {network} ({weights or 'from scratch'}), {size} pixels"
         axes.set_title(f"{DATASETS.get(dataset, dataset)}: accuracy{told}", fontsize=points(TYPE), loc="left", pad=14)
         axes.set_xlabel("training images per class", fontsize=points(TYPE))
     return figure

@@ -170,12 +170,13 @@ def parse(
     defaults, folder, typed = parser.parse_args([]), None, resuming.given(parser)
     if args.resume:
         folder = runs.find(args.resume, script, args.demo)
-        kept = resuming.resumed(folder, script, args, parser)
+        kept = resuming.resumed(folder, script, args, typed, parser)
         args = argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume})
     check_paths(args)
-    asked = typed if folder else vars(args).keys()  # what earlier versions kept is no mistake
-    check_together(args, defaults, *({name: needs[name] for name in needs if name in asked}
-                                     for needs in (NEEDS, USELESS_BESIDE)))  # fmt: skip
+    checks = [NEEDS, USELESS_BESIDE]
+    if folder:  # what earlier versions kept is no mistake
+        checks = [{name: check[name] for name in check if name in typed} for check in checks]
+    check_together(args, defaults, *checks)
     if not folder:
         if args.out:
             runs.check_new(args.out)

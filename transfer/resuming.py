@@ -17,12 +17,7 @@ PATHS = {"training_file", "validation_file", "training_dir", "validation_dir", "
          "teacher", "teacher_weights"}  # fmt: skip
 DEFAULTS = {traffic_signs.TRAIN_FILE, feature_store.FEATURES_DIR}  # not kept: they move with these scripts
 IMAGES = {"training_file", "validation_file", "training_dir", "validation_dir"}  # may have been moved: see `Run.check`
-CHANGEABLE = {
-    "epochs",
-    "patience",
-    "teacher",
-    "teacher_weights",
-} | IMAGES  # --resume takes them, and the run keeps them
+CHANGEABLE = IMAGES | {"epochs", "patience", "teacher", "teacher_weights"}  # --resume takes them, the run keeps them
 OPEN_ON_RESUME = CHANGEABLE | {"resume", "logdir", "plot", "test_file", "cache", "no_cache", "weights", "demo"}
 
 
@@ -51,12 +46,14 @@ def given(parser: argparse.ArgumentParser) -> set[str]:
     return {name for name, value in vars(only).items() if value is not absent}
 
 
-def resumed(folder: pathlib.Path, script: str, args: argparse.Namespace, parser: argparse.ArgumentParser) -> dict:
-    """The flags of a run that is resumed: its own, and those of the command line that may differ."""
+def resumed(
+    folder: pathlib.Path, script: str, args: argparse.Namespace, typed: set[str], parser: argparse.ArgumentParser
+) -> dict:
+    """The flags of a run that is resumed: its own, and those of the command line (`typed`) that may differ."""
     settings = runs.read_settings(folder)
     if settings["script"] != script:
         raise BadInput(f"{folder}: a run of {settings['script']}.py, not of {script}.py; resume it with that")
-    defaults, typed = parser.parse_args([]), given(parser)
+    defaults = parser.parse_args([])
     flags = {name: value for name, value in settings["flags"].items() if hasattr(defaults, name) and name != "resume"}
     flags = checked(folder, flags, parser)
     for name in typed - OPEN_ON_RESUME:
