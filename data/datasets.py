@@ -164,16 +164,16 @@ def in_order(parts: Split) -> Split:
     return Split(subset(parts.dataset, rows), place[parts.training], place[parts.validation])
 
 
-def joined(training: Dataset, validation: Dataset) -> Split:
+def joined(training: Dataset, validation: Dataset, concatenate: Callable = np.concatenate) -> Split:
     """One data set of two, under the first one's name and class names: train on the first, validate on the second.
 
-    The tracks of the two are different ones, whatever their numbers; where either's are unknown, all are. Raises
-    `BadInput` for images of two sizes.
+    The tracks of the two are different ones, whatever their numbers; where either's are unknown, all are. concatenate:
+    [images, images] -> images, for those that memory would not hold. Raises `BadInput` for images of two sizes.
     """
     if training.images.shape[1:] != validation.images.shape[1:]:
         sizes = [f"{part.images.shape[2]}x{part.images.shape[1]} pixels" for part in (training, validation)]
         raise BadInput(f"{validation.name}: images of {sizes[1]}; expected {sizes[0]}, as in {training.name}")
-    images = np.concatenate([training.images, validation.images])
+    images = concatenate([training.images, validation.images])
     labels = np.concatenate([training.labels, validation.labels])
     tracks = None
     if training.tracks is not None and validation.tracks is not None:

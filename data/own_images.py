@@ -7,6 +7,7 @@ flowers/rose/1.jpg
 
 import collections
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -97,7 +98,8 @@ def load_split(
     if said:
         print(printable(said))
     others = load(validation_dir, framing, dataset.class_names, skip_unreadable, cache)
-    both = with_copies_shared(joined(dataset, others)) if said else joined(dataset, others)
+    both = joined(dataset, others, functools.partial(picture_store.concatenated, cache=cache))
+    both = with_copies_shared(both) if said else both
     name = f"{dataset.name}, validated on {others.name}"
     return both._replace(dataset=both.dataset._replace(name=name)), framing
 

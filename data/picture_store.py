@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -64,6 +65,20 @@ def decoded_images(
     if kept is None:
         raise BadInput(f"{folder}: was changed while its images were read; start again")
     return kept
+
+
+def concatenated(parts: list[np.ndarray], cache: str | os.PathLike | None) -> np.ndarray:
+    """Images uint8 (N, size, size, 3), one part after the other, as a read-only memory map; with None, an array.
+
+    It lies on disk in `cache`, in a file without a name that goes with the process.
+    """
+    if cache is None:
+        return np.concatenate(parts)
+    with tempfile.TemporaryFile(dir=cache) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+        file.flush()
+        return np.memmap(file, np.uint8, "r", shape=(sum(map(len, parts)), *parts[0].shape[1:]))
 
 
 def size_and_time(file: pathlib.Path) -> tuple[int, int]:

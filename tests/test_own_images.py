@@ -422,6 +422,19 @@ def test_a_validation_image_that_is_trained_on_is_no_new_one(tmp_path, capsys):
     assert parts.dataset.labels[parts.validation].tolist() == parts.dataset.labels[parts.training].tolist()
 
 
+def test_both_folders_images_lie_on_disk_and_their_file_goes_with_the_process(tmp_path):
+    training, validation = layout(tmp_path / "a", "x", "y"), layout(tmp_path / "b", "x", "y")
+    add(validation / "y" / "z.png")
+    parts, framing = own_images.load_split(training, validation, "crop", SIZE, SIZE, cache=tmp_path / "kept")
+    images = parts.dataset.images
+    assert isinstance(images, np.memmap) and not images.flags.writeable
+    each = [own_images.load(folder, framing, cache=None).images for folder in (training, validation)]
+    assert (images[parts.training] == each[0]).all() and (images[parts.validation] == each[1]).all()
+    assert len({file.suffix for file in (tmp_path / "kept").iterdir() if not file.name.startswith(".")}) == 2
+    in_memory, _ = own_images.load_split(training, validation, "crop", SIZE, SIZE, cache=None)
+    assert (in_memory.dataset.images == images).all()
+
+
 def test_copies_in_one_folder_are_no_new_images(tmp_path, capsys):
     """A split at random, which has copies of one image on both sides."""
     folder = layout(tmp_path / "a", *(f"{name}/{number}" for name in "xy" for number in range(3)))
