@@ -250,6 +250,13 @@ def test_images_that_were_moved_are_named_again(parse, begun, tmp_path):
     assert parse("--resume", folder).training_dir == tmp_path / "new"
 
 
+def test_a_file_that_was_moved_to_its_default_place_is_remembered(parse, begun, tmp_path):
+    folder = begun("--training_file", tmp_path / "elsewhere.p")
+    args = parse("--resume", folder, "--training_file", traffic_signs.TRAIN_FILE)
+    runs.Run(folder, None, []).change_flags(resuming.changeable(args))
+    assert parse("--resume", folder).training_file == traffic_signs.TRAIN_FILE
+
+
 def test_files_that_a_run_names_are_looked_for_before_it_trains(parse, begun, tmp_path):
     (tmp_path / "test.p").touch()
     folder = begun("--test_file", tmp_path / "test.p")
@@ -305,6 +312,25 @@ def test_a_flag_that_is_given_counts_even_with_its_default(parse, begun):
     assert "has 11 epochs already" in in_one_line(parse, "--resume", folder, "--epochs", 10)
     assert "started with 0.01" in in_one_line(parse, "--resume", folder, "--learning_rate", 0.001)
     assert parse("--resume", folder, "--ema", 0).epochs == 20  # as it was
+
+
+def test_another_number_of_epochs_is_another_course_of_the_learning_rate(parse, begun, capsys):
+    fine = ("--case", 3, "--network", "googlenet", "--image_size", 64, "--epochs", 20)
+    for words, epochs, told in (
+        (fine, 30, "is that of 30 epochs, not 20: it rises at once\n"),
+        ((*fine, "--progressive_resizing"), 30, "it rises at once, and the images shrink\n"),
+        (fine, 12, "is that of 12 epochs, not 20: it drops at once\n"),
+        (fine, 20, ""),
+        ((*fine, "--decay_epochs", 2), 30, ""),  # held until the end comes near
+        (("--epochs", 20), 30, ""),  # of a head alone it stays as it is
+    ):
+        folder = begun(*words)
+        parse("--resume", folder)
+        assert not capsys.readouterr().out
+        parse("--resume", folder, "--epochs", epochs)
+        printed = capsys.readouterr().out
+        assert printed.endswith(told) if told else not printed
+        shutil.rmtree(folder)
 
 
 def test_what_resuming_changes_is_kept_and_a_stranger_stays_one(parse, begun):

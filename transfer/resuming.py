@@ -35,8 +35,9 @@ def as_kept(args: argparse.Namespace) -> dict:
 
 
 def changeable(args: argparse.Namespace) -> dict:
-    """Those of the kept flags that --resume may have changed."""
-    return {name: value for name, value in as_kept(args).items() if name in CHANGEABLE}
+    """Those of the kept flags that --resume may have changed; None for one that is a default which is not kept."""
+    kept = as_kept(args)
+    return {name: kept.get(name) for name in CHANGEABLE & vars(args).keys()}
 
 
 def given(parser: argparse.ArgumentParser) -> set[str]:
@@ -68,6 +69,8 @@ def resumed(
         )
     if "epochs" in typed:
         check_decay(flags.get("decay_epochs") or 0, args.epochs)
+        if finished:
+            print(other_length(args.epochs, flags.get("epochs", defaults.epochs), flags), end="", flush=True)
     if finished and "patience" in typed:
         check_patience(folder, args.patience, flags)
     if not runs.begun_here(folder):
@@ -100,11 +103,25 @@ def check_patience(folder: pathlib.Path, patience: int, flags: dict) -> None:
 
     Fine-tuning keeps the best epoch, a head alone does so only with patience.
     """
-    trained = flags.get("train") or preset(flags.get("case") or 1, ALEXNET).train  # whatever the network
-    if trained == "head" and bool(patience) != bool(flags.get("patience")):
+    if not fine_tuned(flags) and bool(patience) != bool(flags.get("patience")):
         kept = "best" if flags.get("patience") else "last"
         raise BadInput(f"--patience {patience}: {folder} has kept its {kept} epoch only; leave the flag out, or "
                        "start a new run")  # fmt: skip
+
+
+def other_length(epochs: int, before: int, flags: dict) -> str:
+    """A line where a run of `before` epochs takes other steps from here on because it is to have `epochs`; else ""."""
+    if epochs == before or not fine_tuned(flags) or flags.get("decay_epochs"):
+        return ""
+    longer = epochs > before
+    sizes = ", and the images shrink" * (longer and bool(flags.get("progressive_resizing")))
+    change = f"it {'rises' if longer else 'drops'} at once{sizes}"
+    return f"From here on the learning rate is that of {epochs} epochs, not {before}: {change}\n"
+
+
+def fine_tuned(flags: dict) -> bool:
+    """Whether a run with these flags trains more than the head."""
+    return (flags.get("train") or preset(flags.get("case") or 1, ALEXNET).train) != "head"  # whatever the network
 
 
 def check_foreign(folder: pathlib.Path, flags: dict, typed: set[str], defaults: argparse.Namespace) -> None:

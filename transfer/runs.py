@@ -118,11 +118,13 @@ class Run:
     def change_flags(self, flags: dict) -> None:
         """Keep these flags, given with --resume, in place of the run's own: the next --resume then continues with them.
 
-        Only a run that this machine began is signed again: one from elsewhere is not trusted because it was resumed.
+        One that is None is not kept any longer. Only a run that this machine began is signed again: one from elsewhere
+        is not trusted because it was resumed.
         """
         settings = read_settings(self.folder) if self.writes else {"flags": flags}
         if any(settings["flags"].get(name) != value for name, value in flags.items()):
-            settings["flags"] |= flags
+            unchanged = {name: value for name, value in settings["flags"].items() if name not in flags}
+            settings["flags"] = unchanged | {name: value for name, value in flags.items() if value is not None}
             _write_settings(self.folder, settings, signed=begun_here(self.folder))
 
     def keep(
