@@ -28,7 +28,7 @@ from data import datasets, drawn_signs, images, traffic_signs
 from data.decoding import read
 from data.traffic_signs import sign_names
 from images import canvas, diagrams, how_much, measured, predictions
-from transfer import runs
+from transfer import run_files
 from transfer.recipe import preset, recipe_for
 from weights.cards import ALEXNET, GOOGLENET
 
@@ -68,7 +68,7 @@ def makers(weights: str | None, folder: pathlib.Path | None) -> dict[str, Callab
         "mistakes": lambda: predictions.mistakes(*demo_mistakes(random_network())),
         "photo": lambda: photo(weights),
         "stop_sign": lambda: stop_sign(weights),
-        "loss": lambda: measured.loss(runs.read_history(folder)["epochs"], runs.read_history(folder)["kept"]),
+        "loss": lambda: measured.loss(run_files.read_history(folder)["epochs"], run_files.read_history(folder)["kept"]),
         "how_much": lambda: measured.how_much(list(how_much.measured(how_much.RESULTS).values())),
     }
 
@@ -139,7 +139,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     if args.run:
-        runs.read_settings(args.run)  # tells a folder that is no run
+        run_files.read_settings(args.run)  # tells a folder that is no run
     lacks, draw = lacking(args.weights, args.run), makers(args.weights, args.run)
     for name in args.only:
         path = args.out / FILES[name]

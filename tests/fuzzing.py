@@ -40,7 +40,7 @@ sys.path.insert(0, str(ROOT))
 from common import kinds, safe_pickle
 from common.files import LONGEST_MESSAGE, BadInput
 from data import bottleneck_files, cifar10, decoding, gtsrb_archive, images, own_images, traffic_signs
-from transfer import feature_store, runs
+from transfer import feature_store, run_files
 from weights import cards, heads, keras_files, reading
 
 SECONDS = 30  # per input; a hundred times what the slowest takes on a quiet machine
@@ -195,7 +195,7 @@ SETTINGS = {"script": "train_feature_extraction", "flags": {"network": "alexnet"
 
 def read_settings(path):
     shutil.copyfile(path, path.with_name("settings.json"))
-    runs.read_settings(path.parent)
+    run_files.read_settings(path.parent)
 
 
 def read_features(name):

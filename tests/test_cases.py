@@ -15,6 +15,7 @@ from networks.network import pooled
 from transfer import augmentation, cases, classifier, devices, features, loading, loop, results, runs, trained
 from transfer.loading import load_network
 from transfer.recipe import Case, Recipe, preset, recipe_for
+from transfer.run_files import read_history
 from weights import cards, heads, reading
 
 CLASSES = (14, 17, 12, 38)  # stop, no entry, priority road, keep right
@@ -82,7 +83,7 @@ def test_fine_tuning_does_not_end_worse_than_its_head(signs, tmp_path):
     alone = outcome.head_history[-1]
     assert head.provenance.validation_accuracy == alone["validation_accuracy"]
     assert min(epoch["validation_loss"] for epoch in outcome.history) > alone["validation_loss"]
-    history = runs.read_history(tmp_path / "run")
+    history = read_history(tmp_path / "run")
     assert history["kept"] == 0 and len(history["head"]) == 2 and len(history["epochs"]) == 2
     network = GoogLeNet.load(cards.GOOGLENET, "random", image_size=SIZE)
     rows = datasets.split(signs, "random", 0).validation

@@ -7,7 +7,7 @@ import pytest
 from conftest import in_one_line
 
 from common.files import exclusive
-from transfer import clean, runs
+from transfer import clean, run_files
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def kept(tmp_path, monkeypatch):
     """Two feature files, three runs (a demo, a finished one, an unfinished one), the oldest first."""
     monkeypatch.setattr(clean, "FEATURES_DIR", tmp_path / "features")
     monkeypatch.setattr(clean, "PICTURES_DIR", tmp_path / "pictures")
-    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     (tmp_path / "features").mkdir()
     for name in "a.npy", "b.npy":
         (tmp_path / "features" / name).write_bytes(bytes(1000))
@@ -40,7 +40,7 @@ def test_what_is_found(kept):
 
 
 def test_a_run_in_training_is_spared(kept):
-    with exclusive(kept / "runs" / "unfinished" / runs.LOCK, "in use"):
+    with exclusive(kept / "runs" / "unfinished" / run_files.LOCK, "in use"):
         assert names("unfinished") == [] and names("runs") == ["demo-x", "finished"]
 
 

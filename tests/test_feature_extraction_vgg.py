@@ -11,6 +11,7 @@ from conftest import DEMO_SAYS, SHARED, in_one_line, run
 import feature_extraction_vgg as script
 from common.files import exclusive
 from data import bottleneck_files
+from transfer import run_files
 
 RNG = np.random.default_rng(0)
 
@@ -62,7 +63,7 @@ def test_one_file_alone(run_here):
     "network", ["googlenet", *(pytest.param(each, marks=pytest.mark.slow) for each in ("alexnet", "vgg", "resnet"))]
 )
 def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     flags = f"--demo --network {network} --per_class 2 --split track --epochs 2 --cache {tmp_path / 'features'}".split()
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
     small = script.traffic_signs.drawn
@@ -114,7 +115,7 @@ def test_features_are_those_of_this_process_s_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr(script.bottleneck_files, "write", written)
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
-    monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     small = script.traffic_signs.drawn
     source = script.traffic_signs.SOURCE._replace(drawn=lambda seed: small(per_class=3, seed=seed))
     monkeypatch.setattr(script.traffic_signs, "SOURCE", source)
@@ -127,7 +128,7 @@ def test_features_are_those_of_this_process_s_weights(tmp_path, monkeypatch):
 
 def test_without_a_cache_no_features_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
-    monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     flags = "--demo --network googlenet --image_size 32 --per_class 2 --epochs 1 --no_cache".split()
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
     small = script.traffic_signs.drawn
@@ -147,7 +148,7 @@ def test_the_course_s_files_under_their_names_need_no_images(tmp_path, monkeypat
     monkeypatch.setattr(script, "load_images", lambda *_: pytest.fail("no images are needed"))
     write(tmp_path / "vgg_cifar10_100_bottleneck_features_train.p", *clusters(90))
     write(tmp_path / "vgg_cifar10_bottleneck_features_validation.p", *clusters(30))
-    monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", "--epochs", "3"])
     script.main()
     printed = capsys.readouterr().out
@@ -200,7 +201,7 @@ def test_own_images_are_counted_as_in_the_sign_script(tmp_path, monkeypatch, cap
             Image.fromarray(RNG.integers(0, 256, (32, 32, 3), np.uint8)).save(
                 tmp_path / "mine" / name / f"{number}.png"
             )
-    monkeypatch.setattr(script.runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     flags = "--network googlenet --weights random --image_size 32 --epochs 1 --no_cache --per_class 4 --training_dir"
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags.split(), str(tmp_path / "mine")])
     script.main()

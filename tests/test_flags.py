@@ -16,7 +16,7 @@ import train_feature_extraction as script
 from common.files import BadInput
 from common.flags import Parser
 from data import cifar10, datasets, own_images, picture_store, traffic_signs
-from transfer import flags, resuming, runs
+from transfer import flags, resuming, run_files, runs
 from transfer.recipe import Case, Recipe, recipe_for
 from weights.cards import ALEXNET, CARDS
 
@@ -36,7 +36,7 @@ def parse(monkeypatch):
 @pytest.fixture
 def begun(parse, tmp_path, monkeypatch):
     """A function: flags, number of epochs so far -> the folder of a run."""
-    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
 
     def begun(*arguments, epochs=11):
         folder = runs.begin("train_feature_extraction", resuming.as_kept(parse(*arguments)), "", "", tmp_path / "run")
@@ -163,9 +163,9 @@ def test_flags_that_would_do_nothing(arguments, message, parse):
 
 def test_a_run_of_an_earlier_version_is_resumed_with_flags_that_do_nothing(parse, begun, tmp_path):
     folder = begun("--training_dir", tmp_path)
-    settings = runs.read_settings(folder)
+    settings = run_files.read_settings(folder)
     settings["flags"]["validation_file"] = str(tmp_path / "valid.p")
-    runs._write_settings(folder, settings, signed=True)
+    run_files.write_settings(folder, settings, signed=True)
     assert parse("--resume", folder).validation_file == tmp_path / "valid.p"
 
 
@@ -236,7 +236,7 @@ def test_a_weights_file_is_found_from_another_folder_too(parse, tmp_path, monkey
 
 
 def test_what_lies_in_data_moves_with_the_scripts(parse, begun, tmp_path):
-    settings = runs.read_settings(begun())["flags"]
+    settings = run_files.read_settings(begun())["flags"]
     assert not {"training_file", "cache"} & settings.keys()
     assert parse("--resume", tmp_path / "run").training_file == traffic_signs.TRAIN_FILE
 
@@ -341,8 +341,8 @@ def test_what_resuming_changes_is_kept_and_a_stranger_stays_one(parse, begun):
         runs.Run(folder, None, []).change_flags(resuming.changeable(args))
         again = parse("--resume", folder)
         assert (again.epochs, again.patience, again.case) == (epochs, 0, 4)
-        assert runs.begun_here(folder) == signed
-        settings = runs.read_settings(folder)
+        assert run_files.begun_here(folder) == signed
+        settings = run_files.read_settings(folder)
         (folder / "settings.json").write_text(json.dumps(settings | {"signature": "forged"}))
 
 
@@ -359,7 +359,7 @@ NUMBERS_TOO = {"l2", "learning_rate", "lower_learning_rate", "weight_decay"}  # 
 
 def test_every_value_of_foreign_settings_is_checked(parse, begun):
     folder = begun()
-    settings = runs.read_settings(folder)
+    settings = run_files.read_settings(folder)
     for name, usual in settings["flags"].items():
         for value in HOSTILE:
             changed = settings | {"flags": settings["flags"] | {name: value}}
@@ -377,7 +377,7 @@ def test_a_stranger_s_teacher_is_named_again_or_left_alone(parse, begun, tmp_pat
     (tmp_path / "teacher").mkdir()
     folder = begun("--teacher", tmp_path / "teacher")
     assert parse("--resume", folder).teacher == tmp_path / "teacher"
-    settings = runs.read_settings(folder)
+    settings = run_files.read_settings(folder)
     del settings["signature"]
     (folder / "settings.json").write_text(json.dumps(settings))
     assert "--teacher" in in_one_line(parse, "--resume", folder)

@@ -16,7 +16,7 @@ from data import cifar10, datasets, images, traffic_signs
 from googlenet import GoogLeNet
 from networks.keras_networks import KerasNetwork
 from networks.network import pooled
-from transfer import calibration, export, exports, lite, runs
+from transfer import calibration, export, exports, lite, run_files, runs
 from transfer.trained import Trained
 from weights import cards, heads, reading
 
@@ -217,7 +217,7 @@ def test_a_framing_in_words():
 @pytest.fixture
 def run_of(tmp_path, monkeypatch):
     """A function: flags -> the folder of a run that this machine began."""
-    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     return lambda **flags: runs.begin("train_feature_extraction", flags, "", "", tmp_path / "run")
 
 
@@ -259,7 +259,7 @@ def test_calibration_images_of_a_folder(drawn, run_of, tmp_path):
     np.testing.assert_array_equal(calibration.find(folder, head, tmp_path / "animals/test"), shown_to[2:3])
     np.testing.assert_array_equal(calibration.find(folder, head, tmp_path / "animals/train"), shown_to[[0, 4, 1]])
     assert "--calibrate" in in_one_line(calibration.find, folder, head, tmp_path / "runs")  # holds no images
-    (runs.RUNS_DIR / runs.KEY).write_bytes(b"another machine's")
+    (run_files.RUNS_DIR / run_files.KEY).write_bytes(b"another machine's")
     assert "images of animals" in in_one_line(calibration.find, folder, head)
 
 

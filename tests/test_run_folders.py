@@ -14,7 +14,7 @@ from PIL import Image
 from common.files import BadInput
 from data import own_images
 from data.datasets import Dataset, Split
-from transfer import results, runs
+from transfer import results, run_files, runs
 from weights import heads
 from weights.heads import Provenance
 
@@ -25,7 +25,7 @@ EPOCHS = [{"epoch": number, "seconds": 1.0, "loss": 1 / number, "accuracy": 0.5,
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     return runs.begin("script", {"epochs": 3}, "the split", ORIGIN.fingerprint)
 
 
@@ -38,7 +38,7 @@ def test_a_run_is_begun_then_resumed(folder, tmp_path):
     """folder: puts the runs into `tmp_path`."""
     split, flags = split_of([0, 1, 0]), {"out": None, "demo": True, "epochs": 3}
     begun = runs.begin_or_resume(None, "script", flags, split, ORIGIN)
-    assert begun.folder.name.startswith("demo-script-") and runs.read_settings(begun.folder)["flags"] == flags
+    assert begun.folder.name.startswith("demo-script-") and run_files.read_settings(begun.folder)["flags"] == flags
     assert (begun.class_names, begun.provenance, begun.writes) == (["a", "b"], ORIGIN, True)
     again = runs.begin_or_resume(begun.folder, "script", flags, split, ORIGIN)
     assert again.folder == begun.folder
@@ -59,7 +59,7 @@ def test_a_log_has_the_name_of_its_run(folder, tmp_path):
 def test_runs_that_start_in_the_same_second_get_a_folder_each(folder):
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         folders = list(pool.map(lambda _: runs.begin("script", {}, "", ""), range(60)))
-    assert len({folder, *folders}) == 61 and all((each / runs.SETTINGS).exists() for each in folders)
+    assert len({folder, *folders}) == 61 and all((each / run_files.SETTINGS).exists() for each in folders)
 
 
 @pytest.mark.parametrize("name", ["head.npz", "network-3.npz", "history.json", "checkpoint/ckpt-1.index"])
@@ -76,20 +76,23 @@ def test_somebody_s_files_are_not_replaced_by_a_run(name, folder, tmp_path):
 
 
 def test_the_newest_run_that_has_a_file(folder):
-    assert runs.newest("no such file") is None
-    assert runs.newest(runs.SETTINGS) == folder
+    assert run_files.newest("no such file") is None
+    assert run_files.newest(run_files.SETTINGS) == folder
     earlier = runs.begin("another", {}, "", "")
-    os.utime(earlier / runs.SETTINGS, (1, 1))
-    assert runs.newest(runs.SETTINGS) == folder and runs.newest(runs.SETTINGS, script="another") == earlier
-    assert runs.newest(runs.SETTINGS, demo=True) is None
+    os.utime(earlier / run_files.SETTINGS, (1, 1))
+    assert (
+        run_files.newest(run_files.SETTINGS) == folder
+        and run_files.newest(run_files.SETTINGS, script="another") == earlier
+    )
+    assert run_files.newest(run_files.SETTINGS, demo=True) is None
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(folder):
     first, second = (runs.Run(folder, ORIGIN, ["a", "b"]) for _ in range(2))
     with first.locked():
-        assert runs.is_locked(folder)
+        assert run_files.is_locked(folder)
         assert "is being trained by another process" in in_one_line(second.locked().__enter__)
-    assert not runs.is_locked(folder)
+    assert not run_files.is_locked(folder)
 
 
 def test_other_images_than_those_it_was_begun_with(folder):
@@ -100,7 +103,7 @@ def test_other_images_than_those_it_was_begun_with(folder):
 
 def test_images_that_have_changed_in_the_same_rows(tmp_path, monkeypatch):
     """One of two images per class is renamed: labels and rows stay, but another image would be trained on."""
-    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     names = [tmp_path / "pets" / name for name in ("cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png")]
     for number, path in enumerate(names):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,9 +117,9 @@ def test_images_that_have_changed_in_the_same_rows(tmp_path, monkeypatch):
     assert opened(folder) == folder
     names[0].rename(names[0].with_name("c.png"))
     assert "the images have changed since it was begun (added, removed, renamed" in in_one_line(opened, folder)
-    settings = runs.read_settings(folder)
+    settings = run_files.read_settings(folder)
     del settings["images"]  # begun by an earlier version
-    (folder / runs.SETTINGS).write_text(json.dumps(settings))
+    (folder / run_files.SETTINGS).write_text(json.dumps(settings))
     assert opened(folder) == folder
 
 
@@ -133,13 +136,13 @@ def test_other_weights_than_those_it_was_begun_with(folder):
 
 def test_demos_are_kept_apart_wherever_they_lie(folder):
     """By the flag that a run was begun with; by the folder's name where it is not kept."""
-    mine = runs.begin("script", {"demo": True}, "", "", runs.RUNS_DIR / "mine", demo=True)
-    named = runs.begin("script", {"demo": False}, "", "", runs.RUNS_DIR / "demo-of-mine")
+    mine = runs.begin("script", {"demo": True}, "", "", run_files.RUNS_DIR / "mine", demo=True)
+    named = runs.begin("script", {"demo": False}, "", "", run_files.RUNS_DIR / "demo-of-mine")
     old = runs.begin("script", {}, "", "", demo=True)
-    assert [runs.is_demo(each) for each in (folder, mine, named, old)] == [False, True, False, True]
+    assert [run_files.is_demo(each) for each in (folder, mine, named, old)] == [False, True, False, True]
     for number, each in enumerate((named, folder, old, mine)):
-        os.utime(each / runs.SETTINGS, (number, number))
-    assert runs.newest(runs.SETTINGS) == folder and runs.newest(runs.SETTINGS, demo=True) == mine
+        os.utime(each / run_files.SETTINGS, (number, number))
+    assert run_files.newest(run_files.SETTINGS) == folder and run_files.newest(run_files.SETTINGS, demo=True) == mine
 
 
 def test_the_command_that_comes_next_finds_the_run(folder, tmp_path, monkeypatch):
@@ -182,7 +185,7 @@ def test_the_head_to_beat_is_the_one_that_was_kept(folder):
 
 
 def test_the_command_after_ctrl_c_can_be_pasted(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     run = runs.Run(runs.begin("script", {}, "", "", tmp_path / "my run"), ORIGIN, [])
     with pytest.raises(KeyboardInterrupt), run.locked():
@@ -194,18 +197,18 @@ def test_a_run_that_cannot_be_written_is_not_taken_for_one_in_training(folder, m
     def closed(path, refusal):
         raise BadInput(f"{path}: cannot be written (Permission denied); choose another place")
 
-    (folder / runs.HISTORY).write_text(json.dumps({"ended": False, "epochs": EPOCHS}))
-    monkeypatch.setattr(runs, "exclusive", closed)
-    assert runs.state(folder) == "unfinished, 3 epochs so far"
+    (folder / run_files.HISTORY).write_text(json.dumps({"ended": False, "epochs": EPOCHS}))
+    monkeypatch.setattr(run_files, "exclusive", closed)
+    assert run_files.state(folder) == "unfinished, 3 epochs so far"
 
 
 def test_only_settings_that_were_signed_here_are_trusted(folder):
-    assert runs.begun_here(folder)
-    settings = json.loads((folder / runs.SETTINGS).read_text())
+    assert run_files.begun_here(folder)
+    settings = json.loads((folder / run_files.SETTINGS).read_text())
     settings["flags"]["cache"] = "/somewhere/else"
-    (folder / runs.SETTINGS).write_text(json.dumps(settings))
-    assert not runs.begun_here(folder)
-    assert runs.read_settings(folder)["flags"]["cache"] == "/somewhere/else"  # read, not trusted
+    (folder / run_files.SETTINGS).write_text(json.dumps(settings))
+    assert not run_files.begun_here(folder)
+    assert run_files.read_settings(folder)["flags"]["cache"] == "/somewhere/else"  # read, not trusted
 
 
 def test_links_in_a_run_lead_nowhere(folder, tmp_path):
@@ -222,7 +225,7 @@ def test_links_in_a_run_lead_nowhere(folder, tmp_path):
     assert not list((folder / "checkpoint").iterdir()) and len(list(elsewhere.iterdir())) == 3
     (folder / ".lock").symlink_to(elsewhere / "made")
     with runs.Run(folder, ORIGIN, ["a", "b"]).locked():
-        assert runs.is_locked(folder) and not (elsewhere / "made").exists()
+        assert run_files.is_locked(folder) and not (elsewhere / "made").exists()
 
 
 def test_a_history_without_its_checkpoint_is_not_started_anew(folder):
@@ -236,31 +239,31 @@ def test_runs_that_start_at_the_same_moment_make_one_key(tmp_path, monkeypatch):
 
     def sign(_):
         start.wait()
-        return runs._signature({"script": "x"})
+        return run_files._signature({"script": "x"})
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for number in range(50):
-            monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / str(number))
+            monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / str(number))
             signatures = set(pool.map(sign, range(8)))
-            assert len(signatures) == 1 and [path.name for path in runs.RUNS_DIR.iterdir()] == [runs.KEY]
+            assert len(signatures) == 1 and [path.name for path in run_files.RUNS_DIR.iterdir()] == [run_files.KEY]
 
 
 @pytest.mark.parametrize("content", [b"", bytes(31), bytes(33), None])
 def test_a_damaged_key_signs_nothing(folder, content):
-    (runs.RUNS_DIR / runs.KEY).unlink()
+    (run_files.RUNS_DIR / run_files.KEY).unlink()
     if content is None:
-        os.mkfifo(runs.RUNS_DIR / runs.KEY)
+        os.mkfifo(run_files.RUNS_DIR / run_files.KEY)
     else:
-        (runs.RUNS_DIR / runs.KEY).write_bytes(content)
-    assert not runs.begun_here(folder)
+        (run_files.RUNS_DIR / run_files.KEY).write_bytes(content)
+    assert not run_files.begun_here(folder)
     assert ".key" in in_one_line(runs.begin, "script", {}, "", "")
 
 
 @pytest.mark.parametrize("signature", ["é", "\udcff", "", None, 1, [], {"a": 1}, "0" * 64])
 def test_signatures_that_are_none(folder, signature):
-    settings = json.loads((folder / runs.SETTINGS).read_text()) | {"signature": signature}
-    (folder / runs.SETTINGS).write_text(json.dumps(settings))
-    assert not runs.begun_here(folder)
+    settings = json.loads((folder / run_files.SETTINGS).read_text()) | {"signature": signature}
+    (folder / run_files.SETTINGS).write_text(json.dumps(settings))
+    assert not run_files.begun_here(folder)
 
 
 CHANGES = {
@@ -283,16 +286,16 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_history_that_was_changed(folder, change):
     runs.Run(folder, ORIGIN, ["a", "b"])._write_history(EPOCHS)
-    assert runs.read_history(folder)["epochs"] == EPOCHS
-    content = json.loads((folder / runs.HISTORY).read_text())
+    assert run_files.read_history(folder)["epochs"] == EPOCHS
+    content = json.loads((folder / run_files.HISTORY).read_text())
     CHANGES[change](content)
-    (folder / runs.HISTORY).write_text(json.dumps(content))
-    assert "history.json" in refused("run", runs.read_history, folder)
+    (folder / run_files.HISTORY).write_text(json.dumps(content))
+    assert "history.json" in refused("run", run_files.read_history, folder)
 
 
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", '{"script": 1, "flags": {}}', '{"script": "x", "flags": []}', "\x00"]
 )
 def test_settings_that_are_none(folder, content):
-    (folder / runs.SETTINGS).write_text(content)
-    assert "settings.json" in refused("run", runs.read_settings, folder) and not runs.begun_here(folder)
+    (folder / run_files.SETTINGS).write_text(content)
+    assert "settings.json" in refused("run", run_files.read_settings, folder) and not run_files.begun_here(folder)

@@ -10,7 +10,7 @@ from made_archives import signs
 from PIL import Image
 
 from data import images, own_images, traffic_signs
-from transfer import results, runs, seen, trained
+from transfer import results, run_files, runs, seen, trained
 from weights import heads
 from weights.heads import Provenance
 
@@ -20,7 +20,7 @@ FRAMING = images.Framing(8)
 @pytest.fixture
 def begun(tmp_path, monkeypatch):
     """A function: data set, class names, flags of a run -> (its head's path, the head)."""
-    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
 
     def begun(trained_on, class_names, **flags):
         origin = Provenance(
@@ -78,7 +78,9 @@ def test_own_images_of_the_training_folder(animals, begun, tmp_path, capsys):
 def test_what_is_gone_or_from_elsewhere_is_left_alone(files, animals, begun):
     test = traffic_signs.load_test(files / "test.p")
     path, head = begun(traffic_signs.NAME, traffic_signs.sign_names(), training_file=files / "train.p")
-    (path.parent / runs.SETTINGS).write_text((path.parent / runs.SETTINGS).read_text().replace("train.p", "test.p"))
+    (path.parent / run_files.SETTINGS).write_text(
+        (path.parent / run_files.SETTINGS).read_text().replace("train.p", "test.p")
+    )
     assert seen.count(path, head, test) == 0  # a path that somebody else wrote
     for change in {"training_file": files / "gone.p"}, {"training_file": files}:
         path, head = begun(traffic_signs.NAME, traffic_signs.sign_names(), **change)

@@ -12,7 +12,7 @@ from common.files import BadInput
 from data import datasets
 from data.datasets import Dataset, Split
 from data.images import Framing
-from transfer import cases, devices, fast, feature_store, features, loop, results, runs, trained
+from transfer import cases, devices, fast, feature_store, features, loop, results, run_files, runs, trained
 from transfer.recipe import Recipe
 from weights import heads
 
@@ -59,7 +59,7 @@ def test_head_is_as_good_as_scikit_learn(standardize, capsys):
 
 def test_a_stopped_run_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
     """From its checkpoint, bit by bit; a checkpoint that was changed since is refused."""
-    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     rng = np.random.default_rng(0)
     numbers, labels = rng.normal(size=(200, 5)).astype(np.float32), rng.integers(0, 2, 200)
     split = Split(made_up(labels, ["a", "b"]), np.arange(100), np.arange(100, 200))
@@ -167,7 +167,7 @@ def test_features_do_not_depend_on_the_batch_size(network):
 
 def test_the_end_of_a_training_mentions_large_features(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     monkeypatch.setattr(feature_store, "FEATURES_DIR", tmp_path / "features")
     assert results.next_step(tmp_path / "mine", False, ["a"]).startswith("Kept in mine\nNext: python ")
     (tmp_path / "features").mkdir()

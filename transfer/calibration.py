@@ -12,7 +12,7 @@ from common.files import BadInput
 from data import cifar10, datasets, own_images, traffic_signs
 from data.datasets import Dataset
 from data.images import Framing, frame, framing_of, read_each
-from transfer import runs
+from transfer import run_files
 from weights.heads import Head
 
 COUNT = 200  # images: more change the measured ranges little
@@ -26,7 +26,7 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None) ->
     the folders in it instead. `BadInput` when there are none.
     """
     framing = framing_of(head.provenance)
-    flags = runs.read_settings(folder)["flags"] if runs.begun_here(folder) else {}
+    flags = run_files.read_settings(folder)["flags"] if run_files.begun_here(folder) else {}
     if named is not None:
         return _of_files(own_images.files_in(named), named, framing)
     if flags.get("training_dir"):

@@ -17,7 +17,7 @@ from common.program import run, shown
 from common.files import BadInput
 from common.flags import Parser, at_least
 from data.picture_store import PICTURES_DIR
-from transfer import runs
+from transfer import run_files
 from transfer.feature_store import FEATURES_DIR
 
 KINDS = {
@@ -37,12 +37,12 @@ def find(kind: str, keep: int = 0) -> list[pathlib.Path]:
     if kind in ("features", "images"):
         folder = FEATURES_DIR if kind == "features" else PICTURES_DIR
         return sorted(folder.iterdir()) if folder.is_dir() else []
-    folders = sorted((path.parent for path in runs.RUNS_DIR.glob(f"*/{runs.SETTINGS}")), key=runs.age)
-    folders = [folder for folder in folders if not runs.is_locked(folder)]
+    folders = sorted((path.parent for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}")), key=run_files.age)
+    folders = [folder for folder in folders if not run_files.is_locked(folder)]
     if kind == "demo":
-        return [folder for folder in folders if runs.is_demo(folder)]
+        return [folder for folder in folders if run_files.is_demo(folder)]
     if kind == "unfinished":
-        return [folder for folder in folders if runs.state(folder) not in ("", runs.DAMAGED)]
+        return [folder for folder in folders if run_files.state(folder) not in ("", run_files.DAMAGED)]
     return folders[: max(0, len(folders) - keep)]
 
 
@@ -74,12 +74,11 @@ def main() -> None:
         if kind in args.delete:
             delete(found)
         print(f"{kind:10} {size / 1e6:10,.1f} MB  {what}{': deleted' * (kind in args.delete)}")
-    print(f"in {shown(FEATURES_DIR)}, {shown(PICTURES_DIR)}, {shown(runs.RUNS_DIR)}")
+    print(f"in {shown(FEATURES_DIR)}, {shown(PICTURES_DIR)}, {shown(run_files.RUNS_DIR)}")
     for folder in find("runs"):
-        if runs.state(folder) == runs.DAMAGED:
-            print(
-                f"{shown(folder)}: {runs.DAMAGED}, so it may have finished: not among the unfinished; delete it by hand"
-            )
+        if run_files.state(folder) == run_files.DAMAGED:
+            damage = f"{run_files.DAMAGED}, so it may have finished"
+            print(f"{shown(folder)}: {damage}: not among the unfinished; delete it by hand")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from common.flags import add_network_flags, add_two_views_flag, at_least, check_
 from data import datasets, own_images, picture_store, traffic_signs
 from data.datasets import Split
 from data.images import Framing
-from transfer import feature_store, resuming, runs
+from transfer import feature_store, resuming, run_files, runs
 from transfer.recipe import (
     FINE_TUNING_BATCH,
     FINE_TUNING_PATIENCE,
@@ -65,8 +65,8 @@ def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size:
     add("--plot", action="store_true", help="plot loss and accuracy, the confusion matrix, the most confident mistakes "
         "and the first layer's filters; the plots go into the run's folder")  # fmt: skip
     add("--out", type=pathlib.Path, metavar="DIR", help="folder for the run (default runs/<script>-<time>)")
-    add("--resume", nargs="?", const=runs.NEWEST, metavar="DIR", help="continue a run that was stopped: this one, or "
-        "the newest of this script; with --epochs, train a finished one longer")  # fmt: skip
+    add("--resume", nargs="?", const=run_files.NEWEST, metavar="DIR", help="continue a run that was stopped: this one, "
+        "or the newest of this script; with --epochs, train a finished one longer")  # fmt: skip
     add_cache_flags(add)
     add("--logdir", type=pathlib.Path, metavar="DIR", help="log each epoch to this folder, for TensorBoard")
     add_network_flags(parser)
@@ -169,7 +169,7 @@ def parse(
         args = parser.parse_args()
     defaults, folder, typed = parser.parse_args([]), None, resuming.given(parser)
     if args.resume:
-        folder = runs.find(args.resume, script, args.demo)
+        folder = run_files.find(args.resume, script, args.demo)
         kept = resuming.resumed(folder, script, args, typed, parser)
         args = argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume})
     check_paths(args)

@@ -13,7 +13,7 @@ from common.files import BadInput
 from data import datasets, traffic_signs
 from data.datasets import Dataset, Split
 from networks.network import Network
-from transfer import augmentation, clean, evaluation, feature_store, loop, novelty, plots, runs, seen, trained
+from transfer import augmentation, clean, evaluation, feature_store, loop, novelty, plots, run_files, seen, trained
 from transfer.cases import Outcome
 from transfer.devices import Devices
 from transfer.runs import Run
@@ -150,7 +150,7 @@ def next_step(folder: pathlib.Path, demo: bool, class_names: Sequence[str]) -> s
     """Lines for people: large features that are kept, where the run is, and the command that uses it."""
     signs = traffic_signs.are_signs(class_names)  # of these the script has two, if it is given no image
     image = "" if signs else " YOUR_IMAGE.jpg"
-    found = runs.newest(heads.FILE, demo)  # what the command takes by itself: nothing outside runs/
+    found = run_files.newest(heads.FILE, demo)  # what the command takes by itself: nothing outside runs/
     head = "" if found and found.samefile(folder) else f" --head {shlex.quote(shown(folder))}"
     command = f"python feature_extraction.py{' --demo' * demo}{head}{image}"
     return f"{large_features()}Kept in {shown(folder)}\nNext: {command}"

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from common.files import BadInput
 from data import traffic_signs
-from transfer import feature_store, runs
+from transfer import feature_store, run_files
 from transfer.recipe import check_decay, preset
 from weights import reading
 from weights.cards import ALEXNET
@@ -51,7 +51,7 @@ def resumed(
     folder: pathlib.Path, script: str, args: argparse.Namespace, typed: set[str], parser: argparse.ArgumentParser
 ) -> dict:
     """The flags of a run that is resumed: its own, and those of the command line (`typed`) that may differ."""
-    settings = runs.read_settings(folder)
+    settings = run_files.read_settings(folder)
     if settings["script"] != script:
         raise BadInput(f"{folder}: a run of {settings['script']}.py, not of {script}.py; resume it with that")
     defaults = parser.parse_args([])
@@ -62,7 +62,7 @@ def resumed(
         if (value.resolve() != (kept and kept.resolve())) if name in PATHS else (value != kept):
             raise BadInput(f"--{name} {getattr(args, name)}: {folder} was started with {kept}; leave the flag "
                            "out to continue it, or start a new run")  # fmt: skip
-    finished = runs.read_history(folder)["epochs"]
+    finished = run_files.read_history(folder)["epochs"]
     if "epochs" in typed and args.epochs < len(finished):
         raise BadInput(
             f"--epochs {args.epochs}: {folder} has {len(finished)} epochs already; give more, or leave it out"
@@ -73,7 +73,7 @@ def resumed(
             print(other_length(args.epochs, flags.get("epochs", defaults.epochs), flags), end="", flush=True)
     if finished and "patience" in typed:
         check_patience(folder, args.patience, flags)
-    if not runs.begun_here(folder):
+    if not run_files.begun_here(folder):
         check_foreign(folder, flags, typed, defaults)
     if "cache" in typed and "no_cache" not in typed:
         flags["no_cache"] = False
@@ -84,7 +84,7 @@ def checked(folder: pathlib.Path, flags: dict, parser: argparse.ArgumentParser) 
     """The flags of a run's settings.json, each as the command line takes it; `BadInput` for what it would refuse."""
 
     def refuse(message: str) -> NoReturn:
-        raise BadInput(f"{folder / runs.SETTINGS}: {message}; the file is damaged, start a new run")
+        raise BadInput(f"{folder / run_files.SETTINGS}: {message}; the file is damaged, start a new run")
 
     reader, words = copy.copy(parser), []
     reader.error = refuse  # in place of the usage and exit status 2

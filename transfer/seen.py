@@ -12,7 +12,7 @@ from common.files import BadInput
 from common.kinds import ZIP, kind_of
 from data import datasets, own_images, traffic_signs
 from data.datasets import Dataset
-from transfer import runs
+from transfer import run_files
 from weights.heads import Head
 
 
@@ -22,7 +22,7 @@ def count(path: pathlib.Path, head: Head, test: Dataset, test_dir: pathlib.Path 
     test_dir: where they were read, if they are the user's own. 0 where it cannot be told within seconds: for a run from
     elsewhere, and for training images that are gone or lie in an archive.
     """
-    flags = runs.read_settings(path.parent)["flags"] if runs.begun_here(path.parent) else {}
+    flags = run_files.read_settings(path.parent)["flags"] if run_files.begun_here(path.parent) else {}
     if test_dir:
         place, found = _folder(flags, test_dir)
     else:

@@ -19,7 +19,7 @@ from common.files import BadInput, printable
 from common.rows import batches
 from data import images as image_files
 from data.images import Framing, framing_of
-from transfer import runs
+from transfer import run_files
 from transfer.features import frozen_features
 from transfer.loading import load_network
 from weights import cards, heads, reading
@@ -109,7 +109,7 @@ def provenance_of(
 
 def find(path: str | pathlib.Path | None = None, demo: bool = False) -> pathlib.Path | None:
     """The head file that `path` (a run's folder, or the file) names, else that of the newest run; None if none is."""
-    path = pathlib.Path(path) if path else runs.newest(heads.FILE, demo)
+    path = pathlib.Path(path) if path else run_files.newest(heads.FILE, demo)
     return path / heads.FILE if path and path.is_dir() else path
 
 
@@ -129,7 +129,7 @@ def place(path: pathlib.Path) -> str:
 
 def state(path: pathlib.Path) -> str:
     """A clause in parentheses about the run of a head, if it has not finished; else nothing."""
-    found = runs.state(path.parent) if (path.parent / runs.HISTORY).exists() else ""
+    found = run_files.state(path.parent) if (path.parent / run_files.HISTORY).exists() else ""
     return f" ({found})" if found else ""
 
 
@@ -182,7 +182,7 @@ def _remembered(weights: str | None, path: pathlib.Path, flag: str) -> str | Non
     folder = path.parent.resolve()
     file = (folder / weights).resolve()
     at_home = file.is_relative_to(folder) or file.is_relative_to(reading.WEIGHTS_DIR.resolve())
-    if not at_home and not runs.begun_here(folder):
+    if not at_home and not run_files.begun_here(folder):
         raise BadInput(f"{shown(path)}: was trained on {weights}; name that file with {flag} if you trust it")
     if not file.exists():
         raise BadInput(f"{shown(path)}: was trained on {file}, which is gone; name its new place with {flag}")
