@@ -184,9 +184,10 @@ def train(
 
 def report(outcome: "Outcome", split: Split, here: devices.Devices) -> None:
     """Print how good a head is that is not kept."""
-    from transfer import evaluation, loop
+    from transfer import evaluation
+    from transfer.classifier import predict
 
-    probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, here)
+    probabilities = predict(outcome.classifier, outcome.inputs, split.validation, here)
     if here.chief:
         names = split.dataset.class_names
         judged = evaluation.evaluate(split.dataset.labels[split.validation], probabilities, names)

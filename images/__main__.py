@@ -111,7 +111,8 @@ def demo_mistakes(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray,
 
     Returns (images uint8 (n, 32, 32, 3), labels (n,), probabilities (n, 43), names).
     """
-    from transfer import cases, devices, evaluation, features, loop, trained
+    from transfer import cases, devices, evaluation, features, trained
+    from transfer.classifier import predict
 
     here, case = devices.find(), preset(2, network.card)
     split = datasets.split(traffic_signs.drawn(), "track", seed=0)
@@ -119,7 +120,7 @@ def demo_mistakes(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     origin = trained.provenance_of(network, case.layer, "random", seed=0)
     vectors = features.frozen_features(network, signs, case.layer, origin, cache=None)
     outcome = cases.train_head(vectors, split, recipe_for(case, network.card), here)
-    probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, here)
+    probabilities = predict(outcome.classifier, outcome.inputs, split.validation, here)
     wrong = evaluation.evaluate(labels[split.validation], probabilities, names).mistakes
     firsts = np.unique(labels[split.validation[wrong]], return_index=True)[1]
     chosen = wrong[np.sort(firsts)[:SHOWN]]

@@ -148,7 +148,8 @@ def fine_tune(
     network: "Network", split: Split, point: Point, case: Case, source: str | None, cache: pathlib.Path | None
 ) -> tuple[float, list[dict]]:
     """Accuracy on all validation images, and the epochs, those of the head alone among them."""
-    from transfer import cases, loop, trained
+    from transfer import cases, trained
+    from transfer.classifier import predict
 
     here, recipe = devices.find(), recipe_of(point, case, split)
     begins_with = "random" if case.from_scratch else source
@@ -160,7 +161,7 @@ def fine_tune(
     ):
         outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache)
         kept.restore_result(outcome.classifier)
-        predicted = loop.predict(outcome.classifier, outcome.inputs, split.validation, here).argmax(axis=1)
+        predicted = predict(outcome.classifier, outcome.inputs, split.validation, here).argmax(axis=1)
         right = predicted == split.dataset.labels[split.validation]
         shutil.rmtree(folder)
     return float(right.mean()), [*outcome.head_history, *outcome.history]

@@ -206,7 +206,7 @@ def our_steps(classifier, images, batch, augment=False):
 
     card, found = classifier.network.card, devices.find()
     recipe = recipe_for(preset(3, card), card, len(images), batch_size=batch, augment=augment, dropout=False)
-    steps = loop.Work(classifier, recipe, found, len(images)).steps(1)
+    steps = loop.Training(classifier, recipe, found, len(images)).steps(1)
     labels, place = np.arange(len(images)) % CLASSES, np.arange(len(images), dtype=np.int32) % batch
     chances, taught = augmentation.chances(len(images), 0, 1), np.zeros((len(images), 0), np.float32)
     whole = loop.Batch(images, labels, chances, taught, place, weight=np.ones(len(images), np.float32))

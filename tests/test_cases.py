@@ -13,6 +13,7 @@ from data.datasets import Dataset
 from googlenet import GoogLeNet
 from networks.network import pooled
 from transfer import augmentation, cases, classifier, devices, features, loading, loop, results, runs, trained
+from transfer.classifier import predict
 from transfer.loading import load_network
 from transfer.recipe import Case, Recipe, preset, recipe_for
 from transfer.run_files import read_history
@@ -118,7 +119,7 @@ def test_nothing_is_learned_from_shuffled_labels(shuffled, signs, tmp_path):
 def test_filters_are_drawn_of_the_weights_that_are_kept(kept, signs, monkeypatch, tmp_path, capsys):
     """Where the head alone is kept, the network has been changed by epochs that were thrown away."""
     drawn, views, nothing = [], [], lambda *_, **__: None
-    monkeypatch.setattr(results.loop, "predict", lambda *_, second_view: views.append(second_view))
+    monkeypatch.setattr(results, "predict", lambda *_, second_view: views.append(second_view))
     monkeypatch.setattr(results.evaluation, "report", lambda *_: SimpleNamespace(accuracy=0.5))
     monkeypatch.setattr(results, "keep_known", nothing)
     monkeypatch.setattr(results.plots, "curves", nothing)
@@ -215,10 +216,10 @@ def test_a_frozen_part_is_run_once_without_augmentation(signs):
     features = network(network.preprocess(signs.images[:8]), "pool5").numpy()
     kernel, bias = whole.folded()
     np.testing.assert_allclose(features @ kernel + bias, whole.logits(signs.images[:8]), rtol=0, atol=1e-4)
-    one = loop.predict(whole, signs.images, np.arange(5), devices.find())
+    one = predict(whole, signs.images, np.arange(5), devices.find())
     closer = functools.partial(augmentation.closer, size=SIZE)
-    other = loop.predict(whole, np.array(closer(signs.images[:5])), np.arange(5), devices.find())
-    both = loop.predict(whole, signs.images, np.arange(5), devices.find(), second_view=closer)
+    other = predict(whole, np.array(closer(signs.images[:5])), np.arange(5), devices.find())
+    both = predict(whole, signs.images, np.arange(5), devices.find(), second_view=closer)
     assert one.shape == (5, 4) and abs(one - other).max() > 0.001
     np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
 
@@ -235,7 +236,7 @@ def test_progressive_resizing_begins_with_small_images(signs):
         examples = loop.Examples(signs.images, signs.labels, split.training[:32], split.validation)
         epochs, _ = loop.train(whole, examples, recipe, devices.find())
         right = (
-            loop.predict(whole, signs.images, split.validation, devices.find()).argmax(1)
+            predict(whole, signs.images, split.validation, devices.find()).argmax(1)
             == examples.labels[split.validation]
         )
         return [{**epoch, "seconds": 0} for epoch in epochs], right.mean()

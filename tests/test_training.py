@@ -12,7 +12,8 @@ from common.files import BadInput
 from data import datasets
 from data.datasets import Dataset, Split
 from data.images import Framing
-from transfer import cases, devices, fast, feature_store, features, loop, results, run_files, runs, trained
+from transfer import cases, devices, fast, feature_store, features, results, run_files, runs, trained
+from transfer.classifier import predict
 from transfer.recipe import Recipe
 from weights import heads
 
@@ -187,7 +188,7 @@ def test_without_a_run_the_classifier_ends_with_its_best_epoch_or_its_last(capsy
     def ended(keep_last):
         recipe = Recipe(epochs=20, batch_size=10, learning_rate=0.5, patience=3, keep_last=keep_last)
         outcome = cases.train_head(numbers, split, recipe, devices.find())
-        probabilities = loop.predict(outcome.classifier, numbers, split.validation, devices.find())
+        probabilities = predict(outcome.classifier, numbers, split.validation, devices.find())
         loss = -np.log(probabilities[np.arange(100), labels[100:]]).mean()
         return loss, outcome.kept, [epoch["validation_loss"] for epoch in outcome.history]
 

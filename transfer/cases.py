@@ -2,7 +2,7 @@
 
 outcome = train_head(features, split, recipe, devices)                        # cases 1 and 2
 outcome = fine_tune(network, split, case, recipe, devices, run)               # cases 3 and 4
-probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices)
+probabilities = classifier.predict(outcome.classifier, outcome.inputs, split.validation, devices)
 """
 
 import pathlib

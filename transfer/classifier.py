@@ -8,13 +8,18 @@ the output of the last frozen layer, or images.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from common.rows import batches
 from networks.network import Dropout, Network, pooled
+from transfer.devices import Devices
 from weights.heads import Head
+
+BATCH_SIZE = 128  # images at a time: a few hundred MB of activations
 
 
 class Classifier:
@@ -84,3 +89,34 @@ class Classifier:
         """Take a folded head."""
         self.kernel.assign(kernel * self.spread)
         self.bias.assign(bias + self.mean @ kernel)
+
+
+def head_inputs(classifier: Classifier, inputs: Any, rows: np.ndarray) -> np.ndarray:
+    """What the head sees of `inputs[rows]`: float32 (len(rows), features)."""
+    compiled = tf.function(classifier.features, reduce_retracing=True, autograph=False)
+    return np.concatenate([compiled(inputs[chosen]).numpy() for chosen in batches(rows, BATCH_SIZE)])
+
+
+def predict(
+    classifier: Classifier,
+    inputs: Any,
+    rows: np.ndarray,
+    devices: Devices,
+    second_view: Callable | None = None,
+) -> np.ndarray:
+    """Probabilities, float32 (len(rows), classes), of the images, or features, `inputs[rows]`.
+
+    second_view: images -> images, such as `augmentation.closer`; the result is then the mean for both. Each worker
+    computes those of its own images; every worker gets them all.
+    """
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def probabilities(x: tf.Tensor) -> tf.Tensor:
+        views = [x, second_view(x)] if second_view else [x]
+        return tf.add_n([tf.nn.softmax(classifier.logits(view)) for view in views]) / len(views)
+
+    places = np.flatnonzero(devices.is_own(rows))
+    found = np.zeros((len(rows), classifier.bias.shape[0]), np.float32)
+    for chosen in batches(places, BATCH_SIZE):
+        found[chosen] = probabilities(inputs[rows[chosen]]).numpy()
+    return devices.total(found)

@@ -10,7 +10,7 @@ import concurrent.futures
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +27,10 @@ from transfer.losses import cross_entropy, training_losses
 from transfer.recipe import Recipe
 from transfer.schedules import image_sizes, schedule
 
+if TYPE_CHECKING:
+    from transfer.runs import Run
+
+AHEAD = 2  # batches that are fetched while another is worked on
 BATCHES_PER_CALL = 8  # of a head alone: its steps take 3 ms, and a call of its own for each would take another 2
 
 
@@ -40,22 +44,12 @@ class Examples(NamedTuple):
     teacher: Any = None  # teacher[rows] gives a teacher's logits, float32 (n, classes)
 
 
-class Keeper(Protocol):
-    """What `train` asks of a `transfer.runs.Run`."""
-
-    def restore(self, variables: list, optimizers: list) -> list[dict]:
-        """Set variables and optimizers to those of the last epoch that was kept; return the history up to there."""
-
-    def keep(self, classifier: Classifier, history: list[dict], best: bool, averaged: Callable) -> None:
-        """Keep the epoch that has just ended; inside `averaged()` the classifier holds the weights it is judged by."""
-
-
 def train(
     classifier: Classifier,
     examples: Examples,
     recipe: Recipe,
     devices: Devices,
-    run: Keeper | None = None,
+    run: "Run | None" = None,
     report: Callable[[dict], None] | None = None,
     logdir: pathlib.Path | None = None,
     to_beat: float = np.inf,
@@ -71,42 +65,41 @@ def train(
     averages at its end: these are validated, kept, and left in the classifier. Raises BadInput for a loss that is not
     finite.
     """
-    work = Work(classifier, recipe, devices, len(examples.training_rows))
-    history = run.restore(work.variables, work.optimizers) if run else []
+    training = Training(classifier, recipe, devices, len(examples.training_rows))
+    history = run.restore(training.variables, training.optimizers) if run else []
     log = summaries(logdir) if logdir and devices.chief else lambda epoch: None
     keep_best = bool(recipe.patience or classifier.lower) and not recipe.keep_last
     best_weights = None
     while len(history) < recipe.epochs and not out_of_patience(history, recipe.patience, to_beat):
-        number, start = len(history) + 1, time.perf_counter()
-        loss, accuracy = one_epoch(work, examples, number)
-        with work.average.in_place():
-            validation_loss, validation_accuracy = validate(work, examples, number)
-        epoch = {
-            "epoch": number, "seconds": time.perf_counter() - start, "loss": loss, "accuracy": accuracy,
-            "validation_loss": validation_loss, "validation_accuracy": validation_accuracy,
-        }  # fmt: skip
+        epoch = one_epoch(training, examples, len(history) + 1)
         if report:
             report(epoch)
         log(epoch)
-        if not np.isfinite([loss, validation_loss]).all():
-            raise BadInput(
-                f"the loss is {loss} in training and {validation_loss} in validation after epoch {number}; "
-                "this epoch was not kept; try a tenth of --learning_rate"
-            )
+        check_finite(epoch)
         history.append(epoch)
-        is_best = not keep_best or best_epoch(history, to_beat) == number
+        is_best = not keep_best or best_epoch(history, to_beat) == len(history)
         if run:
-            run.keep(classifier, history, is_best, work.average.in_place)
+            run.keep(history, is_best, training)
         elif is_best:
-            with work.average.in_place():
+            with training.average.in_place():
                 best_weights = [variable.numpy() for variable in classifier.variables_of_training]
     if len(history) < recipe.epochs and devices.chief:
         print(f"Stopped after epoch {len(history)} of {recipe.epochs}: no lower validation loss for {recipe.patience} "
               "epochs (--patience)\n", flush=True)  # fmt: skip
-    work.average.assign()
+    training.average.assign()
     for variable, value in zip(classifier.variables_of_training, best_weights or []):
         variable.assign(value)
     return history, best_epoch(history, to_beat) if keep_best else len(history)
+
+
+def check_finite(epoch: dict) -> None:
+    """`BadInput` for a loss that is not finite."""
+    loss, validation_loss = epoch["loss"], epoch["validation_loss"]
+    if not np.isfinite([loss, validation_loss]).all():
+        raise BadInput(
+            f"the loss is {loss} in training and {validation_loss} in validation after epoch {epoch['epoch']}; "
+            "this epoch was not kept; try a tenth of --learning_rate"
+        )
 
 
 def best_epoch(history: list[dict], to_beat: float = np.inf) -> int:
@@ -145,11 +138,11 @@ class Batch(NamedTuple):
     weight: Any  # (n,), 1, or 0 for padding rows
 
 
-class Work:
+class Training:
     """What one training changes, and the steps that change it: compiled once for each size of the images."""
 
     def __init__(self, classifier: Classifier, recipe: Recipe, devices: Devices, images: int) -> None:
-        self.recipe, self.devices = recipe, devices
+        self.classifier, self.recipe, self.devices = classifier, recipe, devices
         self.optimizers = optimizers(classifier, recipe, devices, images)
         decay = recipe.ema if classifier.lower else 0.0
         self.average = Average(classifier.variables_of_training, decay, devices.strategy)
@@ -268,9 +261,21 @@ def optimizers(classifier: Classifier, recipe: Recipe, devices: Devices, images:
     return [head, lower]
 
 
-def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
+def one_epoch(training: Training, examples: Examples, number: int) -> dict:
+    """Train on every image once, then validate. Returns the epoch's figures, as the history keeps them."""
+    start = time.perf_counter()
+    loss, accuracy = train_once(training, examples, number)
+    with training.average.in_place():
+        validation_loss, validation_accuracy = validate(training, examples, number)
+    return {
+        "epoch": number, "seconds": time.perf_counter() - start, "loss": loss, "accuracy": accuracy,
+        "validation_loss": validation_loss, "validation_accuracy": validation_accuracy,
+    }  # fmt: skip
+
+
+def train_once(training: Training, examples: Examples, epoch: int) -> list[float]:
     """Every training image once, in an order of the epoch's own. Returns the mean loss and the accuracy."""
-    recipe, devices, steps = work.recipe, work.devices, work.steps(epoch)
+    recipe, devices, steps = training.recipe, training.devices, training.steps(epoch)
     order = np.random.default_rng([recipe.seed, epoch]).permutation(examples.training_rows)
     chances = augmentation.chances(len(examples.labels), recipe.seed, epoch) if recipe.augment else None
 
@@ -293,61 +298,29 @@ def one_epoch(work: Work, examples: Examples, epoch: int) -> list[float]:
     with tqdm(total=len(order), desc=f"Epoch {epoch}", unit="images", leave=False, delay=2, disable=None) as bar:
         for number, (size, batch) in enumerate(prefetched(fetched()), (epoch - 1) * calls):
             total += steps.train_step(Batch(*devices.spread(*batch)), size, number)
-            work.average.update(number)
+            training.average.update(number)
             bar.update(size)
     return [float(each) for each in total / len(order)]
 
 
-def validate(work: Work, examples: Examples, epoch: int) -> list[float]:
+def validate(training: Training, examples: Examples, epoch: int) -> list[float]:
     """Mean loss and accuracy on the validation images, at the epoch's size."""
-    total, steps = 0, work.steps(epoch)
+    total, steps = 0, training.steps(epoch)
 
     def fetched() -> Iterator[tuple]:
-        for own in map(work.devices.own, batches(examples.validation_rows, steps.rows_per_call)):
+        for own in map(training.devices.own, batches(examples.validation_rows, steps.rows_per_call)):
             yield examples.inputs[own], examples.labels[own], np.ones(len(own), np.float32)
 
     for x, y, weight in prefetched(fetched()):
-        total += steps.validation_step(*work.devices.spread(x, y, weight))
+        total += steps.validation_step(*training.devices.spread(x, y, weight))
     return [float(each) for each in total / len(examples.validation_rows)]
 
 
-def prefetched(iterator: Iterable, depth: int = 2) -> Iterator:
+def prefetched(iterator: Iterable) -> Iterator:
     """The same items; a thread fetches the next ones while the last are worked on, and ends with this generator."""
     iterator, end = iter(iterator), object()
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        items = collections.deque(thread.submit(next, iterator, end) for _ in range(depth))
+        items = collections.deque(thread.submit(next, iterator, end) for _ in range(AHEAD))
         while (item := items.popleft().result()) is not end:
             items.append(thread.submit(next, iterator, end))
             yield item
-
-
-def head_inputs(classifier: Classifier, inputs: Any, rows: np.ndarray, batch_size: int = 128) -> np.ndarray:
-    """What the head sees of `inputs[rows]`: float32 (len(rows), features)."""
-    compiled = tf.function(classifier.features, reduce_retracing=True, autograph=False)
-    return np.concatenate([compiled(inputs[chosen]).numpy() for chosen in batches(rows, batch_size)])
-
-
-def predict(
-    classifier: Classifier,
-    inputs: Any,
-    rows: np.ndarray,
-    devices: Devices,
-    batch_size: int = 128,
-    second_view: Callable | None = None,
-) -> np.ndarray:
-    """Probabilities, float32 (len(rows), classes), of the images, or features, `inputs[rows]`.
-
-    second_view: images -> images, such as `augmentation.closer`; the result is then the mean for both. Each worker
-    computes those of its own images; every worker gets them all.
-    """
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def probabilities(x: tf.Tensor) -> tf.Tensor:
-        views = [x, second_view(x)] if second_view else [x]
-        return tf.add_n([tf.nn.softmax(classifier.logits(view)) for view in views]) / len(views)
-
-    places = np.flatnonzero(devices.is_own(rows))
-    found = np.zeros((len(rows), classifier.bias.shape[0]), np.float32)
-    for chosen in batches(places, batch_size):
-        found[chosen] = probabilities(inputs[rows[chosen]]).numpy()
-    return devices.total(found)

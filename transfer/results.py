@@ -13,8 +13,9 @@ from common.files import BadInput
 from data import datasets, traffic_signs
 from data.datasets import Dataset, Split
 from networks.network import Network
-from transfer import augmentation, clean, evaluation, feature_store, loop, novelty, plots, run_files, seen, trained
+from transfer import augmentation, clean, evaluation, feature_store, novelty, plots, run_files, seen, trained
 from transfer.cases import Outcome
+from transfer.classifier import head_inputs, predict
 from transfer.devices import Devices
 from transfer.runs import Run
 from weights import heads
@@ -49,7 +50,7 @@ def conclude(
         view, told = second_view(split.dataset.class_names, outcome.classifier.network.image_size)
     elif two_views:
         told = "Each image seen once: its features are stored\n"
-    probabilities = loop.predict(outcome.classifier, outcome.inputs, split.validation, devices, second_view=view)
+    probabilities = predict(outcome.classifier, outcome.inputs, split.validation, devices, second_view=view)
     if not devices.chief:
         return
     print(f"{choice(outcome)}\n")
@@ -95,7 +96,7 @@ def keep_known(run: Run, outcome: Outcome, split: Split) -> None:
         if len(split.training) > KNOWN_IMAGES:
             per_class = max(LEAST_KNOWN, KNOWN_IMAGES // len(split.dataset.class_names))
             rows = (datasets.few(split.training, labels, per_class, seed=0), rows[1])
-        features = loop.head_inputs(outcome.classifier, outcome.inputs, np.concatenate(rows))
+        features = head_inputs(outcome.classifier, outcome.inputs, np.concatenate(rows))
         labels = labels[np.concatenate(rows)]
         rows = np.split(np.arange(len(labels)), [len(rows[0])])
     novelty.save(novelty.fit(features, labels, *rows), run.folder / heads.FILE)

@@ -20,7 +20,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from common.program import shown
@@ -81,7 +81,6 @@ class Run:
 
         [] for a run that has kept none. `BadInput` when history and checkpoint are damaged or do not belong together.
         """
-        self.variables, self.optimizers = variables, optimizers
         if self.folder is None:
             return []
         self._clear_away()
@@ -116,26 +115,17 @@ class Run:
             settings["flags"] = unchanged | {name: value for name, value in flags.items() if value is not None}
             write_settings(self.folder, settings, signed=begun_here(self.folder))
 
-    def keep(
-        self,
-        classifier: Any,
-        history: list[dict],
-        best: bool,
-        averaged: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
-    ) -> None:
-        """Keep the epoch that has just ended; as the result of the run when it is the best.
-
-        averaged: inside `averaged()` the classifier holds the weights that are the result, see `transfer.averaging`.
-        """
+    def keep(self, history: list[dict], best: bool, training: Any) -> None:
+        """Keep the epoch that has just ended; as the result of the run when it is the best. training: a `Training`."""
         if not self.writes:
             return
         if best:
             self.kept = len(history)
         self._write_history(history)
         if best:
-            with averaged():
-                self._keep_result(classifier, history[-1])
-        checkpoints.write(self.folder, history, self.variables, self.optimizers)
+            with training.average.in_place():  # the weights that are the result
+                self._keep_result(training.classifier, history[-1])
+        checkpoints.write(self.folder, history, training.variables, training.optimizers)
 
     def begun(self) -> bool:
         """Whether it has an epoch to continue after."""

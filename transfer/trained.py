@@ -69,7 +69,7 @@ class Trained(NamedTuple):
     ) -> np.ndarray:
         """The same by the fast path, with features that are kept in the folder `cache`.
 
-        second_view: as in `loop.predict`.
+        second_view: as in `classifier.predict`.
         """
         layer, origin = self.head.provenance.layer, self.head.provenance
         views = [images, view_of_many(images, second_view)] if second_view else [images]
