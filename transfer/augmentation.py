@@ -27,14 +27,15 @@ BRIGHTNESS = 0.4  # black is stretched by 0.6 to 1.4, and white the other way ro
 CONTRAST = 0.4  # middle grey is stretched by 0.8 to 1.2, and black and white the other way round
 DUSK, SUN = 0.08, 0.4  # mean brightness, of 1, of an image that is exposed anew; GTSRB's lie from 0.05 to 0.82
 CLOSER = 1.15  # times as large is an image in its second view; most of the border around GTSRB's signs is then gone
-PLACE_AND_LIGHT = 7  # random numbers per image: across, down, scale, angle, contrast, brightness, flip
-CHANCES = PLACE_AND_LIGHT + 1  # and exposure, in a stream of its own: what the others are does not depend on it
+# An image's random numbers by column. Exposure is drawn from a stream of its own: the others do not depend on it.
+ACROSS, DOWN, ZOOM, TURN, CONTRASTED, BRIGHTENED, FLIPPED, EXPOSED = range(8)
+CHANCES = EXPOSED + 1
 
 
 def chances(count: int, seed: int, epoch: int) -> np.ndarray:
     """Random numbers for `count` images in one epoch: float32 (count, CHANCES) in [0, 1)."""
     streams = np.random.default_rng([seed, epoch]), np.random.default_rng([seed, epoch, 1])
-    widths = PLACE_AND_LIGHT, CHANCES - PLACE_AND_LIGHT
+    widths = EXPOSED, CHANCES - EXPOSED
     return np.concatenate([rng.random((count, width), np.float32) for rng, width in zip(streams, widths)], axis=1)
 
 
@@ -45,8 +46,13 @@ def mirrored(labels: tf.Tensor, chance: tf.Tensor, mirror: Sequence[int]) -> tup
     image, or NO_MIRROR. A frog stays a frog, "keep right" becomes "keep left", "stop" would become no sign at all.
     """
     other = tf.gather(tf.constant(mirror, labels.dtype), labels)
-    flipped = (chance[:, 6] >= 0.5) & (other != NO_MIRROR)
+    flipped = every_other(chance) & (other != NO_MIRROR)
     return flipped, tf.where(flipped, other, labels)
+
+
+def every_other(chance: tf.Tensor) -> tf.Tensor:
+    """Which images to mirror where all may be, bool (N,). chance: (N, CHANCES)."""
+    return chance[:, FLIPPED] >= 0.5
 
 
 def mirrored_logits(logits: tf.Tensor, flipped: tf.Tensor, mirror: Sequence[int]) -> tf.Tensor:
@@ -68,7 +74,7 @@ def augment(
     `other_light`.
     """
     x, chance = other_light(images, chance, relight), tf.cast(chance, tf.float32)
-    side = tf.ones_like(chance[:, 6]) if flipped is None else tf.where(flipped, -1.0, 1.0)
+    side = tf.ones_like(chance[:, FLIPPED]) if flipped is None else tf.where(flipped, -1.0, 1.0)
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=x,
         transforms=places(tf.shape(x)[1], tf.shape(x)[2], size, 2 * chance - 1, side),
@@ -88,7 +94,7 @@ def closer(images: tf.Tensor, size: int, mirror: bool = False) -> tf.Tensor:
     authors took up to 144: Szegedy et al., "Going deeper with convolutions", 2014, section 7).
     """
     columns = np.full(CHANCES, 0.5, np.float32)
-    columns[2] += (CLOSER - 1) / (2 * SCALE)
+    columns[ZOOM] += (CLOSER - 1) / (2 * SCALE)
     count = tf.shape(images)[0]
     return augment(images, tf.tile(columns[None], [count, 1]), size, tf.fill([count], mirror))
 
@@ -110,9 +116,9 @@ def random_crops(
     A crop whose right edge comes before its left one is mirrored.
     """
     images, chance = other_light(images, chance, relight), tf.cast(chance, tf.float32)
-    share = least + (1 - least) * chance[:, 2]
-    top, bottom = edges(images.shape[1], chance[:, 1], share, size)
-    left, right = edges(images.shape[2], chance[:, 0], share, size)
+    share = least + (1 - least) * chance[:, ZOOM]
+    top, bottom = edges(images.shape[1], chance[:, DOWN], share, size)
+    left, right = edges(images.shape[2], chance[:, ACROSS], share, size)
     if flipped is not None:
         left, right = tf.where(flipped, right, left), tf.where(flipped, left, right)
     # The outer half of a border pixel lies outside the centres; there the op would mix in what is beyond, 0.
@@ -138,30 +144,30 @@ def other_light(images: tf.Tensor, chance: tf.Tensor, relight: bool = False) -> 
     were taken at dusk or against the sky.
     """
     x, chance = tf.cast(images, tf.float32), tf.cast(chance, tf.float32)
-    contrast, brightness = [each[:, None, None, None] for each in tf.unstack(2 * chance[:, 4:6] - 1, axis=1)]
+    contrast, brightness = [2 * chance[:, each, None, None, None] - 1 for each in (CONTRASTED, BRIGHTENED)]
     x = tf.clip_by_value(x / 255, 0, 1)
     # Curves that rise everywhere and keep both ends. Plain factors would clip: dark signs before a bright sky turned
     # black.
     x += BRIGHTNESS * brightness * x * (1 - x)
     x += CONTRAST * contrast * x * (1 - x) * (2 * x - 1)
     if relight:
-        exposure = chance[:, 7, None, None, None]
-        brightness = DUSK * (SUN / DUSK) ** (2 * exposure - 1)  # even steps for the eye, and for a camera's stops
+        exposure = chance[:, EXPOSED, None, None, None]
+        target = DUSK * (SUN / DUSK) ** (2 * exposure - 1)  # even steps for the eye, and for a camera's stops
         mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True) + 1 / 255
-        x = tf.where(exposure >= 0.5, tf.minimum(x * brightness / mean, 1), x)
+        x = tf.where(exposure >= 0.5, tf.minimum(x * target / mean, 1), x)
     return 255 * x
 
 
 def places(height: tf.Tensor, width: tf.Tensor, size: int, change: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     """Where each pixel is taken from, as (N, 8) for TensorFlow's op: the affine map from the result to the image.
 
-    change: (N, 4 or more) in [-1, 1), the first four chances. side: (N,) -1 mirrors, 1 does not. The op counts from
+    change: (N, CHANCES) in [-1, 1). side: (N,) -1 mirrors, 1 does not. The op counts from
     the centre of the first pixel, so the middle of the image is (width - 1) / 2. Turns and scales about it, then
     shifts, then resizes to `size` pixels along both sides.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
-    across, down = SHIFT * width * change[:, 0], SHIFT * height * change[:, 1]
-    scale, angle = 1 + SCALE * change[:, 2], np.deg2rad(ANGLE) * change[:, 3]
+    across, down = SHIFT * width * change[:, ACROSS], SHIFT * height * change[:, DOWN]
+    scale, angle = 1 + SCALE * change[:, ZOOM], np.deg2rad(ANGLE) * change[:, TURN]
     cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
     step_x, step_y = width / size, height / size  # from one pixel of the result to the next, in the image's pixels
     a, b, c, d = side * cos, side * sin, -sin, cos

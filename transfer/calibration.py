@@ -26,7 +26,7 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None) ->
     the folders in it instead. `BadInput` when there are none.
     """
     framing = framing_of(head.provenance)
-    flags = run_files.read_settings(folder)["flags"] if run_files.begun_here(folder) else {}
+    flags = run_files.trusted_flags(folder)
     if named is not None:
         return _of_files(own_images.files_in(named), named, framing)
     if flags.get("training_dir"):

@@ -79,14 +79,15 @@ def looks(photos: np.ndarray, teacher: object, rng: np.random.Generator) -> tupl
 
     from transfer import augmentation
 
-    chance = rng.random((len(photos), augmentation.PLACE_AND_LIGHT), dtype=np.float32)
+    chance = rng.random((len(photos), augmentation.EXPOSED), dtype=np.float32)
     mapped = {FIRST[0]: (55, FIRST[1])} | {target: (13, count) for _, _, target, count in LAYERS[1:]}
     mapped |= {LAYERS[0][2]: (27, LAYERS[0][3])}
     names = [name for name in teacher.layer_names if name in (*mapped, "pool5")]
 
     @tf.function(autograph=False)
     def both(images: tf.Tensor, chance: tf.Tensor) -> tuple[tf.Tensor, list]:
-        x = augmentation.random_crops(images, chance, ALEXNET.input_size, LEAST_CROP, flipped=chance[:, 6] >= 0.5)
+        flipped = augmentation.every_other(chance)
+        x = augmentation.random_crops(images, chance, ALEXNET.input_size, LEAST_CROP, flipped)
         x = x[..., ::-1] - ALEXNET.mean_bgr
         maps, below, y = [], None, x[:, SHIFT:, SHIFT:]
         for name in names:

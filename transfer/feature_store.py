@@ -61,12 +61,12 @@ def stored(
     folder: str | os.PathLike | None = FEATURES_DIR,
     batch_size: int = 128,
     label: str = "features",
-) -> "Features":
-    """Return the `Features` of all images, from the folder if they are there, else computed and kept there.
+) -> "Features | np.ndarray":
+    """Return the features of all images, from the folder if they are there, else computed and kept there.
 
     images: uint8 (N, H, W, 3). compute: takes up to `batch_size` of them, returns float32 (n, D). key: a dict that
     JSON can hold, all that shapes the features besides the images; its "network" and "layer" begin the file's name.
-    folder: None keeps the features in memory. label: stands before the progress bar.
+    folder: None keeps the features in memory, as an array. label: stands before the progress bar.
 
     Raises BadInput when there are no images, when the folder cannot be written or the disk is full, and for features
     that are not finite.
@@ -74,7 +74,7 @@ def stored(
     if not len(images):
         raise BadInput("no images to compute features of; give at least one")
     if folder is None:
-        return Features(array=_in_memory(images, compute, batch_size, label))
+        return _in_memory(images, compute, batch_size, label)
     prefix = "-".join(str(key[name]) for name in ("network", "layer") if name in key) or "features"
     key = json.dumps({"format": FORMAT, "pictures": fingerprint(images), "key": key}, indent=2, sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()
@@ -95,22 +95,16 @@ class Features:
     in the page cache, reading takes 0.45 ms; a map 0.25 ms, one whose pages are given back each time 1.0 ms.
     """
 
-    def __init__(self, path: pathlib.Path | None = None, array: np.ndarray | None = None) -> None:
-        self.path = path  # None: in memory
-        self._array = array
-        if path is None:
-            self.shape = array.shape
-        else:
-            with _told(path, "cannot be read ({}); start again"), open_regular(path) as file:
-                self.shape, self._start = _read_header(file)
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        with _told(path, "cannot be read ({}); start again"), open_regular(path) as file:
+            self.shape, self._start = _read_header(file)
         self._numbers = np.arange(self.shape[0])
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        if self.path is None:
-            return self._array[rows]
         numbers = self._numbers[rows]  # NumPy's own rules for negative rows, masks, rows out of range
         features = np.empty((np.size(numbers), self.shape[1]), np.float32)
         # Opened each time (0.01 ms): nothing to close, and threads cannot move each other's place in the file.

@@ -27,7 +27,7 @@ def frozen_features(
     cache: pathlib.Path | None = feature_store.FEATURES_DIR,
     batch_size: int = FORWARD_BATCH,
     pool: bool = True,
-) -> feature_store.Features:
+) -> feature_store.Features | np.ndarray:
     """uint8 (N, H, W, 3) -> float32 (N, features), the layer's output; kept in the folder `cache`, if there is one.
 
     origin: how the network was made; part of the key under which the features are kept. pool: as a head sees them (see
@@ -72,7 +72,7 @@ def shared_features(
 class OwnRows:
     """The features that a worker has computed, under the numbers of their images in the whole data set."""
 
-    def __init__(self, features: feature_store.Features, workers: int) -> None:
+    def __init__(self, features: feature_store.Features | np.ndarray, workers: int) -> None:
         self._features, self._workers = features, workers
         self.shape = features.shape
 

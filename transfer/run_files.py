@@ -140,6 +140,11 @@ def begun_here(folder: pathlib.Path) -> bool:
         return False
 
 
+def trusted_flags(folder: pathlib.Path) -> dict:
+    """The flags of a run that this machine began; {} of any other folder."""
+    return read_settings(folder)["flags"] if begun_here(folder) else {}
+
+
 def _signature(settings: dict) -> str:
     """HMAC-SHA256 of the settings under this machine's key, in hexadecimal."""
     return hmac.new(_key(), json.dumps(settings, sort_keys=True).encode(), hashlib.sha256).hexdigest()

@@ -22,7 +22,7 @@ def count(path: pathlib.Path, head: Head, test: Dataset, test_dir: pathlib.Path 
     test_dir: where they were read, if they are the user's own. 0 where it cannot be told within seconds: for a run from
     elsewhere, and for training images that are gone or lie in an archive.
     """
-    flags = run_files.read_settings(path.parent)["flags"] if run_files.begun_here(path.parent) else {}
+    flags = run_files.trusted_flags(path.parent)
     if test_dir:
         place, found = _folder(flags, test_dir)
     else:
