@@ -17,7 +17,7 @@ from common.program import run, start_tensorflow
 
 from common.files import BadInput
 from common.flags import Parser, add_network_flags, add_two_views_flag, check_together
-from data import cifar10, datasets, images, own_images, picture_store, traffic_signs
+from data import datasets, images, own_images, picture_store, traffic_signs
 from data.datasets import Dataset
 from transfer import flags, trained
 from weights import heads
@@ -40,8 +40,8 @@ def find_images(
         framing = images.framing_of(head.provenance)
         return own_images.load(test_dir, framing, head.class_names, skip_unreadable, pictures)
     if demo:
-        drawn = (cifar10 if head.class_names == cifar10.drawn_names() else traffic_signs).drawn_test
-        return drawn(seed=head.provenance.seed)  # others than those it was trained on
+        source = datasets.drawn_of_classes(head.class_names) or traffic_signs.SOURCE
+        return source.drawn_test(seed=head.provenance.seed)  # others than those it was trained on
     if test_file:
         return traffic_signs.load_test(test_file)
     source = datasets.of_classes(head.class_names)

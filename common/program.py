@@ -145,9 +145,10 @@ def _end_quietly(kind: type, error: BaseException, trace: TracebackType | None) 
     """Python's last word on an exception that nobody caught, but none on Ctrl-C."""
     if _is_interrupt(error) and not hasattr(sys, "ps1"):  # ps1: somebody types into Python
         sys.exit(INTERRUPTED)
-    sys.__excepthook__(kind, error, trace)
+    _before(kind, error, trace)
 
 
+_before = sys.excepthook  # of a debugger, or whatever else imports these modules
 sys.excepthook = _end_quietly
 
 

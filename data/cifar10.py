@@ -146,6 +146,11 @@ def _batch(batch: Any, path: str) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels
 
 
+def here() -> bool:
+    """Whether the images lie where `load` looks for them."""
+    return any(place.exists() for place in [FOLDER, *ARCHIVES, *KERAS_FOLDERS])
+
+
 def _drawn(per_class: int, seed: int) -> tuple[Dataset, Dataset]:
     tests = max(1, per_class // 3)
     images, _ = drawn_signs.draw(per_class=per_class + tests, seed=seed, classes=DRAWN)
@@ -159,4 +164,5 @@ def _drawn(per_class: int, seed: int) -> tuple[Dataset, Dataset]:
 
 
 # A frog seen in a mirror is still a frog.
-SOURCE = Source(load, load_test, drawn, drawn_test, lambda: list(NAMES), mirror=tuple(range(10)), split="random")
+MIRROR = tuple(range(10))
+SOURCE = Source(load, load_test, drawn, drawn_test, lambda: list(NAMES), MIRROR, split="random", here=here)

@@ -58,6 +58,7 @@ class Source(NamedTuple):
     class_names: Callable[[], list[str]]
     mirror: tuple[int, ...]  # the class of each class's mirror image, or NO_MIRROR
     split: str  # the honest one: "track" where several images show one object, else "random"
+    here: Callable[[], bool]  # whether `load` has the images on this machine, and would fetch none
 
 
 def named(name: str) -> Source:
@@ -68,6 +69,11 @@ def named(name: str) -> Source:
 def of_classes(class_names: Sequence[str]) -> Source | None:
     """The data set of `TABLE` with these classes, in this order; None: there is none."""
     return next((each for each in map(named, TABLE) if each.class_names() == list(class_names)), None)
+
+
+def drawn_of_classes(class_names: Sequence[str]) -> Source | None:
+    """The data set of `TABLE` whose drawn stand-ins have these classes, in this order; None: there is none."""
+    return next((each for each in map(named, TABLE) if each.drawn(1).class_names == list(class_names)), None)
 
 
 def mirror_of(class_names: Sequence[str]) -> tuple[int, ...]:

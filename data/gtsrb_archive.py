@@ -120,6 +120,13 @@ def read_test_archive(path: str | os.PathLike) -> dict[str, np.ndarray]:
         return _arrays([row._replace(file=folder / row.file.name) for row in rows], path)
 
 
+def holds_pickle(path: pathlib.Path, name: str) -> bool:
+    """Whether `read_pickle_in` would find the pickle in a zip."""
+    with contextlib.suppress(BadInput), _opened(path) as top:
+        return bool(_members_named(name, top.root))
+    return False
+
+
 def read_pickle_in(path: str | os.PathLike, name: str) -> Any | None:
     """What the pickle `name` ("valid.p") in a folder or zip holds, at its top or a folder down; None without one."""
     path = pathlib.Path(path)
@@ -129,8 +136,7 @@ def read_pickle_in(path: str | os.PathLike, name: str) -> Any | None:
         return found and safe_pickle.load(found)
     with _opened(path) as top:
         archive = top.root
-        named = [member for member in archive.infolist() if re.fullmatch(rf"([^/]+/)?{name}", member.filename)]
-        named = [member for member in named if not member.filename.startswith("__MACOSX/")]
+        named = _members_named(name, archive)
         if not named:
             return None
         member = min(named, key=lambda member: len(member.filename))
@@ -140,15 +146,24 @@ def read_pickle_in(path: str | os.PathLike, name: str) -> Any | None:
             return safe_pickle.load(file, name=f"{path}: {member.filename}")
 
 
+def _members_named(name: str, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The files of this name at an archive's top, or a folder down."""
+    named = [member for member in archive.infolist() if re.fullmatch(rf"([^/]+/)?{name}", member.filename)]
+    return [member for member in named if not member.filename.startswith("__MACOSX/")]
+
+
 def holds_training_images(path: str | os.PathLike) -> bool:
-    """Whether the folder is, or has in it, an unpacked training archive: data/GTSRB may hold the test images alone."""
-    path = pathlib.Path(path)
-    return any(_folder_holding(name, path, INSIDE) for name in (FIRST_CSV, KAGGLE_CSV))
+    """Whether the folder or zip is, or has in it, a training archive: data/GTSRB may hold the test images alone."""
+    with contextlib.suppress(BadInput), _opened(path) as top:
+        return any(_folder_holding(name, top, INSIDE) for name in (FIRST_CSV, KAGGLE_CSV))
+    return False
 
 
 def holds_kaggle_test(path: str | os.PathLike) -> bool:
-    """Whether Kaggle's test images, which come with their classes, are unpacked in the folder."""
-    return _folder_holding(KAGGLE_TEST_CSV, pathlib.Path(path), TOPS) is not None
+    """Whether Kaggle's test images, which come with their classes, are in the folder or zip."""
+    with contextlib.suppress(BadInput), _opened(path) as top:
+        return _folder_holding(KAGGLE_TEST_CSV, top, TOPS) is not None
+    return False
 
 
 def find_test_labels(path: str | os.PathLike) -> pathlib.Path | None:

@@ -173,8 +173,7 @@ def tracks_of(labels: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray
 
 def _made() -> Dataset:
     """Make data/train.p, and return it as a `Dataset`."""
-    unpacked = [folder for folder in UNPACKED if archives.holds_training_images(folder)]
-    archive = next((place for place in [ARCHIVE, *unpacked] if place.exists()), None)
+    archive = _archive_here()
     if archive is None:
         try:
             fetch([COURSE], TRAIN_FILE)
@@ -185,9 +184,28 @@ def _made() -> Dataset:
             print(f"{error}; trying the official archive", file=sys.stderr)
         _fetch_official(ARCHIVE, f"or from {COURSE} to {TRAIN_FILE}")
         archive = ARCHIVE
-    arrays = archives.read_archive(archive)
+    arrays = archives.read_archive(archive) if archive.is_dir() else _read(archive, "train.p", archives.read_archive)
     pickles.write(TRAIN_FILE, arrays)
     return _dataset(arrays, TRAIN_FILE)
+
+
+def _archive_here() -> pathlib.Path | None:
+    """Where the training images lie in data/: the official zip, unpacked, or a zip of any name that holds them."""
+    if ARCHIVE.exists():
+        return ARCHIVE
+    unpacked = [folder for folder in UNPACKED if archives.holds_training_images(folder)]
+    return next(iter(unpacked), None) or _zip_here("train.p", archives.holds_training_images)
+
+
+def _zip_here(name: str, holds_images: Callable[[pathlib.Path], bool]) -> pathlib.Path | None:
+    """The first zip in data/ with the pickle `name`, or with images."""
+    zips = filter(pathlib.Path.is_file, sorted(TRAIN_FILE.parent.glob("*.zip")))
+    return next((each for each in zips if archives.holds_pickle(each, name) or holds_images(each)), None)
+
+
+def here() -> bool:
+    """Whether the training images are in data/."""
+    return TRAIN_FILE.exists() or _archive_here() is not None
 
 
 def _made_test() -> dict[str, np.ndarray]:
@@ -195,11 +213,14 @@ def _made_test() -> dict[str, np.ndarray]:
     labels = TEST_FILE.parent / archives.TEST_LABELS
     kaggle = archives.holds_kaggle_test(TEST_FILE.parent)
     place = TEST_FILE.parent if kaggle or TEST_UNPACKED.is_dir() else TEST_ARCHIVE
-    if place == TEST_ARCHIVE:
-        _fetch_official(TEST_ARCHIVE, f"and from {OFFICIAL + labels.name}")
-    if not kaggle and archives.find_test_labels(place) is None:
-        _fetch_official(labels)
-    arrays = archives.read_test_archive(place)
+    if not place.exists() and (other := _zip_here("test.p", archives.holds_kaggle_test)):
+        arrays = _read(other, "test.p", archives.read_test_archive)
+    else:
+        if place == TEST_ARCHIVE:
+            _fetch_official(TEST_ARCHIVE, f"and from {OFFICIAL + labels.name}")
+        if not kaggle and archives.find_test_labels(place) is None:
+            _fetch_official(labels)
+        arrays = archives.read_test_archive(place)
     pickles.write(TEST_FILE, arrays)
     return arrays
 
@@ -247,4 +268,4 @@ def _dataset(arrays: Any, path: str | os.PathLike) -> Dataset:
     return signs._replace(tracks=tracks)
 
 
-SOURCE = Source(load, load_test, drawn, drawn_test, sign_names, MIRROR, split="track")
+SOURCE = Source(load, load_test, drawn, drawn_test, sign_names, MIRROR, split="track", here=here)

@@ -221,12 +221,21 @@ def run_of(tmp_path, monkeypatch):
     return lambda **flags: runs.begin("train_feature_extraction", flags, "", "", tmp_path / "run")
 
 
+def of_signs(head, origin):
+    return head._replace(class_names=traffic_signs.sign_names(), provenance=origin)
+
+
+def drawing(drawn):
+    return traffic_signs.SOURCE._replace(drawn=lambda per_class=30, seed=0: drawn(seed))
+
+
 def test_calibration_images_are_those_of_the_run(drawn, run_of, monkeypatch):
     network, head, *_ = drawn
-    head = head._replace(provenance=provenance(network, LAYER, "drawn traffic signs"))
+    head = of_signs(head, provenance(network, LAYER, "drawn traffic signs"))
     noise = np.random.default_rng(0).integers(0, 256, (430, 32, 32, 3), dtype=np.uint8)
     signs = datasets.Dataset(noise, np.arange(430) % 43, traffic_signs.sign_names(), np.arange(430), "noise")
-    monkeypatch.setattr(traffic_signs, "drawn", lambda seed: {5: signs}[seed])
+    signs = signs._replace(name="drawn traffic signs")
+    monkeypatch.setattr(traffic_signs, "SOURCE", drawing(lambda seed: {0: signs, 5: signs}[seed]))
     training = datasets.split(signs, "track", 5).training
     found = calibration.find(run_of(demo=True, seed=5, split="track"), head)
     assert found.shape == (calibration.COUNT, 32, 32, 3)
@@ -236,10 +245,10 @@ def test_calibration_images_are_those_of_the_run(drawn, run_of, monkeypatch):
 
 def test_calibration_images_of_a_run_that_held_out_none(drawn, run_of, monkeypatch):
     network, head, *_ = drawn
-    head = head._replace(provenance=provenance(network, LAYER, "drawn traffic signs, none held out"))
+    head = of_signs(head, provenance(network, LAYER, "drawn traffic signs, none held out"))
     black = np.zeros((86, 32, 32, 3), np.uint8)  # which of them show the same sign is unknown
     signs = datasets.Dataset(black, np.arange(86) % 43, traffic_signs.sign_names(), None, "black")
-    monkeypatch.setattr(traffic_signs, "drawn", lambda seed: signs)
+    monkeypatch.setattr(traffic_signs, "SOURCE", drawing(lambda seed: signs._replace(name="drawn traffic signs")))
     assert calibration.find(run_of(demo=True, seed=0, split="none"), head).shape == (86, 32, 32, 3)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 import evaluate
 from data import cifar10, datasets, traffic_signs
 from data.traffic_signs import sign_names
-from transfer import loading
+from transfer import calibration, loading
 from weights import heads
 
 SCRIPTS = [
@@ -120,14 +120,35 @@ def test_many_images_go_through_the_network_in_batches(script, monkeypatch, tmp_
     ]
 
 
-def test_a_data_set_that_is_added_to_the_table_has_test_images(monkeypatch):
+def head_of(trained_on, class_names):
+    origin = heads.Provenance(
+        "googlenet", "pool5", 8, False, "float32", "random", 0, "0" * 16, trained_on, 0.5, 8, "whole", 0
+    )
+    kernel = np.zeros((1024, len(class_names)), np.float32)
+    return heads.Head(kernel, kernel[0], class_names, origin)
+
+
+def test_a_data_set_that_is_added_to_the_table_is_known_everywhere(monkeypatch, tmp_path):
     names, test = ["day", "night"], object()
-    source = datasets.Source(None, lambda: test, None, None, lambda: names, (0, 1), "random")
+    skies = datasets.Dataset(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) % 2, names, None, "skies")
+    drawn = skies._replace(class_names=["drawn day", "drawn night"], name="drawn skies")
+    source = datasets.Source(
+        lambda: skies, lambda: test, lambda per_class=30, seed=0: drawn, lambda seed: drawn, lambda: names, (0, 1),
+        "random", lambda: True,
+    )  # fmt: skip
     monkeypatch.setitem(sys.modules, "skies", SimpleNamespace(SOURCE=source))
     monkeypatch.setitem(datasets.TABLE, "skies", "skies")
-    assert evaluate.find_images(SimpleNamespace(class_names=names)) is test
-    unknown = SimpleNamespace(class_names=["dawn"], provenance=SimpleNamespace(trained_on="images of dawns"))
+    head = head_of("skies", names)
+    assert evaluate.find_images(head) is test
+    assert calibration.find(tmp_path, head).shape == (4, 8, 8, 3)
+    head = head_of("drawn skies", drawn.class_names)
+    assert evaluate.find_images(head, demo=True) is drawn
+    assert calibration.find(tmp_path, head).shape == (4, 8, 8, 3)
+    unknown = head_of("images of dawns", ["dawn"])
     assert "images of dawns: has no test images" in in_one_line(evaluate.find_images, unknown)
+    assert "images of dawns, which it was trained on, cannot be found" in in_one_line(
+        calibration.find, tmp_path, unknown
+    )
 
 
 @pytest.mark.slow

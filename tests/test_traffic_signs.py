@@ -368,7 +368,7 @@ def fake_fetch(monkeypatch, **answers):
 
 @pytest.mark.parametrize("train", [{}, {"train": b"<html>gone</html>"}])
 def test_archive_is_fetched_when_the_course_is_gone(empty_data, monkeypatch, train):
-    archive = zipped(empty_data / "elsewhere.zip", archive_files()[0]).read_bytes()
+    archive = zipped(empty_data / "elsewhere", archive_files()[0]).read_bytes()
     asked = fake_fetch(monkeypatch, signs=archive, **train)
     made = traffic_signs.load(empty_data / "train.p")
     again = traffic_signs.load(empty_data / "train.p")
@@ -397,6 +397,33 @@ def test_kaggle_s_files_in_data(empty_data, monkeypatch):
     asked = fake_fetch(monkeypatch)
     assert len(traffic_signs.load(empty_data / "train.p").images) == 172
     assert len(traffic_signs.load_test(empty_data / "test.p").images) == 3 and asked == []
+
+
+@pytest.mark.parametrize("name", ["kaggle", "udacity", "torchvision"])
+def test_zips_of_any_name_in_data(name, empty_data, monkeypatch):
+    """Of the training images, and of the test images where their classes are in the zip."""
+    if name == "kaggle":
+        files, tests = kaggle_files()[0], 3
+    elif name == "udacity":
+        files, tests = {part: pickle.dumps(signs(count)) for part, count in UDACITY.items()}, UDACITY["test.p"]
+    else:
+        files, tests = archive_files()[0], 0
+        files = {path.replace("Final_Training/Images", "Training"): data for path, data in files.items()}
+    zipped(empty_data / "archive.zip", files)
+    (empty_data / "a folder.zip").mkdir()
+    (empty_data / "damaged.zip").write_bytes(b"PK\3\4 and no more")
+    zipped(empty_data / "another.zip", {"notes.txt": b"hello"})
+    asked = fake_fetch(monkeypatch)
+    assert traffic_signs.here()
+    assert len(traffic_signs.load(empty_data / "train.p").images) == 172 and asked == []
+    if tests:
+        assert len(traffic_signs.load_test(empty_data / "test.p").images) == tests and asked == []
+    for archive in empty_data.glob("a*.zip"):
+        if archive.is_file():
+            archive.unlink()
+    assert traffic_signs.here()  # train.p was made of it
+    (empty_data / "train.p").unlink()
+    assert not traffic_signs.here()
 
 
 def test_the_test_images_in_their_place_do_not_stand_for_the_training_images(empty_data, monkeypatch):

@@ -450,6 +450,18 @@ def test_default_file(tmp_path, monkeypatch):
     equal(reading.load(SMALL), other)
 
 
+@pytest.mark.parametrize("network, names", [
+    ("alexnet", "bvlc-alexnet.npy bvlc_alexnet.npy bvlc-alexnet.npz bvlc_alexnet.npz bvlc_alexnet.caffemodel"),
+    ("googlenet", "bvlc-googlenet.npy googlenet.npy bvlc-googlenet.npz bvlc_googlenet.npz bvlc_googlenet.caffemodel"),
+])  # fmt: skip
+def test_files_in_weights_go_by_any_of_their_names(network, names, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "WEIGHTS_DIR", tmp_path)
+    for name in names.split():
+        (tmp_path / name).touch()
+        assert reading.default_path(cards.CARDS[network]) == tmp_path / name
+        (tmp_path / name).unlink()
+
+
 def test_addresses_are_tried_in_turn(tmp_path, monkeypatch):
     asked = []
 

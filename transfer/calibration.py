@@ -9,14 +9,13 @@ import pathlib
 import numpy as np
 
 from common.files import BadInput
-from data import cifar10, datasets, own_images, traffic_signs
+from data import datasets, own_images
 from data.datasets import Dataset
 from data.images import Framing, frame, framing_of, read_each
 from transfer import run_files
 from weights.heads import Head
 
 COUNT = 200  # images: more change the measured ranges little
-CIFAR10 = [cifar10.FOLDER, *cifar10.ARCHIVES, *cifar10.KERAS_FOLDERS]  # where it may lie
 
 
 def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None) -> np.ndarray:
@@ -36,7 +35,7 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None) ->
         except BadInput as error:  # moved, or changed, since
             raise BadInput(f"{error}; or name a folder with a hundred images like them with --calibrate") from None
         return _of_files(files, training_dir, framing)
-    dataset = _of_name(head.provenance.trained_on.removesuffix(datasets.UNDIVIDED), flags)
+    dataset = _of_name(head.provenance.trained_on.removesuffix(datasets.UNDIVIDED), head.class_names, flags)
     if dataset is None:
         raise BadInput(f"--quantize int8: {head.provenance.trained_on}, which it was trained on, cannot be found from "
                        f"{folder}; name a folder with a hundred such images with --calibrate")  # fmt: skip
@@ -56,14 +55,13 @@ def _of_files(files: list[pathlib.Path], folder: pathlib.Path, framing: Framing)
     return np.stack(found)
 
 
-def _of_name(name: str, flags: dict) -> Dataset | None:
-    """A data set that the scripts know, if it is on this machine."""
-    seed = flags.get("seed", 0)
-    training_file = pathlib.Path(flags.get("training_file") or traffic_signs.TRAIN_FILE)
-    if name == traffic_signs.NAME and training_file.exists():
-        return traffic_signs.load(training_file)
-    if name == "CIFAR-10" and any(path.exists() for path in CIFAR10):
-        return cifar10.load()
-    if name == "drawn traffic signs":
-        return traffic_signs.drawn(seed=seed)
-    return cifar10.drawn(seed=seed) if name == "ten drawn signs" else None
+def _of_name(name: str, class_names: list[str], flags: dict) -> Dataset | None:
+    """A data set that the scripts know, drawn or real, if it is on this machine."""
+    drawn = datasets.drawn_of_classes(class_names)
+    if drawn and drawn.drawn(1).name == name:
+        return drawn.drawn(seed=flags.get("seed", 0))
+    source, file = datasets.of_classes(class_names), flags.get("training_file")
+    if source is None or not (os.path.exists(file) if file else source.here()):
+        return None
+    dataset = source.load(file) if file else source.load()
+    return dataset if dataset.name == name else None

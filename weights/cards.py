@@ -115,6 +115,7 @@ ALEXNET = Card(
         ),
         Source("bvlc_alexnet.npy"),  # the second address's own name
         Source("bvlc_alexnet.npz"),
+        Source("bvlc-alexnet.npz"),
     ),
     licence="released for unrestricted use (Berkeley Vision and Learning Center)",
     input_size=227,  # what 11x11 windows every 4 pixels need for 55 positions without padding
@@ -195,6 +196,8 @@ GOOGLENET = Card(
             sha1="405fc5acd08a3bb12de8ee5e23a96bec22f08204",
         ),
         Source("bvlc_googlenet.npz"),
+        Source("bvlc-googlenet.npz"),
+        Source("googlenet.npy"),  # as caffe-tensorflow writes it
     ),
     licence="released for unrestricted use (Berkeley Vision and Learning Center)",
     input_size=224,
