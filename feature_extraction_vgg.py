@@ -16,6 +16,8 @@ runs/, unless the features came in files: then it is unknown which network they 
 import argparse
 import contextlib
 import pathlib
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.program import run, start_tensorflow
@@ -24,7 +26,7 @@ import numpy as np
 
 from common.files import BadInput, one_at_a_time
 from common.flags import Parser, at_least
-from data import DATA_DIR, bottleneck_files, datasets, traffic_signs
+from data import DATA_DIR, bottleneck_files, datasets
 from data.datasets import Dataset, Split
 from transfer import devices, feature_store, flags, resuming, runs
 from transfer.recipe import Case
@@ -88,7 +90,7 @@ def from_images(args: argparse.Namespace) -> Bottleneck:
     if args.training_dir or cache is None:  # the feature store knows when an image has changed
         return Bottleneck(compute(split.dataset.images), split, origin, network)
     split = datasets.in_order(split)  # training images first, as the two files hold them
-    files = default_files(args)
+    files = default_files(args, args.split)
     waiting = f"waiting for another process that makes {files[0].name}"
     with one_at_a_time(files[0].with_name(f".{files[0].name}.lock"), waiting):  # from other weights, maybe
         for path, rows, per_class in zip(files, (split.training, split.validation), (args.per_class, 0)):
@@ -101,6 +103,17 @@ def from_images(args: argparse.Namespace) -> Bottleneck:
                 bottleneck_files.write(path, compute(images), split.dataset.labels[rows], how)
         vectors, *_ = bottleneck_files.read_both(*files)
     return Bottleneck(vectors, split, origin, network)
+
+
+@contextlib.contextmanager
+def told_how_to_go_on(no_cache: bool) -> Iterator[None]:
+    """Ctrl-C while features are computed says that they are kept: there is no run yet to resume."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not no_cache:
+            print("\nStopped. The features so far are kept; to continue, give the same command again", file=sys.stderr)
+        raise
 
 
 def without_pixels(labels: np.ndarray, count: int, class_names: list[str], name: str) -> Split:
@@ -118,9 +131,14 @@ def feature_files(args: argparse.Namespace, given: set[str]) -> tuple[pathlib.Pa
     if not args.training_file:
         if args.training_dir:
             return None
-        files, used = default_files(args), HEAD_FLAGS | NAME_FLAGS
-        foreign = [path for path in files if path.exists() and bottleneck_files.made_from(path) is None]
-        if not foreign:
+        used = HEAD_FLAGS | NAME_FLAGS
+        # Where nothing is said about the split, the course's files of the signs count, too; theirs is random.
+        for split in [args.split] if "split" in given else ["track", "random"]:
+            files = default_files(args, split)
+            foreign = [path for path in files if path.exists() and bottleneck_files.made_from(path) is None]
+            if foreign:
+                break
+        else:
             return None
         if len(foreign) < len(files):
             (partner,) = set(files) - set(foreign)
@@ -133,12 +151,12 @@ def feature_files(args: argparse.Namespace, given: set[str]) -> tuple[pathlib.Pa
     return files
 
 
-def default_files(args: argparse.Namespace) -> tuple[pathlib.Path, pathlib.Path]:
+def default_files(args: argparse.Namespace, split: str) -> tuple[pathlib.Path, pathlib.Path]:
     """Names as the course had them; what differs from its settings is added to the name."""
     name = f"{args.network}_{args.dataset}"
     if args.image_size != cards.CARDS[args.network].input_size:
         name += f"_{args.image_size}px"
-    if args.split == "track":
+    if split == "track":
         name += "_track"
     name = f"demo_{name}" if args.demo else name
     folder = DATA_DIR if args.cache == feature_store.FEATURES_DIR else args.cache
@@ -156,7 +174,11 @@ def train(
     start_tensorflow()
     from transfer import cases, results
 
-    found = from_files(*files) if files else from_images(args)
+    if files:
+        found = from_files(*files)
+    else:
+        with told_how_to_go_on(args.no_cache):
+            found = from_images(args)
     card = cards.CARDS[args.network]
     recipe = flags.recipe_of(args, Case(card.bottleneck), card, len(found.split.training))
     cases.describe(found.split, recipe)
@@ -178,7 +200,7 @@ def train(
     if kept and here.chief:
         if args.test_file:
             cache = flags.cache_of(args.cache, args.no_cache)
-            results.judge(kept.folder, traffic_signs.load_test(args.test_file), None, cache, args.plot)
+            results.judge_signs(kept.folder, args.test_file, args.weights, cache, args.plot)
         print(results.next_step(kept.folder, args.demo, found.split.dataset.class_names))
 
 

@@ -108,8 +108,7 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
         # 5. How good is it? Judged on images that it has not seen.
         results.conclude(kept, outcome, split, here, args.plot, network, args.two_views)
         if here.chief and args.test_file:
-            test = traffic_signs.load_test(args.test_file)
-            results.judge(kept.folder, test, None, cache, args.plot, args.two_views)
+            results.judge_signs(kept.folder, args.test_file, args.weights, cache, args.plot, args.two_views)
         if here.chief:
             print(results.next_step(kept.folder, args.demo, split.dataset.class_names))
 

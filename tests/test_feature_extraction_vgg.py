@@ -10,7 +10,7 @@ from conftest import DEMO_SAYS, SHARED, in_one_line, run
 
 import feature_extraction_vgg as script
 from common.files import exclusive
-from data import bottleneck_files
+from data import bottleneck_files, traffic_signs
 from transfer import run_files
 
 RNG = np.random.default_rng(0)
@@ -66,9 +66,9 @@ def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp
     monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     flags = f"--demo --network {network} --per_class 2 --split track --epochs 2 --cache {tmp_path / 'features'}".split()
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
-    small = script.traffic_signs.drawn
-    source = script.traffic_signs.SOURCE._replace(drawn=lambda seed: small(per_class=3, seed=seed))
-    monkeypatch.setattr(script.traffic_signs, "SOURCE", source)
+    small = traffic_signs.drawn
+    source = traffic_signs.SOURCE._replace(drawn=lambda seed: small(per_class=3, seed=seed))
+    monkeypatch.setattr(traffic_signs, "SOURCE", source)
     script.main()
     printed = capsys.readouterr().out
     width = {"vgg": 512, "googlenet": 1024, "resnet": 2048, "alexnet": 4096}[network]
@@ -85,8 +85,8 @@ def test_demo_makes_files_that_any_python_reads_and_makes_them_once(network, tmp
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(list((tmp_path / "runs").glob("demo-feature_extraction_vgg-*/head.npz"))) == 2
     assert "Features:" not in capsys.readouterr().out  # the files were good: nothing was computed
-    others = script.traffic_signs.SOURCE._replace(drawn=lambda seed: darker(small(per_class=3, seed=seed)))
-    monkeypatch.setattr(script.traffic_signs, "SOURCE", others)
+    others = traffic_signs.SOURCE._replace(drawn=lambda seed: darker(small(per_class=3, seed=seed)))
+    monkeypatch.setattr(traffic_signs, "SOURCE", others)
     script.main()
     assert "Features:" in capsys.readouterr().out  # other images under the same labels
 
@@ -116,9 +116,9 @@ def test_features_are_those_of_this_process_s_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(script.bottleneck_files, "write", written)
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
     monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
-    small = script.traffic_signs.drawn
-    source = script.traffic_signs.SOURCE._replace(drawn=lambda seed: small(per_class=3, seed=seed))
-    monkeypatch.setattr(script.traffic_signs, "SOURCE", source)
+    small = traffic_signs.drawn
+    source = traffic_signs.SOURCE._replace(drawn=lambda seed: small(per_class=3, seed=seed))
+    monkeypatch.setattr(traffic_signs, "SOURCE", source)
     flags = f"--demo --network googlenet --image_size 32 --epochs 1 --cache {tmp_path / 'c'} --plot".split()
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
     script.main()
@@ -131,9 +131,9 @@ def test_without_a_cache_no_features_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     flags = "--demo --network googlenet --image_size 32 --per_class 2 --epochs 1 --no_cache".split()
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
-    small = script.traffic_signs.drawn
-    source = script.traffic_signs.SOURCE._replace(drawn=lambda seed: small(per_class=3, seed=seed))
-    monkeypatch.setattr(script.traffic_signs, "SOURCE", source)
+    small = traffic_signs.drawn
+    source = traffic_signs.SOURCE._replace(drawn=lambda seed: small(per_class=3, seed=seed))
+    monkeypatch.setattr(traffic_signs, "SOURCE", source)
     script.main()
     assert "Training on 86 images, validating on 43" in capsys.readouterr().out
     assert not list(tmp_path.rglob("*.p")) and list((tmp_path / "runs").glob("demo-*/head.npz"))
@@ -143,19 +143,38 @@ def darker(dataset):
     return dataset._replace(images=dataset.images // 2)
 
 
-def test_the_course_s_files_under_their_names_need_no_images(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("dataset", ["cifar10", "traffic"])
+def test_the_course_s_files_under_their_names_need_no_images(dataset, tmp_path, monkeypatch, capsys):
+    """Those of the signs, too, whose split was random, as long as nothing is said about the split."""
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
     monkeypatch.setattr(script, "load_images", lambda *_: pytest.fail("no images are needed"))
-    write(tmp_path / "vgg_cifar10_100_bottleneck_features_train.p", *clusters(90))
-    write(tmp_path / "vgg_cifar10_bottleneck_features_validation.p", *clusters(30))
+    write(tmp_path / f"vgg_{dataset}_100_bottleneck_features_train.p", *clusters(90))
+    write(tmp_path / f"vgg_{dataset}_bottleneck_features_validation.p", *clusters(30))
     monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
-    monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", "--epochs", "3"])
+    monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", "--epochs", "3", "--dataset", dataset])
     script.main()
     printed = capsys.readouterr().out
     assert "Epoch  3: " in printed and "Training on 90 images, validating on 30\n" in printed
     best = float(re.search(r"last: (.+)", printed)[1])
     assert f"validation.p: 30 images\nAccuracy: {best:.3f} (no confidence interval" in printed
     assert not (tmp_path / "runs").exists()
+    if dataset == "traffic":
+        monkeypatch.setattr(sys, "argv", [*sys.argv, "--split", "track"])
+        args, _, given = script.parse_arguments()
+        assert script.feature_files(args, given) is None
+
+
+def test_ctrl_c_while_features_are_computed_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "DATA_DIR", tmp_path)
+    monkeypatch.setattr(script, "from_images", stopped)
+    for flags, told in ([], 1), (["--no_cache"], 0):
+        monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", "--demo", *flags])
+        with pytest.raises(KeyboardInterrupt):
+            script.main()
+        assert capsys.readouterr().err.count("to continue, give the same command again") == told
 
 
 NOTHING = [["--out", "run"], ["--plot"], ["--test_file", "a.p"], ["--weights", "mine.h5"], ["--no_cache"]]

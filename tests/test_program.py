@@ -150,6 +150,12 @@ def test_ctrl_c_after_the_work():
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+def test_a_program_that_imports_ours_keeps_its_hook():
+    code = "import sys; sys.excepthook = lambda kind, *_: print(kind.__name__); import common.program; 1 / 0"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "ZeroDivisionError\n", "")
+
+
 def test_classes_without_a_chance_are_not_listed(capsys):
     probabilities = [0.25, 0.0, 0.5, 0.25]
     assert most_probable(probabilities, 2) == [2, 0] and most_probable(probabilities, 4) == [2, 0, 3]

@@ -91,6 +91,19 @@ def test_what_is_gone_or_from_elsewhere_is_left_alone(files, animals, begun):
     assert seen.count(path, head, test, animals / "train") == 0
 
 
+def test_signs_are_judged_with_the_weights_that_training_was_given(files, begun, monkeypatch):
+    """Without them, a head from elsewhere would be refused; but layers that were trained are in the run's folder."""
+    path, head = begun(traffic_signs.NAME, traffic_signs.sign_names())
+    judged = []
+    monkeypatch.setattr(results, "judge", lambda folder, test, weights, *_: judged.append((len(test.labels), weights)))
+    results.judge_signs(path.parent, files / "other.p", "mine.npz", None)
+    (path.parent / "network-3.npz").touch()
+    results.judge_signs(path.parent, files / "other.p", "mine.npz", None)
+    heads.save(head._replace(provenance=head.provenance._replace(weights="network-3.npz")), path)
+    results.judge_signs(path.parent, files / "other.p", "mine.npz", None)
+    assert [weights for _, weights in judged] == ["mine.npz", "mine.npz", None]
+
+
 def test_an_evaluation_on_them_has_no_interval(files, begun, capsys, monkeypatch):
     path, _ = begun(traffic_signs.NAME, traffic_signs.sign_names(), training_file=files / "train.p")
     asked = []

@@ -147,6 +147,21 @@ def judge(
     evaluation.report(datasets.for_test(test, trained_on), probabilities, kept.folder, plot, "test")
 
 
+def judge_signs(
+    folder: pathlib.Path,
+    test_file: pathlib.Path,
+    weights: str | None,
+    cache: pathlib.Path | None,
+    plot: bool = False,
+    two_views: bool = False,
+) -> None:
+    """`judge` on the signs in `test_file`. weights: those that the user gave the network that training began with."""
+    origin = heads.load(folder / heads.FILE).provenance
+    if origin.weights in [each.name for each in folder.glob("network-*.npz")]:  # layers were trained, and kept
+        weights = None
+    judge(folder, traffic_signs.load_test(test_file), weights, cache, plot, two_views)
+
+
 def next_step(folder: pathlib.Path, demo: bool, class_names: Sequence[str]) -> str:
     """Lines for people: large features that are kept, where the run is, and the command that uses it."""
     signs = traffic_signs.are_signs(class_names)  # of these the script has two, if it is given no image
