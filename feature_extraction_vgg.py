@@ -18,7 +18,7 @@ import contextlib
 import pathlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from common.program import run, start_tensorflow
 
@@ -29,11 +29,12 @@ from common.flags import Parser, at_least
 from data import DATA_DIR, bottleneck_files, datasets
 from data.datasets import Dataset, Split
 from transfer import devices, feature_store, flags, resuming, runs
-from transfer.recipe import Case
+from transfer.recipe import Case, Recipe
 from weights import cards
 from weights.heads import Provenance
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` is answered without
+    from networks.network import Network
     from transfer.cases import Outcome
 
 SCRIPT = pathlib.Path(__file__).stem
@@ -42,15 +43,6 @@ DEMO_SIZE = 64  # pixels; a twelfth of the work
 HEAD_FLAGS = {"epochs", "batch_size", "learning_rate", "l2", "patience", "seed", "logdir", "training_file",
               "validation_file"}  # fmt: skip
 NAME_FLAGS = {"network", "dataset", "image_size", "per_class", "split", "demo"}  # which of the files in data/
-
-
-class Bottleneck(NamedTuple):
-    """Features and what they are of."""
-
-    features: Any  # float32 (N, D)
-    split: Split  # of the N images; without pixels where the features come from elsewhere
-    origin: Provenance | None = None  # what a head on them has to remember; None: it is unknown which network made them
-    network: Any = None  # that network, if it is known
 
 
 def load_images(dataset: str, how: str, seed: int, demo: bool) -> Split:
@@ -63,15 +55,15 @@ def load_images(dataset: str, how: str, seed: int, demo: bool) -> Split:
     return datasets.split(images, how, seed, held_out=datasets.HELD_OUT if source.split == "track" else 0.2)
 
 
-def from_files(training_file: pathlib.Path, validation_file: pathlib.Path) -> Bottleneck:
-    """The features of two files, whoever made them."""
+def from_files(training_file: pathlib.Path, validation_file: pathlib.Path) -> tuple[np.ndarray, Split]:
+    """The features of two files, float32 (N, D), whoever made them; and their split, without pixels."""
     features, labels, count = bottleneck_files.read_both(training_file, validation_file)
     names = [str(label) for label in np.unique(labels)]
-    return Bottleneck(features, without_pixels(labels, count, names, validation_file.name))
+    return features, without_pixels(labels, count, names, validation_file.name)
 
 
-def from_images(args: argparse.Namespace) -> Bottleneck:
-    """The features of images: each goes through the network once, and is kept."""
+def from_images(args: argparse.Namespace) -> tuple[np.ndarray, Split, Provenance, "Network"]:
+    """The features of images, float32 (N, D), which go through the network once; and what a head has to remember."""
     from transfer import features, loading, trained
 
     card = cards.CARDS[args.network]
@@ -88,7 +80,7 @@ def from_images(args: argparse.Namespace) -> Bottleneck:
         return features.frozen_features(network, images, card.bottleneck, origin, cache, FORWARD_BATCH)[:]
 
     if args.training_dir or cache is None:  # the feature store knows when an image has changed
-        return Bottleneck(compute(split.dataset.images), split, origin, network)
+        return compute(split.dataset.images), split, origin, network
     split = datasets.in_order(split)  # training images first, as the two files hold them
     files = default_files(args, args.split)
     waiting = f"waiting for another process that makes {files[0].name}"
@@ -102,7 +94,7 @@ def from_images(args: argparse.Namespace) -> Bottleneck:
             if not bottleneck_files.is_made_from(path, how):
                 bottleneck_files.write(path, compute(images), split.dataset.labels[rows], how)
         vectors, *_ = bottleneck_files.read_both(*files)
-    return Bottleneck(vectors, split, origin, network)
+    return vectors, split, origin, network
 
 
 @contextlib.contextmanager
@@ -166,42 +158,51 @@ def default_files(args: argparse.Namespace, split: str) -> tuple[pathlib.Path, p
     )
 
 
-def train(
-    args: argparse.Namespace, folder: pathlib.Path | None, files: tuple[pathlib.Path, pathlib.Path] | None
-) -> None:
-    """Features, of `files` or of images; a head on them; a report. The run is kept when their network is known."""
+def train_on_images(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
+    """Features of images; a head on them, which is kept; a report. folder: of the run to resume, or None."""
     here = devices.find()
     start_tensorflow()
     from transfer import cases, results
 
-    if files:
-        found = from_files(*files)
-    else:
-        with told_how_to_go_on(args.no_cache):
-            found = from_images(args)
-    card = cards.CARDS[args.network]
-    recipe = flags.recipe_of(args, Case(card.bottleneck), card, len(found.split.training))
-    cases.describe(found.split, recipe)
-    kept = None
-    if found.origin:
-        kept = runs.begin_or_resume(folder, SCRIPT, resuming.as_kept(args), found.split, found.origin, here.chief)
-    log = runs.log_folder(args.logdir, kept, SCRIPT)
-    with kept.locked() if kept else contextlib.nullcontext():
-        if kept:
-            kept.change_flags(resuming.changeable(args))
-        outcome = cases.train_head(found.features, found.split, recipe, here, kept, print_epoch, log)
-        accuracies = [epoch["validation_accuracy"] for epoch in outcome.history]
-        best = int(np.argmax(accuracies))
-        print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}\n")
-        if kept:
-            results.conclude(kept, outcome, found.split, here, args.plot, found.network)
-        else:
-            report(outcome, found.split, here)
-    if kept and here.chief:
+    with told_how_to_go_on(args.no_cache):
+        features, split, origin, network = from_images(args)
+    recipe = recipe_of(args, split)
+    this_run = runs.begin_or_resume(folder, SCRIPT, resuming.as_kept(args), split, origin, here.chief)
+    log = runs.log_folder(args.logdir, this_run, SCRIPT)
+    with this_run.locked():
+        this_run.change_flags(resuming.changeable(args))
+        outcome = cases.train_head(features, split, recipe, here, this_run, print_epoch, log)
+        print_best(outcome)
+        results.conclude(this_run, outcome, split, here, args.plot, network)
+    if here.chief:
         if args.test_file:
             cache = flags.cache_of(args.cache, args.no_cache)
-            results.judge_signs(kept.folder, args.test_file, args.weights, cache, args.plot)
-        print(results.next_step(kept.folder, args.demo, found.split.dataset.class_names))
+            results.judge_signs(this_run.folder, args.test_file, args.weights, cache, args.plot)
+        print(results.next_step(this_run.folder, args.demo, split.dataset.class_names))
+
+
+def train_on_files(args: argparse.Namespace, training_file: pathlib.Path, validation_file: pathlib.Path) -> None:
+    """A head on the features in two files, and a report. It is not kept: which network it would need is unknown."""
+    here = devices.find()
+    start_tensorflow()
+    from transfer import cases
+
+    features, split = from_files(training_file, validation_file)
+    recipe = recipe_of(args, split)
+    log = runs.log_folder(args.logdir, None, SCRIPT)
+    outcome = cases.train_head(features, split, recipe, here, None, print_epoch, log)
+    print_best(outcome)
+    report(outcome, split, here)
+
+
+def recipe_of(args: argparse.Namespace, split: Split) -> Recipe:
+    """How to train the head; what it is trained on is printed."""
+    from transfer import cases
+
+    card = cards.CARDS[args.network]
+    recipe = flags.recipe_of(args, Case(card.bottleneck), card, len(split.training))
+    cases.describe(split, recipe)
+    return recipe
 
 
 def report(outcome: "Outcome", split: Split, here: devices.Devices) -> None:
@@ -215,6 +216,13 @@ def report(outcome: "Outcome", split: Split, here: devices.Devices) -> None:
         judged = evaluation.evaluate(split.dataset.labels[split.validation], probabilities, names)
         unknown = "it is unknown whether images of training show the same objects"
         evaluation.print_report(judged, names, split.dataset.name, None, unknown)
+
+
+def print_best(outcome: "Outcome") -> None:
+    """The line with which the course's script ended."""
+    accuracies = [epoch["validation_accuracy"] for epoch in outcome.history]
+    best = int(np.argmax(accuracies))
+    print(f"\nBest validation accuracy: {accuracies[best]:.4f} (epoch {best + 1}), last: {accuracies[-1]:.4f}\n")
 
 
 def print_epoch(epoch: dict) -> None:
@@ -259,7 +267,11 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None, set[str]
 
 def main() -> None:
     args, folder, given = parse_arguments()
-    train(args, folder, feature_files(args, given))
+    files = feature_files(args, given)
+    if files:
+        train_on_files(args, *files)
+    else:
+        train_on_images(args, folder)
 
 
 if __name__ == "__main__":

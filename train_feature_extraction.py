@@ -87,10 +87,10 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
 
     # 2. A folder that keeps the run: the flags, an entry per epoch, checkpoints, and the result.
     origin = trained.provenance_of(network, case.layer, source, args.seed, split.dataset.name, framing)
-    kept = runs.begin_or_resume(folder, script, resuming.as_kept(args), split, origin, here.chief)
-    log = runs.log_folder(args.logdir, kept, script)
-    with kept.locked():
-        kept.change_flags(resuming.changeable(args))
+    this_run = runs.begin_or_resume(folder, script, resuming.as_kept(args), split, origin, here.chief)
+    log = runs.log_folder(args.logdir, this_run, script)
+    with this_run.locked():
+        this_run.change_flags(resuming.changeable(args))
         taught_by = None  # another classifier to learn from
         if args.teacher:
             taught_by = teacher.load(args.teacher, split, here, cache, args.teacher_weights)
@@ -100,17 +100,17 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
             vectors = features.shared_features(network, images, case.layer, origin, here, cache=cache)  # fc7: (N, 4096)
 
             # 4. A new head, softmax regression: (4096, 43) weights and 43 biases.
-            outcome = cases.train_head(vectors, split, recipe, here, kept, print_epoch, log, taught_by)
+            outcome = cases.train_head(vectors, split, recipe, here, this_run, print_epoch, log, taught_by)
         else:
             # 3 and 4. The new head first, then with it the layers from `case.train` up.
-            outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache, log, taught_by)
+            outcome = cases.fine_tune(network, split, case, recipe, here, this_run, print_epoch, cache, log, taught_by)
 
         # 5. How good is it? Judged on images that it has not seen.
-        results.conclude(kept, outcome, split, here, args.plot, network, args.two_views)
+        results.conclude(this_run, outcome, split, here, args.plot, network, args.two_views)
         if here.chief and args.test_file:
-            results.judge_signs(kept.folder, args.test_file, args.weights, cache, args.plot, args.two_views)
+            results.judge_signs(this_run.folder, args.test_file, args.weights, cache, args.plot, args.two_views)
         if here.chief:
-            print(results.next_step(kept.folder, args.demo, split.dataset.class_names))
+            print(results.next_step(this_run.folder, args.demo, split.dataset.class_names))
 
 
 def mirror_of(args: argparse.Namespace, class_names: Sequence[str]) -> tuple[int, ...]:

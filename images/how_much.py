@@ -155,12 +155,12 @@ def fine_tune(
     begins_with = "random" if case.from_scratch else source
     origin = trained.provenance_of(network, case.layer, begins_with, point.seed, split.dataset.name)
     folder = WORK / name_of(point, split, recipe, origin)
-    kept = runs.Run(folder, origin, split.dataset.class_names)
+    this_run = runs.Run(folder, origin, split.dataset.class_names)
     with exclusive(
         WORK / f".{folder.name}.lock", f"{described(point)}: is being measured by another process; wait for it"
     ):
-        outcome = cases.fine_tune(network, split, case, recipe, here, kept, print_epoch, cache)
-        kept.restore_result(outcome.classifier)
+        outcome = cases.fine_tune(network, split, case, recipe, here, this_run, print_epoch, cache)
+        this_run.restore_result(outcome.classifier)
         predicted = predict(outcome.classifier, outcome.inputs, split.validation, here).argmax(axis=1)
         right = predicted == split.dataset.labels[split.validation]
         shutil.rmtree(folder)

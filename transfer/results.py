@@ -140,11 +140,11 @@ def judge(
         raise BadInput(f"{test.name}: its classes are not the {len(head.class_names)} of {shown(path)}; give images of "
                        "the same classes, or another classifier with --head")  # fmt: skip
     trained_on = seen.count(path, head, test, test_dir)
-    kept = trained.load(path, weights, head=head)
-    view, told = second_view(test.class_names, kept.network.image_size) if two_views else (None, "")
-    probabilities = kept.probabilities_of_many(test.images, cache, view)
+    classifier = trained.load(path, weights, head=head)
+    view, told = second_view(test.class_names, classifier.network.image_size) if two_views else (None, "")
+    probabilities = classifier.probabilities_of_many(test.images, cache, view)
     print(told, end="")
-    evaluation.report(datasets.for_test(test, trained_on), probabilities, kept.folder, plot, "test")
+    evaluation.report(datasets.for_test(test, trained_on), probabilities, classifier.folder, plot, "test")
 
 
 def judge_signs(
@@ -174,6 +174,8 @@ def next_step(folder: pathlib.Path, demo: bool, class_names: Sequence[str]) -> s
 
 def large_features() -> str:
     """A line on how much space the kept features take, and how to get rid of them; "" where it is little."""
-    kept = feature_store.FEATURES_DIR
-    used = clean.size_of([kept]) if kept.is_dir() else 0
-    return f"{shown(kept)} holds {used / 1e9:.1f} GB; python -m transfer.clean tells and deletes\n" * (used > MENTIONED)
+    folder = feature_store.FEATURES_DIR
+    used = clean.size_of([folder]) if folder.is_dir() else 0
+    return f"{shown(folder)} holds {used / 1e9:.1f} GB; python -m transfer.clean tells and deletes\n" * (
+        used > MENTIONED
+    )
