@@ -96,7 +96,7 @@ def alexnet_part(table, results):
     networks = {dtype.name: AlexNet(weights, dtype=dtype) for dtype in (tf.float32, tf.bfloat16)}
     functions = {"the course's graph, float32": lambda: course(signs)}
     for name, network in networks.items():
-        fast = frozen(network, signs.shape[1:])
+        fast = frozen(network, signs.shape[1:], "fc7")
         functions[f"alexnet.py, {name}"] = lambda network=network: network.activations(signs, layer="fc7").numpy()
         functions[f"transfer/fast.py, {name}"] = lambda fast=fast: fast(signs)
     onnx = onnx_graph(weights)

@@ -58,7 +58,7 @@ def server(classifier, known):
     """A server that answers, in a thread of its own."""
     about = serve.About("runs/<my run>", "facts & figures", "")
     with serve.listen(0) as server:
-        thread = threading.Thread(target=serve.run, args=(server, classifier, about, known, 3))
+        thread = threading.Thread(target=serve.run, args=(server, classifier, about, known, 3, False))
         thread.start()
         yield server
         server.shutdown()
@@ -296,7 +296,7 @@ def test_a_browser_is_opened_where_it_can_be_seen(classifier, monkeypatch, scree
         monkeypatch.setenv(name, screen)
     with serve.listen(0) as server:
         monkeypatch.setattr(server, "serve_forever", lambda: time.sleep(0.1))
-        serve.run(server, classifier, serve.About("", ""), browser=True)
+        serve.run(server, classifier, serve.About("", ""), None, 5, browser=True)
     assert opened == [f"http://127.0.0.1:{server.port}/"] * bool(screen)
 
 

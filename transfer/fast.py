@@ -33,7 +33,7 @@ LARGEST_FUSED = 64  # pixels; it pays at 96 too, but the matrices grow as the sq
 
 
 def frozen(
-    network: Network, image_shape: tuple[int, int, int], layer: str = "fc7", pool: bool = False
+    network: Network, image_shape: tuple[int, int, int], layer: str, pool: bool = False
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function: uint8 images (n, height, width, 3), RGB -> float32 array, the output of the named layer.
 

@@ -1,7 +1,8 @@
 """A page in the browser: drop an image on it, and see what the classifier makes of it. `feature_extraction.py --serve`.
 
-    with serve.listen(port=8227) as server:
-        serve.run(server, classifier, serve.About("my run", "43 classes ..."))    # until Ctrl-C
+    with serve.listen(serve.PORT) as server:
+        about = serve.About("my run", "43 classes ...")
+        serve.run(server, classifier, about, known=None, top=5, browser=True)    # until Ctrl-C
 
 Two things are served and nothing else: `GET /` is page.html, `POST /answer` takes the bytes of one image file and
 answers in JSON, {"top": [{"name": ..., "probability": ...}], "hint": ..., "unlike": ...} or {"error": "one line"}.
@@ -181,7 +182,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             left -= len(block)
 
 
-def listen(port: int = PORT) -> Server:
+def listen(port: int) -> Server:
     """Take the port (0: any free one), before the network is loaded; `BadInput` if it cannot be had."""
     try:
         return Server(port)
@@ -191,12 +192,11 @@ def listen(port: int = PORT) -> Server:
         raise BadInput(f"--port {port}: {what}; choose another, or 0 for any that is free") from None
 
 
-def run(
-    server: Server, classifier: Trained, about: About, known: Known | None = None, top: int = 5, browser: bool = False
-) -> None:
+def run(server: Server, classifier: Trained, about: About, known: Known | None, top: int, browser: bool) -> None:
     """Serve the page until Ctrl-C, a `KeyboardInterrupt`.
 
-    known: what the training images look like, for the hint. top: how many classes an answer has. browser: open one.
+    known: what the training images look like, for the hint; None: no hint. top: how many classes an answer has.
+    browser: open one.
     """
     server.page, server.policy = page(about)
     server.answer = answerer(classifier, known, top)

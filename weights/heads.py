@@ -17,6 +17,7 @@ from scipy.special import softmax
 
 from common import kinds
 from common.files import BadInput, written_whole
+from common.flags import LARGEST_SEED
 from weights import cards, npz
 
 FILE = "head.npz"  # its name in the folder of a run
@@ -136,7 +137,7 @@ def _provenance(values: Any) -> Provenance:
         or (values.get("as_published") is True and card.course_version),
         "precision": values.get("precision") in ("float32", "bfloat16"),
         "weights": values.get("weights", 0) is None or _is_text(values.get("weights"), r"[^\0]+"),
-        "seed": _is_whole(values.get("seed"), 0, 2**32 - 1),
+        "seed": _is_whole(values.get("seed"), 0, LARGEST_SEED),
         "fingerprint": _is_text(values.get("fingerprint"), r"[0-9a-f]{16}"),
         "trained_on": _is_text(values.get("trained_on"), r".*"),
         "validation_accuracy": _is_share(values.get("validation_accuracy")),

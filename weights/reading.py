@@ -23,6 +23,7 @@ import numpy as np
 
 from common import fetching, kinds, safe_pickle
 from common.files import BadInput, file_hash, written_whole
+from common.flags import LARGEST_SEED
 from weights import caffemodel, npz, small
 from weights.arrays import aligned, all_finite, empty
 from weights.cards import Card
@@ -212,8 +213,8 @@ def random_weights(card: Card, seed: int = 0) -> Weights:
 
 def checked_seed(seed: int) -> int:
     """`seed`, or BadInput where numpy, TensorFlow or Keras would not take it."""
-    if not 0 <= seed < 2**32:
-        raise BadInput(f"--seed {seed}: must be 0 or more, and less than 4,294,967,296")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise BadInput(f"--seed {seed}: must be 0 or more, and less than {LARGEST_SEED + 1:,}")
     return seed
 
 

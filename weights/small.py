@@ -217,11 +217,11 @@ class Components(NamedTuple):
     spread: np.ndarray  # float32 (in,): of each input
 
 
-def components(kernel: np.ndarray, inputs: np.ndarray | None = None) -> Components:
+def components(kernel: np.ndarray, inputs: np.ndarray | None) -> Components:
     """The principal components of a layer's output, as far as MOST_RANK. kernel (in, out); inputs (N, in).
 
     What is then left out of the kernel, changes the output of these inputs as little as any kernel of the same rank
-    can (Eckart and Young), once the bias has taken over its mean. Without inputs: as if they were independent.
+    can (Eckart and Young), once the bias has taken over its mean. inputs None: as if they were independent.
     """
     if inputs is None:
         spread = np.ones(len(kernel), np.float32)
