@@ -27,7 +27,7 @@ Sun, "Deep residual learning for image recognition", 2015.
 """
 
 import os
-from types import ModuleType
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -167,11 +167,10 @@ def average(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.cast(x, tf.float32), axis=(1, 2))
 
 
-def application(card: Card) -> tuple[ModuleType, type]:
-    """Keras's module for the network, which has `preprocess_input`, and the function that builds it."""
+def application(card: Card) -> Callable[..., keras.Model]:
+    """Keras's function that builds the network."""
     module, function = card.application.split(".")
-    module = getattr(keras.applications, module)
-    return module, getattr(module, function)
+    return getattr(getattr(keras.applications, module), function)
 
 
 def build(card: Card, top: bool, image_size: int, dtype: tf.DType, weights: str | None = None) -> keras.Model:
@@ -180,7 +179,7 @@ def build(card: Card, top: bool, image_size: int, dtype: tf.DType, weights: str 
     keras.mixed_precision.set_global_policy("float32" if dtype == tf.float32 else f"mixed_{dtype.name}")
     try:
         shape = (image_size, image_size, 3)
-        return application(card)[1](include_top=top, weights=weights, input_shape=shape, classifier_activation=None)
+        return application(card)(include_top=top, weights=weights, input_shape=shape, classifier_activation=None)
     finally:
         keras.mixed_precision.set_global_policy(policy)
 

@@ -8,6 +8,7 @@ from conftest import SHARED
 from PIL import Image
 from sklearn import metrics
 
+from common.files import file_hash
 from data import datasets
 from data.datasets import Dataset
 from transfer import cases, novelty, results
@@ -141,12 +142,13 @@ def test_features_in_a_file_are_read_in_pieces(tmp_path, known):
 
 
 def test_kept_with_a_head_and_read_back(tmp_path, known):
-    np.savez(tmp_path / "head.npz", kernel=np.zeros((40, 5)), **novelty.to_arrays(known))
-    with np.load(tmp_path / "head.npz") as file:
-        again = novelty.from_arrays(file, 40)
-        for ours, theirs in zip(known, again):
-            np.testing.assert_array_equal(ours, theirs)
-        assert novelty.from_arrays(file, 41) is None
+    head = tmp_path / "head.npz"
+    np.savez(head, kernel=np.zeros((40, 5)))
+    assert novelty.load(head, 40) is None
+    novelty.save(known, head)
+    for ours, theirs in zip(known, novelty.load(head, 40), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert novelty.load(head, 41) is None
     assert sum(array.nbytes for array in known) < 40 * 5 * 4 + 1000
 
 
@@ -155,10 +157,13 @@ def test_kept_with_a_head_and_read_back(tmp_path, known):
     {"directions": np.zeros((0, 40), np.float16)}, {"directions": np.float16(1)}, {"quantiles": np.arange(101)},
     {"quantiles": np.zeros(3, np.float32)}, {"mean": None},
 ])  # fmt: skip
-def test_damaged_arrays_are_not_used(known, change):
-    arrays = novelty.to_arrays(known) | {f"known_{name}": array for name, array in change.items()}
-    arrays = {name: array for name, array in arrays.items() if array is not None}
-    assert novelty.from_arrays(arrays, 40) is None
+def test_damaged_arrays_are_not_used(known, change, tmp_path):
+    head = tmp_path / "head.npz"
+    np.savez(head, kernel=np.zeros((40, 5)))
+    for changed in {}, change:
+        arrays = {f"known_{name}": array for name, array in (known._asdict() | changed).items() if array is not None}
+        np.savez(tmp_path / novelty.FILE, head=file_hash(head, "sha256"), **arrays)
+        assert (novelty.load(head, 40) is None) == bool(changed)
 
 
 @pytest.mark.slow

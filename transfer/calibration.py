@@ -25,9 +25,9 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None) ->
     the folders in it instead. `BadInput` when there are none.
     """
     framing = framing_of(head.provenance)
-    flags = run_files.trusted_flags(folder)
     if named is not None:
         return _of_files(own_images.files_in(named), named, framing)
+    flags = run_files.trusted_flags(folder)
     if flags.get("training_dir"):
         try:
             training_dir, *_ = own_images.find_split(flags["training_dir"])

@@ -14,7 +14,6 @@ softmax's largest probability. With 1 % of the signs called unlike, 44 % and 64 
 
 import math
 import pathlib
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -77,35 +76,15 @@ def is_unlike(percentile: float) -> bool:
     return bool(percentile >= PERCENTILE)
 
 
-def to_arrays(known: Known) -> dict[str, np.ndarray]:
-    """The arrays under the names that a file keeps them by."""
-    return {PREFIX + name: array for name, array in known._asdict().items()}
-
-
-def from_arrays(arrays: Mapping[str, np.ndarray], size: int) -> Known | None:
-    """What `to_arrays` gave; None where a file has none, or arrays that do not fit `size` features."""
-    if not all(PREFIX + name in arrays for name in Known._fields):
-        return None
-    known = Known(*(np.asarray(arrays[PREFIX + name]) for name in Known._fields))
-    shapes = (size,), (size,), (len(known.directions) if known.directions.ndim else 0, size), (101,)
-    fit_together = all(array.shape == shape and array.dtype.kind == "f" for array, shape in zip(known, shapes))
-    if (
-        not fit_together
-        or not all(np.isfinite(array).all() and array.size for array in known)
-        or known.spread.min() <= 0
-    ):
-        return None
-    return known
-
-
 def save(known: Known, head: pathlib.Path) -> None:
     """Keep it beside the head file that it belongs to, whole or not at all."""
     with written_whole(head.with_name(FILE)) as temporary, open(temporary, "wb") as file:
-        np.savez(file, head=file_hash(head, "sha256"), **to_arrays(known))
+        arrays = {PREFIX + name: array for name, array in known._asdict().items()}
+        np.savez(file, head=file_hash(head, "sha256"), **arrays)
 
 
 def load(head: pathlib.Path, size: int) -> Known | None:
-    """What was kept beside a head of `size` features; None where nothing was, or it belongs to another head."""
+    """What was kept beside a head of `size` features; None where nothing was, or nothing that fits it."""
     path = head.with_name(FILE)
     if not path.exists():
         return None
@@ -115,7 +94,10 @@ def load(head: pathlib.Path, size: int) -> Known | None:
         arrays = {name: array.read() for name, array in stored.items()}
     if str(arrays.get("head")) != file_hash(head, "sha256"):
         return None
-    return from_arrays(arrays, size)
+    if not all(PREFIX + name in arrays for name in Known._fields):
+        return None
+    known = Known(*(arrays[PREFIX + name] for name in Known._fields))
+    return known if _fits(known, size) else None
 
 
 def sentence(percentile: float) -> str:
@@ -123,6 +105,17 @@ def sentence(percentile: float) -> str:
     if is_unlike(percentile):
         return f"Unlike anything in training: further from every class than {PERCENTILE} % of known images"
     return f"Further from its nearest class than {int(percentile)} % of known images"
+
+
+def _fits(known: Known, size: int) -> bool:
+    """Whether arrays from a file belong together and to `size` features, are finite, and all spreads above 0."""
+    count = len(known.directions) if known.directions.ndim else 0
+    shapes = (size,), (size,), (count, size), (101,)
+    return (
+        all(array.shape == shape and array.dtype.kind == "f" for array, shape in zip(known, shapes))
+        and all(array.size and np.isfinite(array).all() for array in known)
+        and bool(known.spread.min() > 0)
+    )
 
 
 def _distances_from_the_others(

@@ -184,7 +184,6 @@ GOOGLENET = Card(
     title="BVLC GoogLeNet (Inception v1)",
     module="googlenet.GoogLeNet",
     file="bvlc-googlenet.npy",
-    urls=(),
     other_files=(
         Source(
             "bvlc_googlenet.caffemodel",
@@ -215,7 +214,7 @@ GOOGLENET = Card(
     lower_share=(0.3, 0.3),
     slow_bfloat16_gradients=True,  # a Zen 4 processor makes 0.6 times as many steps in bfloat16; of AlexNet's 1.4,
     #   of ResNet50's 1.6, of VGG16's 1.8
-    flattened={},  # the classifier reads 1024 x 1 x 1
+    # nothing is flattened: the classifier reads 1024 x 1 x 1
     dropout={"pool5": 0.4},  # table 1 of the paper
     caffe_name="GoogleNet",
     ignored=("loss1/", "loss2/"),  # the auxiliary classifiers, for training only
