@@ -44,7 +44,7 @@ def signs(count=12, side=32):
 
 
 WRITERS = {
-    "curves": lambda path: plots.curves(HISTORY, path),
+    "curves": lambda path: plots.curves(HISTORY, path, 2),
     "confusion": lambda path: plots.confusion(np.eye(7) * 9 + 1, STRANGE, path),
     "mistakes": lambda path: plots.mistakes(signs(7), np.arange(7), one_hot(np.arange(7) - 1, 7), STRANGE, path, 99),
     "filters": lambda path: plots.filters(np.random.default_rng(0).normal(size=(11, 11, 3, 96)), path),
@@ -73,14 +73,14 @@ def test_no_pyplot_no_display_no_tensorflow(tmp_path):
     code = f"""
 import sys
 from transfer import plots
-plots.curves({json.loads(json.dumps(HISTORY))}, {str(tmp_path / "curves.png")!r})
+plots.curves({json.loads(json.dumps(HISTORY))}, {str(tmp_path / "curves.png")!r}, 2)
 print({{"matplotlib.pyplot", "tensorflow"}} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
-def legends(monkeypatch, history, kept=None):
+def legends(monkeypatch, history, kept):
     """The words in the legends of both panels."""
     figures = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
@@ -89,18 +89,16 @@ def legends(monkeypatch, history, kept=None):
             for axes in figures[0].axes]  # fmt: skip
 
 
-def test_the_best_epoch_is_the_lowest_loss_and_the_first_highest_accuracy(monkeypatch):
-    assert legends(monkeypatch, HISTORY) == [
-        ["training", "validation", "best: 1.200, epoch 2"],
-        ["training", "validation", "best: 0.600, epoch 2"],
+def test_the_legends_name_both_curves_and_the_kept_epoch(monkeypatch):
+    assert legends(monkeypatch, HISTORY, 2) == [
+        ["training", "validation", "kept: 1.200, epoch 2"],
+        ["training", "validation", "kept: 0.600, epoch 2"],
     ]
 
 
-def test_curves_with_absent_values(monkeypatch, tmp_path):
-    history = [{"epoch": 1, "loss": None, "validation_accuracy": 0.5},
-               {"epoch": 2, "loss": 1.0, "validation_accuracy": None}]  # fmt: skip
-    assert legends(monkeypatch, history) == [["training"], ["validation", "best: 0.500, epoch 1"]]
-    assert legends(monkeypatch, []) == [[], []]
+def test_curves_without_a_kept_epoch_or_any(monkeypatch):
+    assert legends(monkeypatch, HISTORY, 0) == [["training", "validation"]] * 2  # the head alone was kept
+    assert legends(monkeypatch, [], 0) == [[], []]
 
 
 PHASES = [{**HISTORY[0], "epoch": number, "phase": "head"} for number in (1, 2, 3)]
@@ -132,14 +130,14 @@ def test_the_legend_hides_no_curve(monkeypatch):
     history = [{"epoch": epoch, **{key: np.sin(epoch) ** 2 for key in list(HISTORY[0])[3:]}} for epoch in range(1, 99)]
     figures = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
-    plots.curves(history, None)
+    plots.curves(history, None, kept=50)
     figures[0].canvas.draw()
     for axes in figures[0].axes:
         assert not axes.get_legend().get_window_extent().overlaps(axes.get_window_extent())
 
 
-def test_the_best_epoch_is_seen(tmp_path):
-    plots.curves(HISTORY, tmp_path / "curves.png")
+def test_the_kept_epoch_is_seen(tmp_path):
+    plots.curves(HISTORY, tmp_path / "curves.png", 2)
     assert share_of(pixels(tmp_path / "curves.png"), (178, 34, 34)) > 0  # firebrick
 
 

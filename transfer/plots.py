@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -39,34 +40,28 @@ DARK, BRIGHT = 90, 200  # of 255: where hardly a pixel in the middle reaches DAR
 
 
 def curves(
-    history: Sequence[dict],
-    path: str | os.PathLike,
-    kept: int | None = None,
-    measures: Sequence[str] = ("loss", "accuracy"),
+    history: Sequence[dict], path: str | os.PathLike, kept: int, measures: Sequence[str] = ("loss", "accuracy")
 ) -> None:
     """Loss and accuracy over the epochs, or one of them, and the epoch whose parameters were kept.
 
-    history: one dict per epoch with "epoch" and any of "loss", "accuracy" (of training), "validation_loss",
-    "validation_accuracy"; None counts as absent. Epochs with "phase": "head" before others with "phase": "layers"
+    history: one dict per epoch with "epoch", "loss", "accuracy" (of training), "validation_loss" and
+    "validation_accuracy"; none yet: empty axes. Epochs with "phase": "head" before others with "phase": "layers"
     trained the head alone; they are shaded, and their result is the others' epoch 0. kept: an epoch of the last phase;
-    None marks the best validation values.
+    it is marked if the history has it.
     """
     head_epochs = _head_epochs(history)
+    places = [_place(each, head_epochs) for each in history]
     figure = Figure(figsize=(9, 4.1), dpi=DPI, layout="constrained")
     for axes, name in zip(figure.subplots(1, len(measures), squeeze=False)[0], measures):
-        best = min if name == "loss" else max
         for key, label, colour in (name, "training", TRAINING), (f"validation_{name}", "validation", VALIDATION):
-            points = [(_place(each, head_epochs), each[key]) for each in history if each.get(key) is not None]
-            if points:
-                style = {"linestyle": "--" if label == "training" else "-", "marker": "." if len(points) < 50 else ""}
-                axes.plot(*zip(*points), color=colour, label=label, **style)
-        marked = [point for point in points if kept in (None, point[0])]  # of the validation
-        if marked:
-            epoch, value = best(marked, key=lambda point: point[1])
-            label = f"{'best' if kept is None else 'kept'}: {value:.3f}, {_epoch_name(epoch, head_epochs)}"
-            axes.plot(epoch, value, "o", color=WRONG, label=label)
-        places = [_place(each, head_epochs) for each in history] or [1]
-        axes.set(xlabel="epoch", title=name.capitalize(), xlim=(min(*places, 1) - 0.5, max(places) + 0.5))
+            style = {"linestyle": "--" if label == "training" else "-", "marker": "." if len(history) < 50 else ""}
+            if history:
+                axes.plot(places, [each[key] for each in history], color=colour, label=label, **style)
+        if kept in places:
+            value = history[places.index(kept)][f"validation_{name}"]
+            label = f"kept: {value:.3f}, {_epoch_name(kept, head_epochs)}"
+            axes.plot(kept, value, "o", color=WRONG, label=label)
+        axes.set(xlabel="epoch", title=name.capitalize(), xlim=(min([*places, 1]) - 0.5, max([*places, 1]) + 0.5))
         if head_epochs:
             axes.axvspan(axes.get_xlim()[0], 0.5, color="0.93", zorder=0)
             axes.set_xlabel("epoch (shaded: the head alone)")
@@ -75,14 +70,19 @@ def curves(
         axes.xaxis.set_major_formatter(lambda x, _: str(round(x + head_epochs) if x <= 0 else round(x)))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.lines:  # below the axis and its label, where it hides no curve
-            type_size = axes.xaxis.label.get_size()  # points
-            below = axes.transAxes + ScaledTranslation(0, -(2.7 * type_size + 8) / 72, figure.dpi_scale_trans)
-            axes.legend(
-                frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below,
-                ncols=3 if len(measures) == 1 else 2, fontsize="small",
-            )  # fmt: skip
+        if history:
+            _legend_below(axes, columns=3 if len(measures) == 1 else 2)
     _save(figure, path)
+
+
+def _legend_below(axes: Axes, columns: int) -> None:
+    """A legend below the axis and its label, where it hides no curve."""
+    type_size = axes.xaxis.label.get_size()  # points
+    shift = ScaledTranslation(0, -(2.7 * type_size + 8) / 72, axes.figure.dpi_scale_trans)
+    axes.legend(
+        frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=axes.transAxes + shift,
+        ncols=columns, fontsize="small",
+    )  # fmt: skip
 
 
 def _head_epochs(history: Sequence[dict]) -> int:
