@@ -166,11 +166,12 @@ def small_arrays():
 @pytest.fixture
 def small_alexnet(small_arrays, tmp_path, monkeypatch):
     """The path of such a file, which is where the small AlexNet is looked for while the test runs."""
-    from weights import cards, reading, small
+    from transfer import packing
+    from weights import cards, reading
 
     path = tmp_path / "weights" / cards.ALEXNET.small.file
     path.parent.mkdir()
-    path.write_bytes(small.archive(small_arrays))
+    path.write_bytes(packing.archive(small_arrays))
     monkeypatch.setattr(reading, "WEIGHTS_DIR", path.parent)
     monkeypatch.setattr(reading, "file_hash", lambda *_: cards.ALEXNET.small.sha256)
     return path

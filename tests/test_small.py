@@ -15,7 +15,7 @@ from caffe_classes import class_names
 from common import fetching
 from common.files import BadInput, file_hash
 from data import own_images
-from transfer import loading, shrink
+from transfer import loading, packing, shrink
 from weights import cards, heads, reading, small
 
 # AlexNet in small: a convolution, two dense layers, a classifier of which 3 of 5 classes are known.
@@ -37,7 +37,7 @@ def network(seed=0, rank=3):
 
 
 def written(path, arrays):
-    path.write_bytes(small.archive(arrays))
+    path.write_bytes(packing.archive(arrays))
     return path
 
 
@@ -47,7 +47,7 @@ def off(ours, theirs):
 
 @pytest.fixture
 def arrays():
-    return small.pack(network(), KNOWN, 6000)
+    return packing.pack(network(), KNOWN, 6000)
 
 
 def test_expanding_is_what_the_format_says(tmp_path):
@@ -93,13 +93,13 @@ def test_fewer_bytes_cost_accuracy():
     weights = network(rank=64)
     sizes, errors = [], []
     for most in (6000, 9000, 16_000):
-        arrays = small.pack(weights, KNOWN, most)
-        sizes.append(len(small.archive(arrays)))
+        arrays = packing.pack(weights, KNOWN, most)
+        sizes.append(len(packing.archive(arrays)))
         errors.append(off(small.product(*(arrays[f"fc6/{part}"] for part in ("left", "right", "exponents", "scale"))),
                           weights["fc6"][0]))  # fmt: skip
         assert sizes[-1] <= most
     assert sizes == sorted(sizes) and errors == sorted(errors, reverse=True) and errors[0] > 5 * errors[-1]
-    assert "1,000 bytes: too few" in in_one_line(small.pack, weights, KNOWN, 1000)
+    assert "1,000 bytes: too few" in in_one_line(packing.pack, weights, KNOWN, 1000)
 
 
 def test_images_show_what_matters():
@@ -116,17 +116,17 @@ def test_images_show_what_matters():
             theirs = np.maximum(theirs @ weights[layer][0] + weights[layer][1], 0)
         return off(ours, theirs)
 
-    arrays = small.pack(weights, KNOWN, 7000, seen)
-    assert len(small.archive(arrays)) <= 7000
-    assert error(arrays) < 0.5 * error(small.pack(weights, KNOWN, 7000))
+    arrays = packing.pack(weights, KNOWN, 7000, seen)
+    assert len(packing.archive(arrays)) <= 7000
+    assert error(arrays) < 0.5 * error(packing.pack(weights, KNOWN, 7000))
 
 
 def test_the_sums_are_exact_in_any_order(arrays):
     left, right, exponents, scale = (arrays[f"fc6/{part}"] for part in ("left", "right", "exponents", "scale"))
     kernel, order = small.product(left, right, exponents, scale), np.arange(len(left))[::-1]
     assert np.array_equal(small.product(left[order], right[order], exponents[order], scale), kernel)
-    assert small.is_exact(left, right, exponents)
-    assert not small.is_exact(np.full((1, 2), 127, np.int8), np.full((1, 2), 127, np.int8), np.array([11], np.int8))
+    assert packing.is_exact(left, right, exponents)
+    assert not packing.is_exact(np.full((1, 2), 127, np.int8), np.full((1, 2), 127, np.int8), np.array([11], np.int8))
 
 
 DAMAGE = {
@@ -164,7 +164,7 @@ def test_damaged_files_are_refused(what, tmp_path, arrays):
 
 
 def test_cut_and_flipped_bytes(tmp_path, arrays):
-    content, path, rng = small.archive(arrays), tmp_path / "a.npz", np.random.default_rng(3)
+    content, path, rng = packing.archive(arrays), tmp_path / "a.npz", np.random.default_rng(3)
     for _ in range(60):
         damaged = bytearray(content[: rng.integers(1, len(content))] if rng.random() < 0.3 else content)
         for place in rng.integers(0, len(damaged), rng.integers(1, 4)):

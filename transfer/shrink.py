@@ -30,7 +30,8 @@ from caffe_classes import class_names
 from common.files import BadInput, check_new_file, open_regular, written_whole
 from common.flags import Parser, at_least, check_together
 from common.rows import batches
-from weights import cards, heads, reading, small
+from transfer import packing
+from weights import cards, heads, reading
 from weights.cards import Card
 from weights.reading import Weights
 
@@ -215,8 +216,8 @@ def main() -> None:
     if args.images:
         mixed = inputs_of_dense(weights, card, sample(args.images, card, args.sample, args.seed))
         inputs, judged = np.split(mixed, [-min(CHECKED, len(mixed) // 4)])
-    arrays = small.pack(packable, numbers, int(args.megabytes * 1e6), inputs)
-    content = small.archive(arrays)
+    arrays = packing.pack(packable, numbers, int(args.megabytes * 1e6), inputs)
+    content = packing.archive(arrays)
     with written_whole(args.out) as temporary:
         temporary.write_bytes(content)
 
