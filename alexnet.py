@@ -20,7 +20,7 @@ from weights.cards import ALEXNET
 
 
 class AlexNet(Network):
-    """BVLC AlexNet; for `weights` and `dtype` see `Network`.
+    """BVLC AlexNet; for `weights`, `dtype` and `normalize` see `Network`.
 
     `image_size`: the convolutions take any from 67 pixels on. fc6 multiplies 6 x 6 x 256 numbers, so it and the layers
     above it are there at 227 pixels only.
@@ -35,12 +35,14 @@ class AlexNet(Network):
     def __init__(
         self,
         weights: Weights,
-        as_published: bool = False,
+        *,
+        image_size: int | None = None,
         dtype: tf.DType = tf.float32,
         normalize: Normalize | None = None,
-        image_size: int | None = None,
+        as_published: bool = False,
     ) -> None:
-        super().__init__(weights, normalize or local_response_normalization, image_size, dtype)
+        normalize = normalize or local_response_normalization
+        super().__init__(weights, image_size=image_size, dtype=dtype, normalize=normalize)
         self.as_published = as_published
         if as_published and self.image_size != self.card.input_size:
             raise BadInput(f"--image_size {image_size}: --as_published computes what the course did, from "

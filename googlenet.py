@@ -15,26 +15,18 @@ parameters. The two auxiliary classifiers, which served training alone, are left
 import tensorflow as tf
 
 from alexnet import conv, dense, local_response_normalization, softmax
-from networks.network import Layers, Network, Normalize, Weights
+from networks.network import Layers, Network, Weights
 from weights.cards import GOOGLENET
 
 
 class GoogLeNet(Network):
-    """BVLC GoogLeNet; for `weights` (under Caffe's names), `image_size` and `dtype` see `networks.network.Network`.
+    """BVLC GoogLeNet; for `weights` (under Caffe's names) and the settings see `networks.network.Network`.
 
     tf.bfloat16 is about twice as fast on processors that have it and changes pool5 by 0.6 %.
     """
 
     card = GOOGLENET
-
-    def __init__(
-        self,
-        weights: Weights,
-        image_size: int | None = None,
-        dtype: tf.DType = tf.float32,
-        normalize: Normalize | None = None,
-    ) -> None:
-        super().__init__(weights, normalize or local_response_normalization, image_size, dtype)
+    normalize = staticmethod(local_response_normalization)
 
     def layer_of(self, weights_name: str) -> str:
         """Which layer reads these weights."""

@@ -40,25 +40,29 @@ class Dropout(NamedTuple):
 class Network(tf.Module):
     """A network: its variables, and the layers between any two names.
 
-    `weights` is {layer: (kernel, bias)}, as `weights.reading.load` returns it. `dtype`: tf.bfloat16 computes faster on
-    processors that have it; variables and results are float32 either way. `layers(weights)`, [(name, function)] in
-    order, is the network's own, and so is `normalize`, its local response normalisation (`transfer.fast.normalize`
-    computes the same faster). Raises BadInput for an `image_size` that the network does not take.
+    `weights` is {layer: (kernel, bias)}, as `weights.reading.load` returns it. `image_size`: side of the input in
+    pixels, if not the card's. `dtype`: tf.bfloat16 computes faster on processors that have it; variables and results
+    are float32 either way. `normalize`: another function for the network's local response normalisation, such as
+    `transfer.fast.normalize`, which computes the same faster. Raises BadInput for an `image_size` that the network does
+    not take.
     """
 
     card: Card  # what is known about the network, see weights/cards.py
+    normalize: Normalize | None = None  # of networks that have it
 
     def __init__(
         self,
         weights: Weights,
-        normalize: Normalize | None = None,
+        *,
         image_size: int | None = None,
         dtype: tf.DType = tf.float32,
+        normalize: Normalize | None = None,
     ) -> None:
         super().__init__(name=self.card.name)
-        self.normalize = normalize
         self.image_size = self.card.checked_size(image_size)
         self.dtype = dtype
+        if normalize:
+            self.normalize = normalize
         self.weights = {
             name: tuple(variable(array, f"{name}/{part}") for array, part in zip(arrays, ("kernel", "bias")))
             for name, arrays in weights.items()

@@ -115,7 +115,7 @@ def test_other_numbers_are_refused(exported, spoil):
 @pytest.mark.parametrize("as_published", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_alexnet_as_in_training(alexnet_weights, as_published, tmp_path):
     """Enlarged signs; what the course subtracts in inference, it does not in training."""
-    network = AlexNet(alexnet_weights, as_published)
+    network = AlexNet(alexnet_weights, as_published=as_published)
     head = heads.untrained(4096, CLASSES, provenance=provenance(cards.ALEXNET, images.Framing(32)))
     head = head._replace(kernel=head.kernel * 10)
     export.export(network, head, tmp_path / "model")

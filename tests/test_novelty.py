@@ -181,7 +181,7 @@ def test_photos_are_unlike_signs(layer, least):
         names = [str(label) for label in range(43)]
         dataset = Dataset(npz["features"], npz["labels"].astype(int), names, npz["tracks"].astype(int), "signs")
     parts = datasets.fewer(datasets.split(dataset, "track", 0), 30, 10, 0)
-    network = GoogLeNet(reading.load(cards.GOOGLENET, weights), 64)
+    network = GoogLeNet(reading.load(cards.GOOGLENET, weights), image_size=64)
 
     def features_of(images):
         return np.concatenate([
