@@ -100,7 +100,8 @@ class KerasNetwork(Network):
         features_only: without the classifier, which takes images of the card's size only.
         dtype: tf.bfloat16 is twice as fast on processors that have it and changes VGG16's features by 0.6 %; weights
         and results are float32 either way.
-        Raises BadInput when the file is not the network's or cannot be downloaded.
+        Raises BadInput when the file is not the network's or cannot be downloaded, and for a size or a seed that the
+        network does not take.
         """
         size = card.checked_size(image_size)
         if not features_only and size != card.input_size:

@@ -83,13 +83,17 @@ class Network(tf.Module):
 
         source: see `weights.reading.load`, or what that has returned. image_size: another than the card's, in pixels.
         features_only: without the classifier, for networks whose classifier takes images of one size only. settings:
-        of the one network, such as AlexNet's `as_published`. Raises BadInput as `weights.reading.load` does.
+        of the one network, such as AlexNet's `as_published`. Raises BadInput as `weights.reading.load` does, and for an
+        `image_size` that the network does not take.
         """
         weights = source if isinstance(source, dict) else reading.load(card, source, seed)
         return cls(weights, image_size=image_size, dtype=dtype, **settings)
 
     def at(self, image_size: int) -> "Network":
-        """The same network, sharing its variables, for images of another size (see `Card.any_size_layers`)."""
+        """The same network, sharing its variables, for images of another size (see `Card.any_size_layers`).
+
+        BadInput for one that the network does not take.
+        """
         other = copy.copy(self)
         other.image_size = self.card.checked_size(image_size)
         return other
@@ -142,11 +146,11 @@ class Network(tf.Module):
         return names[names.index(after) + 1 if after else 0 : names.index(layer) + 1]
 
     def before(self, layer: str) -> str | None:
-        """The layer whose output `layer` reads; None for the first one."""
+        """The layer whose output `layer` reads; None for the first one. ValueError for an unknown name."""
         return (None, *self.names_between(None, layer))[-2]
 
     def variables_between(self, after: str | None, layer: str, with_statistics: bool = False) -> list[tf.Variable]:
-        """The variables of those layers that training changes, in their order.
+        """The variables of those layers that training changes, in the network's order, see `names_between`.
 
         with_statistics: also the moving statistics of batch normalisation, which it leaves as they are.
         """

@@ -33,17 +33,18 @@ class Devices:
         self.replicas = strategy.num_replicas_in_sync // workers  # in this process
 
     def is_own(self, rows: np.ndarray) -> np.ndarray:
-        """Which of the rows are this worker's own: bool (n,)."""
+        """Which of the rows, (n,) int, are this worker's own: bool (n,)."""
         return rows % self.workers == self.worker
 
     def own(self, rows: np.ndarray) -> np.ndarray:
-        """Those of the rows that are this worker's own."""
+        """Those of the rows, (n,) int, that are this worker's own, in their order."""
         return rows if self.workers == 1 else rows[self.is_own(rows)]
 
     def spread(self, *arrays: np.ndarray) -> tuple:
-        """Split the arrays' rows among this process's replicas, as many to each: padding rows are all zeros.
+        """Split the rows of arrays (n, ...) among this process's replicas, as many to each: padding rows are all zeros.
 
-        So an array of weights, 1 for each row, tells them apart afterwards: they have weight 0.
+        So an array of weights, 1 for each row, tells them apart afterwards: they have weight 0. Returns what
+        a step takes in place of each array: the array, where there is one replica in all, or a value per replica.
         """
         if self.strategy.num_replicas_in_sync == 1:
             return arrays
@@ -67,7 +68,7 @@ class Devices:
                 variable.assign(self.total(value if self.chief else np.zeros_like(value)))
 
     def total(self, array: Any) -> np.ndarray:
-        """The sum of all workers' arrays."""
+        """The sum of all workers' arrays, which have one shape."""
         array = np.asarray(array)
         if self.workers == 1:
             return array
@@ -79,7 +80,9 @@ class Devices:
 
 
 def find(fine_tuning: bool = False) -> Devices:
-    """Return the `Devices` of this process. With several workers, call it before TensorFlow computes anything.
+    """Return the `Devices` of this process; BadInput for a TF_CONFIG that is none.
+
+    With several workers, call it before TensorFlow computes anything; all but the chief then print nothing.
 
     fine_tuning: more than a head will be trained; then call it before TensorFlow is imported. On processors without
     AVX-512, TensorFlow leaves Intel's oneDNN switched off; with it, gradients of convolutions are computed 1.5 times as

@@ -19,6 +19,7 @@ import argparse
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from common.program import run, shown, start_tensorflow
 
@@ -31,6 +32,9 @@ from common.flags import LARGEST_SEED, Parser, at_least
 from transfer.shrink import sample
 from weights import reading
 from weights.cards import ALEXNET, GOOGLENET
+
+if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without
+    from googlenet import GoogLeNet
 
 # AlexNet's layer, what it reads, the teacher's layer that it imitates, windows that are looked at in each photo.
 LAYERS = (
@@ -50,7 +54,10 @@ Weights = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def distill(photos: np.ndarray, teacher_weights: Weights | str, seed: int = 0) -> Weights:
-    """The weights of an AlexNet that imitates GoogLeNet on the photos, uint8 (N, H, W, 3)."""
+    """The weights of an AlexNet that imitates GoogLeNet on the photos, uint8 (N, H, W, 3).
+
+    teacher_weights: {layer: (kernel, bias)}, or a file; BadInput as `weights.reading.load` raises it.
+    """
     from googlenet import GoogLeNet
 
     rng = np.random.default_rng(seed)
@@ -69,11 +76,12 @@ def distill(photos: np.ndarray, teacher_weights: Weights | str, seed: int = 0) -
     return weights
 
 
-def looks(photos: np.ndarray, teacher: object, rng: np.random.Generator) -> tuple[list, dict, dict]:
+def looks(photos: np.ndarray, teacher: "GoogLeNet", rng: np.random.Generator) -> tuple[list, dict, dict]:
     """What both networks see: AlexNet's input and the teacher's maps, a batch at a time.
 
-    Returns (inputs, float16 (n, 227, 227, 3); {layer: batches of windows (count,)}; {layer: float16 (n, count,
-    channels)}), and under "pool5" the teacher's features (n, 1024). A window is a number, row * columns + column.
+    Returns (inputs, places, targets): lists of one array per batch of n photos, the latter two by the teacher's layers.
+    inputs: float16 (n, 227, 227, 3). places: (count,) int; a window is row * columns + column. targets: float16 (n,
+    count, channels), and under "pool5" the teacher's features (n, 1024).
     """
     import tensorflow as tf
 
@@ -111,8 +119,13 @@ def looks(photos: np.ndarray, teacher: object, rng: np.random.Generator) -> tupl
     return inputs, places, targets
 
 
-def first_layer(inputs: list, targets: list, places: list, teacher: object, rng: np.random.Generator) -> tuple:
-    """conv1: GoogLeNet's 64 filters of 7 x 7 in the middle of 11 x 11, and 32 that say most about its second layer."""
+def first_layer(
+    inputs: list, targets: list, places: list, teacher: "GoogLeNet", rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """conv1: GoogLeNet's 64 filters of 7 x 7 in the middle of 11 x 11, and 32 that say most about its second layer.
+
+    inputs, targets, places: from `looks`. Returns float32 (11, 11, 3, 96) and (96,).
+    """
     kernel, bias = np.zeros((11, 11, 3, 96), np.float32), np.zeros(96, np.float32)
     own = [each.numpy() for each in teacher.weights["conv1/7x7_s2"]]
     kernel[2:9, 2:9, :, :64], bias[:64] = own
@@ -135,6 +148,9 @@ def convolution(layer: str, inputs: list, targets: list, places: list) -> tuple[
     Each group of a layer sees a part of the inputs only. It takes the channels that it can imitate best, and that say
     something different each. Where the teacher's channel is 0, its ReLU hid a negative number, so that any negative
     output is as good: the second fit asks for no more.
+
+    inputs: float16 (n, h, w, c) per batch, what the layer reads; targets: float16 (n, count, channels); places:
+    (count,) int, both from `looks`. Returns float32 (side, side, c / groups, outputs) and (outputs,).
     """
     start, (side, _, seen, outputs) = time.perf_counter(), ALEXNET.shapes[layer]
     groups = inputs[0].shape[-1] // seen
@@ -163,10 +179,10 @@ def convolution(layer: str, inputs: list, targets: list, places: list) -> tuple[
     return np.concatenate(kernels, axis=-1), np.concatenate(biases)
 
 
-def dense_layers(inputs: np.ndarray, features: np.ndarray, random: Weights, teacher: object) -> Weights:
+def dense_layers(inputs: np.ndarray, features: np.ndarray, random: Weights, teacher: "GoogLeNet") -> Weights:
     """fc6: the teacher's features from pool5, beside random ones; fc7 hands them on; fc8 is the teacher's classifier.
 
-    inputs: (N, 6, 6, 256). features: (N, 1024).
+    inputs: (N, 6, 6, 256). features: (N, 1024). random: an AlexNet's weights. Returns those of the three layers.
     """
     start, count = time.perf_counter(), features.shape[1]
     inputs, features = np.float32(inputs).reshape(len(inputs), -1), np.float32(features)
@@ -185,7 +201,8 @@ def dense_layers(inputs: np.ndarray, features: np.ndarray, random: Weights, teac
 def ridge_regression(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """(kernel, bias, R2 of a held-out fifth) with which x @ kernel + bias is near y, for more columns than rows of x.
 
-    The ridge is the one with which the fifth is predicted best.
+    x (N, inputs), y (N, outputs), kernel (inputs, outputs), bias (outputs,); the fifth is the first one. The ridge is
+    the one with which it is predicted best.
     """
     middle, offset = x.mean(axis=0), y.mean(axis=0)
     x, y = x - middle, y - offset
@@ -206,7 +223,7 @@ class Sums:
         self.inputs = self.targets = self.squares = 0.0
 
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
-        """x (windows, inputs), y (windows, channels)."""
+        """x float32 (windows, inputs), y (windows, channels)."""
         self.inputs = self.inputs + x.T @ x
         self.add_targets(x, y)
 
@@ -221,25 +238,27 @@ class Sums:
         return solve(np.float64(self.inputs) + np.diag(penalty), np.float64(self.targets))
 
     def explained(self, solution: np.ndarray) -> np.ndarray:
-        """(channels, channels): how what is predicted varies together, per window."""
-        means = self.targets[-1]
-        return (solution.T @ self.inputs @ solution - np.outer(means, means) / self.inputs[-1, -1]) / self.inputs[
-            -1, -1
-        ]
+        """(inputs, channels) of `solve` -> (channels, channels): how what is predicted varies together, per window."""
+        means, count = self.targets[-1], self.inputs[-1, -1]
+        return (solution.T @ self.inputs @ solution - np.outer(means, means) / count) / count
 
     def share_explained(self, explained: np.ndarray) -> np.ndarray:
         """R2 of each channel, (channels,), of what `explained` gives."""
-        varies = (self.squares - self.targets[-1] ** 2 / self.inputs[-1, -1]) / self.inputs[-1, -1]
+        count = self.inputs[-1, -1]
+        varies = (self.squares - self.targets[-1] ** 2 / count) / count
         return np.diag(explained) / (varies + 1e-9)
 
 
 def solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The solution of a symmetric, positive system."""
+    """The solution (n, m) of matrix @ solution = right, matrix (n, n) symmetric and positive, right (n, m)."""
     return scipy.linalg.solve(matrix, right, assume_a="pos")
 
 
 def most_different(covariance: np.ndarray, count: int, taken: Sequence[int] = ()) -> list[int]:
-    """Channels that say most together: each is the one of which those before say least (a pivoted Cholesky)."""
+    """Channels that say most together: each is the one of which those before say least (a pivoted Cholesky).
+
+    covariance (n, n) -> `count` numbers below n, none of them in `taken`.
+    """
     rest, chosen = covariance.copy(), []
     for _ in range(count):
         left = np.diag(rest).copy()
@@ -255,7 +274,12 @@ def windows(
     inputs: list, targets: list, places: list, side: int, part: slice = slice(None), stride: int = 1,
     padding: str = "SAME",
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
-    """(x, y), float32, for each batch: what a kernel of `side` x `side` sees at its windows, then 1; the targets."""
+    """(x, y), float32, for each batch: what a kernel of `side` x `side` sees at its windows, then 1; the targets.
+
+    inputs: (n, h, w, c) per batch, of whose channels `part` is seen; targets: (n, count, channels); places: (count,)
+    int, windows as row * columns + column of the kernel's output. x (n * count, side * side * channels seen + 1), y
+    (n * count, channels).
+    """
     import tensorflow as tf
 
     for batch, target, chosen in zip(inputs, targets, places):
@@ -267,7 +291,10 @@ def windows(
 
 
 def through(weights: Weights, inputs: list, after: str | None, layer: str) -> list:
-    """The batches, float16, from AlexNet's layer `after` on to the output of `layer`."""
+    """The output of AlexNet's `layer`, float16, for batches (n, height, width, channels) of the output of `after`.
+
+    after: None: of its input.
+    """
     import tensorflow as tf
 
     from alexnet import AlexNet

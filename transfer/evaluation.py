@@ -43,7 +43,7 @@ class Report(NamedTuple):
     recall: np.ndarray  # (k,): of the images of the class, the share that is predicted as it
     support: np.ndarray  # (k,) int: images of the class
     confusion: np.ndarray  # (k, k) int: images of the row's class that are predicted as the column's
-    mistakes: np.ndarray  # row numbers of the wrong predictions, the most confident first
+    mistakes: np.ndarray  # (m,) int: row numbers of the wrong predictions, the most confident first
 
 
 def report(
@@ -75,7 +75,7 @@ def report(
 
 
 def evaluate(labels: Sequence[int], probabilities: np.ndarray, class_names: Sequence[str]) -> Report:
-    """Compare labels (N,) int with probabilities (N, k). ValueError when they do not belong together."""
+    """Compare labels (N,) int with probabilities (N, k), k names. ValueError when they do not belong together."""
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     count, classes = len(labels), np.arange(len(class_names))
     if not count or labels.shape != (count,) or probabilities.shape != (count, len(classes)):
@@ -98,7 +98,7 @@ def evaluate(labels: Sequence[int], probabilities: np.ndarray, class_names: Sequ
 
 
 def wilson(share: float, count: float) -> tuple[float, float]:
-    """Wilson's 95% confidence interval of a share found in `count` independent trials; sound near 0 and 1, too.
+    """Wilson's 95% confidence interval of a share, 0 to 1, found in `count` > 0 independent trials; sound near 0 and 1.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
@@ -127,9 +127,9 @@ def effective_count(right: np.ndarray, tracks: np.ndarray) -> float:
 
 
 def independent_images(judged: Report, parts: Split) -> tuple[float | None, str]:
-    """How many independent images the validation images of `parts` are worth, and why fewer than there are.
+    """How many independent images the validation images of `parts` are worth, and why fewer than there are, or "".
 
-    None where no confidence interval means anything: the same objects were trained on.
+    judged: of these images. None where no confidence interval means anything: the same objects were trained on.
     """
     dataset, _, rows = parts
     if datasets.share_seen(parts) > MOST_SEEN:
@@ -138,10 +138,9 @@ def independent_images(judged: Report, parts: Split) -> tuple[float | None, str]
         right = np.ones(len(rows))
         right[judged.mistakes] = 0
         tracks = dataset.tracks[rows]
-        count = effective_count(right, tracks)
-        return count, f"the {len(rows):,} images show {len(np.unique(tracks)):,} objects" if len(
-            np.unique(tracks)
-        ) < len(rows) else ""
+        objects = len(np.unique(tracks))
+        reason = f"the {len(rows):,} images show {objects:,} objects" if objects < len(rows) else ""
+        return effective_count(right, tracks), reason
     if dataset.images_per_track > 1:
         # Which images show the same object is unknown, so assume the worst: that they are right or wrong together.
         count = max(1, round(len(rows) / dataset.images_per_track))
@@ -151,7 +150,10 @@ def independent_images(judged: Report, parts: Split) -> tuple[float | None, str]
 
 
 def one_per_object(mistakes: np.ndarray, parts: Split, probabilities: np.ndarray) -> np.ndarray:
-    """The first mistake of each track. Where tracks exist but are unknown, the first of each kind of confusion."""
+    """The first mistake of each track. Where tracks exist but are unknown, the first of each kind of confusion.
+
+    mistakes (m,) and the result (n,) are row numbers of probabilities (N, k), one row per validation image of `parts`.
+    """
     dataset, _, rows = parts
     if dataset.tracks is not None:
         groups = dataset.tracks[rows[mistakes]]
@@ -172,7 +174,8 @@ def print_report(
 ) -> None:
     """Print accuracy, classes (the `worst` by recall when there are many) and the most frequent confusions.
 
-    independent, reason: how many independent images these are worth, and why, from `independent_images`.
+    independent, reason: how many independent images these are worth (None: no confidence interval is printed), and why,
+    from `independent_images`.
     """
     count = int(judged.support.sum())
     print(f"{images_name}: {count:,} images")

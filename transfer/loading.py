@@ -16,11 +16,12 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes a
     import tensorflow as tf
 
     from networks.network import Network
+    from weights.reading import Weights
 
 
 def load_network(
     card: Card,
-    source: str | None = None,
+    source: str | Weights | None = None,
     *,
     seed: int = 0,
     image_size: int | None = None,
@@ -32,10 +33,12 @@ def load_network(
 ) -> Network:
     """The network of a card; random and small weights are announced.
 
-    source: a weights file, "small", "random", or None for the published weights, which are fetched when absent.
+    source: a weights file, "small", "random", or None for the published weights, which are fetched when absent; of
+    AlexNet and GoogLeNet also the weights themselves, {layer: (kernel, bias)}.
     image_size: side of its input in pixels, if not the card's. precision: "float32", "bfloat16" or "auto".
     as_published: as the course of 2017 computed it. classifier: with ImageNet's classes, not features alone. trains:
-    its layers will be trained, which decides what "auto" is. from_scratch: the random weights are meant.
+    its layers will be trained, which decides what "auto" is. from_scratch: the random weights are meant. BadInput for
+    weights that cannot be read or fetched, and for an `image_size` or `as_published` that the network does not take.
     """
     if as_published and not card.course_version:
         raise BadInput(f"--as_published: the course has no hand-built {card.title}; leave the flag out")

@@ -42,14 +42,14 @@ LONGEST_LIST = 1_000_000  # bytes of a list of classes
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
-    """The lines of a text file that are not empty."""
+    """The lines of a text file, of its first LONGEST_LIST bytes, that are not empty; BadInput if it cannot be read."""
     with open_regular(path, "a list of classes, one per line") as file:
         text = file.read(LONGEST_LIST).decode(errors="replace")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def numbers_of(names: Sequence[str], synsets: Sequence[str] = ()) -> np.ndarray:
-    """ImageNet's numbers, 0-999, of classes.
+    """ImageNet's numbers, 0-999, of classes: (k,) int, in the order of the names.
 
     names: as `caffe_classes` has them, one of the synonyms that no other class has (case and underscores do not
     matter), or WordNet's numbers. synsets: 1,000 lines such as "n01440764 tench, Tinca tinca", in ImageNet's order.
@@ -78,7 +78,10 @@ def _plain(name: str) -> str:
 
 
 def network_of(path: pathlib.Path, card: Card) -> Weights:
-    """The weights of a file, or of the one that a run's head names; the last layer may have any number of columns."""
+    """The weights of a file, or of the one that a run's head names; the last layer may have any number of columns.
+
+    BadInput for a file that holds others, and for a run without a network of its own.
+    """
     if path.is_dir():
         name = heads.load(path).provenance.weights or ""
         if pathlib.Path(name).name != name or not (path / name).is_file():
@@ -109,7 +112,12 @@ def check_head(head: heads.Head, weights: Weights, card: Card) -> None:
 def with_classifier(
     weights: Weights, card: Card, head: heads.Head | None, names: Sequence[str], synsets: Sequence[str]
 ) -> tuple[Weights, np.ndarray]:
-    """The network, whose last layer has one column per known class in ImageNet's order, and the numbers of these."""
+    """The network, whose last layer has one column per known class in ImageNet's order, and the numbers of these, (k,).
+
+    head: the classifier (None: the network's own). names: ImageNet's classes of its columns, in their order, or of a
+    network's own 1,000 those to keep; without any, the head's names, or all. BadInput where these do not belong
+    together.
+    """
     last = list(card.shapes)[-1]
     kernel, bias = (head.kernel, head.bias) if head else weights[last]
     names = names or (head.class_names if head else [])
@@ -144,7 +152,7 @@ def sample(folder: pathlib.Path, card: Card, count: int, seed: int) -> np.ndarra
 
 
 def inputs_of_dense(weights: Weights, card: Card, photos: np.ndarray) -> np.ndarray:
-    """What the first dense layer sees of the images, float32 (N, features)."""
+    """What the first dense layer sees of the images, uint8 (N, height, width, 3): float32 (N, features)."""
     start_tensorflow()
     from transfer import fast, loading
 
@@ -156,7 +164,10 @@ def inputs_of_dense(weights: Weights, card: Card, photos: np.ndarray) -> np.ndar
 
 
 def report(weights: Weights, ours: Weights, numbers: np.ndarray, inputs: np.ndarray | None) -> None:
-    """Print how far the expanded network is from the original."""
+    """Print how far the expanded network, `ours`, is from the original, whose last layer has the classes `numbers`.
+
+    inputs: (N, features), what the first dense layer sees of images that were not packed with; None: there are none.
+    """
     print("\nRelative errors of the kernels")
     *_, last = weights
     ours = ours | {last: tuple(array[..., numbers] for array in ours[last])}
@@ -181,17 +192,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--out", type=pathlib.Path, required=True, metavar="FILE", help="the small file, a .npz")
     add("--network_name", choices=[card.name for card in cards.CARDS.values() if card.shapes], default="alexnet",
         help="which network it is (default alexnet)")  # fmt: skip
-    add(
-        "--head", type=pathlib.Path, help="the classifier: a run's folder, or its head.npz (default: the network's own)"
-    )
+    add("--head", type=pathlib.Path, help="the classifier: a run's folder, or its head.npz (default: the network's "
+        "own)")  # fmt: skip
     add("--classes", type=pathlib.Path, metavar="FILE", help="the known classes, one per line; of a head, in its order "
         "(default: the head's names)")  # fmt: skip
-    add(
-        "--synsets",
-        type=pathlib.Path,
-        metavar="FILE",
-        help="Caffe's synset_words.txt, if classes are WordNet's numbers",
-    )
+    add("--synsets", type=pathlib.Path, metavar="FILE", help="Caffe's synset_words.txt, if classes are WordNet's "
+        "numbers")  # fmt: skip
     add("--images", type=pathlib.Path, metavar="DIR", help="images of its classes, one folder per class")
     add("--sample", type=at_least(FEWEST, most=100_000), default=SAMPLE, help=f"how many of them (default {SAMPLE})")
     add("--megabytes", type=at_least(0.001, float, 1000), default=9.5, help="the largest size (default 9.5)")

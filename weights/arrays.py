@@ -26,5 +26,5 @@ def aligned(array: np.ndarray) -> np.ndarray:
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Whether no number is infinite or NaN."""
+    """Whether no number of an array, which must not be empty, is infinite or NaN."""
     return bool(np.isfinite(array.min()) and np.isfinite(array.max()))  # a NaN is passed on by both

@@ -29,9 +29,9 @@ class SmallWeights:
     title: str  # after "the" or "Weights:"
     file: str
     sha256: str | None  # of the file; None: not checked
-    command: str  # that trained it
+    command: str  # how it was made
     licence: str
-    top1: float | None  # per cent of the validation images that `command` names; None: not measured
+    top1: float | None  # per cent of images that it was not made with; None: not measured
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,8 +212,8 @@ GOOGLENET = Card(
     any_size_layers=("pool5",),
     early_layer="pool3",
     lower_share=(0.3, 0.3),
-    slow_bfloat16_gradients=True,  # a Zen 4 processor makes 0.6 times as many steps in bfloat16; of AlexNet's 1.4,
-    #   of ResNet50's 1.6, of VGG16's 1.8
+    # A Zen 4 processor makes 0.6 times as many steps in bfloat16; of AlexNet's 1.4, of ResNet50's 1.6, of VGG16's 1.8.
+    slow_bfloat16_gradients=True,
     # nothing is flattened: the classifier reads 1024 x 1 x 1
     dropout={"pool5": 0.4},  # table 1 of the paper
     caffe_name="GoogleNet",
@@ -260,10 +260,8 @@ RESNET = Card(
     bottleneck="avg_pool",
     bottleneck_size=2048,
     early_layer="conv3_block4_out",
-    lower_share=(
-        0.1,
-        0.1,
-    ),  # its fixed normalisation holds nothing back: at 0.3 the loss first rises to twice its start
+    # Its fixed normalisation holds nothing back: at 0.3 the loss first rises to twice its start.
+    lower_share=(0.1, 0.1),
     blocks=(
         "pool1_pool",
         *(f"conv{stage}_block{block + 1}_out" for stage, count in enumerate((3, 4, 6, 3), 2) for block in range(count)),

@@ -35,9 +35,8 @@ class Provenance(NamedTuple):
     image_size: int  # pixels; side of the network's input
     as_published: bool  # AlexNet as the course of 2017 computed it
     precision: str  # "float32" or "bfloat16": what the features were computed in
-    weights: (
-        str | None
-    )  # the network's: a path (beside the head if a bare name), "random", "small", None: the published
+    # The network's: a path (beside the head if a bare name), "random", "small", or None: the published ones.
+    weights: str | None
     seed: int  # of random weights
     fingerprint: str  # of the network's weights, see `weights.reading.fingerprint`
     trained_on: str  # name of the data set

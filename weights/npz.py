@@ -8,7 +8,7 @@ import contextlib
 import math
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ class Stored(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    read: object  # () -> np.ndarray
+    read: Callable[[], np.ndarray]
 
 
 @contextlib.contextmanager

@@ -46,7 +46,8 @@ def load(card: Card, source: str | os.PathLike | None = None, seed: int = 0) -> 
 
     `source` is a path, "random" (see `random_weights`), "small" (the card's small file, part of the repository), or
     None: the card's file in weights/, downloaded if absent.
-    Raises BadInput unless the file holds exactly the card's layers, each of the right shape, and only finite numbers.
+    Raises BadInput unless the file holds exactly the card's layers, each of the right shape, and only finite numbers;
+    also where there is no such file and it cannot be downloaded, and for a seed that `random_weights` refuses.
     """
     if source == "random":
         return random_weights(card, seed)
@@ -82,7 +83,10 @@ def without_download(card: Card) -> str:
 
 
 def default_path(card: Card) -> pathlib.Path:
-    """The path of the card's weights in weights/; they are downloaded if none of the known files is there."""
+    """The path of the card's weights in weights/; they are downloaded if none of the known files is there.
+
+    BadInput if that fails at all addresses.
+    """
     files = [(card.file, card.urls, None)] + [(other.file, other.urls, other.sha1) for other in card.other_files]
     for file, _, _ in files:
         if (WEIGHTS_DIR / file).exists():
@@ -104,7 +108,8 @@ def default_path(card: Card) -> pathlib.Path:
 def opened(path: str | os.PathLike, card: Card) -> Iterator[Layers]:
     """`{layer: [kernel, bias]}` as the file holds it, in TensorFlow's order of axes, not yet checked.
 
-    The arrays are NumPy's, or `Stored` ones that are read within the block.
+    The arrays are NumPy's, or `Stored` ones that are read within the block. BadInput for a file of another format, and
+    for one that is damaged.
     """
     kind = kinds.kind_of(path, FORMATS)
     if kind == kinds.NPZ:
@@ -119,7 +124,7 @@ def opened(path: str | os.PathLike, card: Card) -> Iterator[Layers]:
 
 
 def from_npy(path: str | os.PathLike) -> Layers:
-    """{layer: [kernel, bias]} of a .npy file with a pickled dict."""
+    """{layer: [kernel, bias]} of a .npy file with a pickled dict, arrays as they are; BadInput if it holds no dict."""
     array = safe_pickle.load_npy(path)
     layers = array.item() if isinstance(array, np.ndarray) and array.size == 1 else array
     if not isinstance(layers, dict):
@@ -197,7 +202,8 @@ def random_weights(card: Card, seed: int = 0) -> Weights:
     """Weights for trying things out: He-initialised kernels, zero biases.
 
     The first layer is divided by the spread of pixels, the last by 4: activations then stay between 1 and 4 from layer
-    to layer, and no class is certain. A layer's numbers depend on `seed` (0 or more) and its name alone.
+    to layer, and no class is certain. A layer's numbers depend on its name and `seed` alone. BadInput for a seed that
+    is not 0 to LARGEST_SEED.
     """
     checked_seed(seed)
     first, *_, last = card.shapes
