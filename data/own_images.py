@@ -15,6 +15,8 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 
+import numpy as np
+
 from common.files import BadInput, open_regular, printable
 from data import images, picture_store, traffic_signs
 from data.datasets import Dataset, Split, check, joined, split, with_copies_shared
@@ -26,6 +28,7 @@ SYSTEM_FILES = {  # of Windows, macOS and network drives; in lower case
     "lost+found", "@eadir", "#recycle", "@recycle",
 }  # fmt: skip
 NAMED = 5  # classes listed by name in a message
+FEWEST = 100  # images that a sample is worth taking of
 
 
 def load(
@@ -117,6 +120,21 @@ def side_to_keep(folder: str | os.PathLike, most: int) -> int:
             if longest >= most:  # photos: the first one settles it
                 return most
     return longest or most
+
+
+def sample(folder: str | os.PathLike, how: str, input_size: int, count: int, seed: int) -> np.ndarray:
+    """At most `count` images of a folder that holds one folder per class, mixed, uint8 (N, size, size, 3).
+
+    Of one that holds a split, those for training. how, input_size: of a network's card; size is at most input_size.
+    `BadInput` for fewer than FEWEST, from which nothing can be learned.
+    """
+    folder, *_ = find_split(folder)
+    found = load(folder, images.as_trained(how, side_to_keep(folder, input_size), input_size)).images
+    if len(found) < FEWEST:
+        raise BadInput(f"{folder}: holds {len(found)} images, expected {FEWEST} or more")
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.permutation(len(found))[:count])  # read in the order in which they lie in the file
+    return found[chosen][rng.permutation(len(chosen))]  # in the folder's order, the classes follow one another
 
 
 def find_split(

@@ -232,14 +232,14 @@ def test_what_is_looked_at_is_mixed_and_not_what_validates(tmp_path, monkeypatch
             for image in range(24 if part == "train" else 2):
                 path = tmp_path / "photos" / part / f"{number}" / f"{image}.png"
                 Image.new("RGB", (8, 8), (shade + number, image, 0)).save(path)
-    photos = shrink.sample(tmp_path / "photos", cards.ALEXNET, 120, seed=0)
+    photos = own_images.sample(tmp_path / "photos", cards.ALEXNET.framing, cards.ALEXNET.input_size, 120, seed=0)
     classes = photos[:, 4, 4, 0]
     assert sorted(np.unique(classes)) == [0, 1, 2, 3, 4]  # none of test
     assert len(np.unique(classes[:24])) == 5 and np.bincount(classes).tolist() == [24] * 5
     shutil.rmtree(tmp_path / "photos" / "train" / "0")
     shutil.rmtree(tmp_path / "photos" / "test" / "0")
     assert "holds 96 images, expected 100 or more" in in_one_line(
-        shrink.sample, tmp_path / "photos", cards.ALEXNET, 120, 0)  # fmt: skip
+        own_images.sample, tmp_path / "photos", cards.ALEXNET.framing, cards.ALEXNET.input_size, 120, 0)  # fmt: skip
 
 
 def test_the_first_dense_layer_of_googlenet(photos):

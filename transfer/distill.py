@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from common.files import check_new_file
 from common.flags import LARGEST_SEED, Parser, at_least
-from transfer.shrink import sample
+from data import own_images
 from weights import reading
 from weights.cards import ALEXNET, GOOGLENET
 
@@ -325,7 +325,7 @@ def main() -> None:
     args = parse_arguments()
     check_new_file(args.out, "--out")  # not after ten minutes
     teacher = reading.load(GOOGLENET, args.teacher_weights)
-    photos = sample(args.photos, GOOGLENET, args.count, args.seed)
+    photos = own_images.sample(args.photos, GOOGLENET.framing, GOOGLENET.input_size, args.count, args.seed)
     start_tensorflow()
     start = time.perf_counter()
     weights = distill(photos, teacher, args.seed)

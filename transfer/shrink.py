@@ -30,13 +30,13 @@ from caffe_classes import class_names
 from common.files import BadInput, check_new_file, open_regular, written_whole
 from common.flags import Parser, at_least, check_together
 from common.rows import batches
+from data import own_images
 from transfer import packing
 from weights import cards, heads, reading
 from weights.cards import Card
 from weights.reading import Weights
 
 SAMPLE = 3840  # images that are looked at; what AlexNet's fc6 sees of one takes 37 KB
-FEWEST = 100  # images
 CHECKED = 1000  # of these, images that only the result is judged on
 LONGEST_LIST = 1_000_000  # bytes of a list of classes
 
@@ -134,23 +134,6 @@ def with_classifier(
     return weights | {last: (np.ascontiguousarray(kernel[:, chosen]), bias[chosen])}, numbers
 
 
-def sample(folder: pathlib.Path, card: Card, count: int, seed: int) -> np.ndarray:
-    """Images of a folder that holds one folder per class, mixed, uint8 (N, size, size, 3).
-
-    Of one that holds a split, those for training. `BadInput` for fewer than FEWEST, from which nothing can be learned.
-    """
-    from data import images, own_images
-
-    folder, *_ = own_images.find_split(folder)
-    framing = images.as_trained(card.framing, own_images.side_to_keep(folder, card.input_size), card.input_size)
-    found = own_images.load(folder, framing).images
-    if len(found) < FEWEST:
-        raise BadInput(f"{folder}: holds {len(found)} images, expected {FEWEST} or more")
-    rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.permutation(len(found))[:count])  # read in the order in which they lie in the file
-    return found[chosen][rng.permutation(len(chosen))]  # in the folder's order, the classes follow one another
-
-
 def inputs_of_dense(weights: Weights, card: Card, photos: np.ndarray) -> np.ndarray:
     """What the first dense layer sees of the images, uint8 (N, height, width, 3): float32 (N, features)."""
     start_tensorflow()
@@ -199,7 +182,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--synsets", type=pathlib.Path, metavar="FILE", help="Caffe's synset_words.txt, if classes are WordNet's "
         "numbers")  # fmt: skip
     add("--images", type=pathlib.Path, metavar="DIR", help="images of its classes, one folder per class")
-    add("--sample", type=at_least(FEWEST, most=100_000), default=SAMPLE, help=f"how many of them (default {SAMPLE})")
+    add("--sample", type=at_least(own_images.FEWEST, most=100_000), default=SAMPLE,
+        help=f"how many of them (default {SAMPLE})")  # fmt: skip
     add("--megabytes", type=at_least(0.001, float, 1000), default=9.5, help="the largest size (default 9.5)")
     add("--seed", type=at_least(0), default=0, help="random seed of the choice of images (default 0)")
     args = parser.parse_args()
@@ -220,7 +204,8 @@ def main() -> None:
     packable, numbers = with_classifier(weights, card, head, names, synsets)
     inputs = judged = None
     if args.images:
-        mixed = inputs_of_dense(weights, card, sample(args.images, card, args.sample, args.seed))
+        photos = own_images.sample(args.images, card.framing, card.input_size, args.sample, args.seed)
+        mixed = inputs_of_dense(weights, card, photos)
         inputs, judged = np.split(mixed, [-min(CHECKED, len(mixed) // 4)])
     arrays = packing.pack(packable, numbers, int(args.megabytes * 1e6), inputs)
     content = packing.archive(arrays)
