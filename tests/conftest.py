@@ -26,7 +26,7 @@ ALEXNET_SHAPES = {  # written out again, not imported: the tests must not agree 
 
 
 # The longest files. Of two processes (pytest-xdist), one would wait for the other at the end if these came last.
-FIRST = ["test_runs.py", "test_scripts.py", "test_cases.py", "test_keras_networks.py", "test_export.py"]
+FIRST = ["test_runs.py", "test_scripts.py", "test_cases.py", "test_keras_networks.py", "test_saved_model.py"]
 REFUSED = collections.Counter()  # {reader: bad inputs that it has refused as it should}
 
 

@@ -16,7 +16,7 @@ from data import cifar10, datasets, images, traffic_signs
 from googlenet import GoogLeNet
 from networks.keras_networks import KerasNetwork
 from networks.network import pooled
-from transfer import calibration, export, exports, lite, run_files, runs
+from transfer import calibration, exports, lite, run_files, runs, saved_model
 from transfer.trained import Trained
 from weights import cards, heads, reading
 
@@ -75,7 +75,7 @@ def exported(network, head, folder, shown_to=None):
 
 def same(path, network, head, batch):
     """The share of images for which the file gives the answer that the scripts give; the largest difference."""
-    found, _ = lite.run(path.read_bytes(), batch)
+    found, _ = lite.answers_of(path.read_bytes(), batch)
     expected = answers(network, head, batch)
     return np.mean(found.argmax(axis=1) == expected.argmax(axis=1)), np.abs(found - expected).max()
 
@@ -171,7 +171,7 @@ def test_a_saved_model_converts(drawn, tmp_path):
     """What `--export DIR` writes has nothing in it that other tools do not know."""
     network, head, _, held_out = drawn
     head = head._replace(provenance=provenance(network, LAYER, framing=images.as_trained("squeeze", SIDE, 224)))
-    export.export(network, head, tmp_path / "model")
+    saved_model.export(network, head, tmp_path / "model")
     content = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "model")).convert()
     classify = lite.interpreter(content).get_signature_runner()
     model = tf.saved_model.load(str(tmp_path / "model"))

@@ -17,40 +17,41 @@ FOLDER, STATE = "checkpoint", "state.json"
 LARGEST_JSON = 50_000_000  # bytes; a thousand epochs take 0.3 MB
 
 
-def epochs(run: pathlib.Path) -> list[int]:
-    """After which epochs the run's folder has a checkpoint, in order."""
-    return sorted(int(path.stem[5:]) for path in _files(run, "*.index") if path.stem[5:].isdigit())
+def epochs(folder: pathlib.Path) -> list[int]:
+    """After which epochs a run's folder has a checkpoint, in order."""
+    return sorted(int(path.stem[5:]) for path in _files(folder, "*.index") if path.stem[5:].isdigit())
 
 
-def write(run: pathlib.Path, history: list[dict], variables: list, optimizers: list) -> None:
+def write(folder: pathlib.Path, history: list[dict], variables: list, optimizers: list) -> None:
     """Keep the state after the last epoch of `history`; then delete the older ones."""
     number = len(history)
     try:
-        _checkpoint(number, variables, optimizers)[0].write(str(run / FOLDER / f"ckpt-{number}"))
+        _checkpoint(number, variables, optimizers)[0].write(str(folder / FOLDER / f"ckpt-{number}"))
     except Exception as error:  # whatever TensorFlow makes of a full disk
         told = str(error).strip().splitlines()[0]
-        raise BadInput(f"{run}: cannot be written ({told:.150}); free space and --resume it") from None
-    state = {"epoch": number, "history": hash_of(history), "files": _hashes(run, number)}
-    with written_whole(run / FOLDER / STATE) as temporary:
+        raise BadInput(f"{folder}: cannot be written ({told:.150}); free space and --resume it") from None
+    state = {"epoch": number, "history": hash_of(history), "files": _hashes(folder, number)}
+    with written_whole(folder / FOLDER / STATE) as temporary:
         temporary.write_text(json.dumps(state))
-    for other in _files(run, "*"):
+    for other in _files(folder, "*"):
         if other.name not in state["files"]:
             other.unlink()
 
 
-def read(run: pathlib.Path, history: list[dict], variables: list, optimizers: list) -> None:
+def read(folder: pathlib.Path, history: list[dict], variables: list, optimizers: list) -> None:
     """Set variables and optimizers to their state after the last epoch of `history`.
 
     `BadInput` for a checkpoint that is damaged, of other variables, or was changed since. (Earlier versions kept no
     hashes, and a process that is killed between the checkpoint and its hashes leaves those of the one before.)
     """
     number = len(history)
-    with foreign(run, "a run that can be resumed", "start a new run"):
-        state = read_json(run / FOLDER / STATE) if (run / FOLDER / STATE).exists() else {"epoch": None}
-        if state["epoch"] == number and (state["files"], state["history"]) != (_hashes(run, number), hash_of(history)):
-            raise ValueError("its checkpoint or history was changed after it was written")
+    with foreign(folder, "a run that can be resumed", "start a new run"):
+        state = read_json(folder / FOLDER / STATE) if (folder / FOLDER / STATE).exists() else {"epoch": None}
+        if state["epoch"] == number:
+            if (state["files"], state["history"]) != (_hashes(folder, number), hash_of(history)):
+                raise ValueError("its checkpoint or history was changed after it was written")
         checkpoint, counter = _checkpoint(number, variables, optimizers)
-        checkpoint.read(str(run / FOLDER / f"ckpt-{number}")).assert_existing_objects_matched()
+        checkpoint.read(str(folder / FOLDER / f"ckpt-{number}")).assert_existing_objects_matched()
         if counter.numpy() != number:
             raise ValueError(f"its checkpoint {number} is of epoch {counter.numpy()}")
 
@@ -78,9 +79,9 @@ def _checkpoint(epoch: int, variables: list, optimizers: list) -> tuple[Any, Any
     return tf.train.Checkpoint(epoch=counter, variables=variables, optimizers=slots), counter
 
 
-def _files(run: pathlib.Path, pattern: str) -> list[pathlib.Path]:
-    return list((run / FOLDER).glob(f"ckpt-{pattern}"))
+def _files(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    return list((folder / FOLDER).glob(f"ckpt-{pattern}"))
 
 
-def _hashes(run: pathlib.Path, number: int) -> dict[str, str]:
-    return {path.name: file_hash(path, "sha256") for path in _files(run, f"{number}.*")}
+def _hashes(folder: pathlib.Path, number: int) -> dict[str, str]:
+    return {path.name: file_hash(path, "sha256") for path in _files(folder, f"{number}.*")}

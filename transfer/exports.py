@@ -59,9 +59,9 @@ def write(classifier: Trained, path: pathlib.Path, calibration: np.ndarray | Non
         print(f"Input: images, uint8 (N, {side}, {side}, 3), {framing}")
         print(f"Output: probabilities (N, {len(head.class_names)}), in the order of class_names in its metadata")
     else:
-        from transfer.export import export
+        from transfer import saved_model
 
-        export(network, head, path)
+        saved_model.export(network, head, path)
         print(f"Exported to {shown(path)}: tf.saved_model.load({str(path)!r})(images)")
 
 

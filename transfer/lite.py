@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from common.files import check_new_file, printable, written_whole
 from networks.network import Network, pooled
-from transfer.export import Served
+from transfer.saved_model import Served
 from weights.heads import Head
 
 KEPT = "float"  # prefix of the operations that int8 leaves in float32
@@ -52,7 +52,7 @@ def export(
         model = converted(network, head, calibration)
         size = head.provenance.size
         images = np.zeros((TIMED, size, size, 3), np.uint8) if calibration is None else calibration
-        probabilities, milliseconds = run(model, images)
+        probabilities, milliseconds = answers_of(model, images)
     with written_whole(path) as whole, written_whole(labels) as names:
         whole.write_bytes(model)
         names.write_text("".join(f"{printable(name)}\n" for name in head.class_names), encoding="utf-8")
@@ -113,7 +113,7 @@ def interpreter(model: bytes) -> tf.lite.Interpreter:
         return tf.lite.Interpreter(model_content=model, num_threads=1)
 
 
-def run(model: bytes, images: np.ndarray) -> tuple[np.ndarray, float]:
+def answers_of(model: bytes, images: np.ndarray) -> tuple[np.ndarray, float]:
     """uint8 (N, size, size, 3) -> probabilities (N, classes), and the median of the milliseconds per image."""
     classify = interpreter(model).get_signature_runner()
     classify(images=images[:1])  # the first one prepares the memory

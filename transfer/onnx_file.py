@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from common.files import check_new_file, written_whole
 from networks.network import Network
-from transfer.export import Served
+from transfer.saved_model import Served
 from weights.heads import Head
 
 OPSET = 17  # of 2022; ONNX Runtime 1.12 and later run it

@@ -1,4 +1,4 @@
-"""transfer/export.py: what a SavedModel makes of raw images equals what training made of them."""
+"""transfer/saved_model.py: what a SavedModel makes of raw images equals what training made of them."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from data import images
 from googlenet import GoogLeNet
 from networks.keras_networks import KerasNetwork
 from networks.network import pooled
-from transfer import export
+from transfer import saved_model
 from weights import cards, heads, reading
 
 RNG = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def test_a_served_image_is_framed_as_in_training(framing):
     """But for rounding; recent Pillow resizes some tall images along the other axis first."""
     for height, width in SHAPES:
         batch = RNG.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-        served = export.cut(batch, framing).numpy()
+        served = saved_model.cut(batch, framing).numpy()
         expected = np.stack([images.frame(image, framing) for image in batch])
         assert np.abs(served - expected).max() <= 2, (height, width)
         assert np.mean(served != expected) <= (0.03 if 1 < height <= width else 0.3), (height, width)
@@ -67,7 +67,7 @@ def exported(network, tmp_path_factory):
     """(SavedModel, head)"""
     head = untrained(images.as_trained("squeeze", SIZE, 224))
     folder = tmp_path_factory.mktemp("export") / "model"
-    export.export(network, head, folder)
+    saved_model.export(network, head, folder)
     return tf.saved_model.load(str(folder)), head
 
 
@@ -118,7 +118,7 @@ def test_alexnet_as_in_training(alexnet_weights, as_published, tmp_path):
     network = AlexNet(alexnet_weights, as_published=as_published)
     head = heads.untrained(4096, CLASSES, provenance=provenance(cards.ALEXNET, images.Framing(32)))
     head = head._replace(kernel=head.kernel * 10)
-    export.export(network, head, tmp_path / "model")
+    saved_model.export(network, head, tmp_path / "model")
     batch = RNG.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     served = tf.saved_model.load(str(tmp_path / "model"))(batch)["probabilities"]
     np.testing.assert_allclose(served, answers(network, head, batch), atol=0.001)
@@ -137,7 +137,7 @@ def test_what_lies_there_is_kept(network, tmp_path):
     (tmp_path / "full/x").touch()
     for name in "file", "full":
         assert "exists already" in in_one_line(check_new_folder, tmp_path / name, "--export")
-        assert "exists already" in in_one_line(export.export, network, head, tmp_path / name)
+        assert "exists already" in in_one_line(saved_model.export, network, head, tmp_path / name)
     assert "cannot be written" in in_one_line(check_new_folder, tmp_path / "file" / "model", "--export")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
 
@@ -172,6 +172,6 @@ def test_a_pair_that_differs_everywhere_but_in_the_middle(name, network, tmp_pat
     arrays = kernel.astype(np.float32), bias.astype(np.float32)
     head = heads.Head(*arrays, ["red", "green"], provenance(card, framing))
     assert (answers(network, head, batch[12:]).argmax(axis=1) == labels[12:]).all()
-    export.export(network, head, tmp_path / "model")
+    saved_model.export(network, head, tmp_path / "model")
     model = tf.saved_model.load(str(tmp_path / "model"))
     assert (model(batch[12:])["probabilities"].numpy().argmax(axis=1) == labels[12:]).all()
