@@ -77,7 +77,7 @@ def test_images_of_every_class_are_known(monkeypatch, tmp_path):
     dataset = Dataset(np.zeros((len(labels), 1, 1, 3), np.uint8), labels, names, None, "made up")
     split = datasets.Split(dataset, numbers[numbers % 10 < 8], numbers[numbers % 10 >= 8])
     monkeypatch.setattr(novelty, "save", lambda known, _: found.append(known))
-    monkeypatch.setattr(results.loop, "head_inputs", lambda _, inputs, rows: asked.append(len(rows)) or inputs[rows])
+    monkeypatch.setattr(results, "head_inputs", lambda _, inputs, rows: asked.append(len(rows)) or inputs[rows])
     found, asked = [], []
     outcome = cases.Outcome(SimpleNamespace(network="there is one"), features, [], 1)
     results.keep_known(SimpleNamespace(folder=tmp_path), outcome, split)
