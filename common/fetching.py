@@ -56,13 +56,12 @@ def fetch(
     sha1: str | None = None,
     md5: str | None = None,
     sha256: str | None = None,
-    size: int | None = None,
 ) -> pathlib.Path:
     """Return `path`, downloaded from the first of `urls` that works; a file that is there already is left alone.
 
-    Hashes are in hexadecimal, `size` in bytes; those given are compared. Shows a progress bar in a terminal, and says
-    on stderr when the file came over plain http and no hash vouches for it. Raises BadInput, with each host's reason,
-    when no address gives the file.
+    Hashes are in hexadecimal; those given are compared. Shows a progress bar in a terminal, and says on stderr when the
+    file came over plain http and no hash vouches for it. Raises BadInput, with each host's reason, when no address
+    gives the file.
     """
     urls, path = list(urls), pathlib.Path(path)
     part = path.with_name(path.name + ".part")
@@ -77,8 +76,8 @@ def fetch(
                 return path
             for url in urls:
                 try:
-                    encrypted = _download(url, part, size)
-                    _check(part, expected, size)
+                    encrypted = _download(url, part)
+                    _check(part, expected)
                 except _Failed as error:
                     failures.append(f"{_host(url)}: {error}")
                     continue
@@ -115,30 +114,30 @@ def _note(part: pathlib.Path) -> pathlib.Path:
     return part.with_name(part.name + ".from")
 
 
-def _download(url: str, part: pathlib.Path, size: int | None) -> bool:
+def _download(url: str, part: pathlib.Path) -> bool:
     """Fill `part` from `url`, reconnecting while each attempt brings new bytes. Whether it came encrypted."""
-    for attempt in range(1, ATTEMPTS + 1):
+    for _ in range(ATTEMPTS - 1):
         before = _length(part)
         try:
-            return _attempt(url, part, size)
+            return _attempt(url, part)
         except _Broken:
-            if attempt == ATTEMPTS or _length(part) <= before:
+            if _length(part) <= before:
                 raise
-    raise AssertionError("the last attempt returns or raises")
+    return _attempt(url, part)
 
 
-def _attempt(url: str, part: pathlib.Path, size: int | None) -> bool:
+def _attempt(url: str, part: pathlib.Path) -> bool:
     start, headers = _continuation(url, part)
     with _answer(url, headers) as response:
         place = _inspected(response, start)
         if place is None:  # the server does not continue this part
             _discard(part)
-            return _attempt(url, part, size)
+            return _attempt(url, part)
         start, total = place
-        most = size or LARGEST_OF_KIND.get(pathlib.Path(part.stem).suffix.lower(), LARGEST)
-        if total is not None and (total > most or (size and total != size)):
+        most = LARGEST_OF_KIND.get(pathlib.Path(part.stem).suffix.lower(), LARGEST)
+        if total is not None and total > most:
             _discard(part)
-            raise _Failed(f"it has {total:,} bytes, expected {'' if size else 'at most '}{most:,}")
+            raise _Failed(f"it has {total:,} bytes, expected at most {most:,}")
         with open(part, "ab", buffering=0) as file:  # every byte that came is kept, however the process ends
             file.truncate(start)
             with written_whole(_note(part)) as note:
@@ -239,13 +238,12 @@ def _inspected(response: requests.Response, start: int) -> tuple[int, int | None
     raise _Failed("another part of the file than asked for")
 
 
-def _check(part: pathlib.Path, hashes: dict, size: int | None) -> None:
-    """Delete `part` and raise unless it is what was promised."""
+def _check(part: pathlib.Path, hashes: dict) -> None:
+    """Delete `part` and raise if it is empty, or not what was promised."""
     wrong = [name for name, value in hashes.items() if file_hash(part, name) != value.lower()]
-    if wrong or (size is not None and _length(part) != size) or not _length(part):
-        message = f"wrong {wrong[0].upper()}" if wrong else f"it has {_length(part):,} bytes, expected {size or 'more'}"
+    if wrong or not _length(part):
         _discard(part)
-        raise _Failed(message)
+        raise _Failed(f"wrong {wrong[0].upper()}" if wrong else "it has 0 bytes, expected more")
 
 
 def _discard(part: pathlib.Path) -> None:

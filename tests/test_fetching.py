@@ -90,7 +90,7 @@ def names(folder):
 
 
 def test_whole_file_and_record(server, tmp_path):
-    path = fetching.fetch([server.url + "good"], tmp_path / "new" / "file.bin", sha1=SHA1.upper(), size=len(CONTENT))
+    path = fetching.fetch([server.url + "good"], tmp_path / "new" / "file.bin", sha1=SHA1.upper())
     assert path.read_bytes() == CONTENT
     assert names(path.parent) == ["file.bin", "file.bin.sha256"]
     assert fetching.recorded_hash(path) == hashlib.sha256(CONTENT).hexdigest()
@@ -173,9 +173,10 @@ def test_less_than_announced(server, tmp_path, monkeypatch):
     assert not (tmp_path / "file.bin").exists()
 
 
-def test_wrong_size(server, tmp_path):
-    with pytest.raises(BadInput, match="it has 5,120,000 bytes, expected 7;|it has 5,120,000 bytes, expected 7\\)"):
-        fetching.fetch([server.url + "good"], tmp_path / "file.bin", size=7)
+def test_larger_than_allowed(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "LARGEST", 7)
+    with pytest.raises(BadInput, match="it has 5,120,000 bytes, expected at most 7\\)"):
+        fetching.fetch([server.url + "good"], tmp_path / "file.bin")
     assert names(tmp_path) == []
 
 
