@@ -3,23 +3,15 @@
 `draw()` renders the clean drawings of data/drawn_signs/templates.py as the camera of a moving car would see them: at an
 angle, in shade or glare, out of focus, in front of trees, walls or sky. A network trained on them learns real shapes,
 so the demos show real behaviour, but the task is easier than GTSRB and accuracies are higher.
-
-    python -m data.drawn_signs sheet.png
-
-writes a contact sheet: one template and three drawn images per class.
 """
 
-import csv
 import functools
-import os
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from scipy import ndimage
 
-from common.files import written_whole
-from data import DATA_DIR
 from data.drawn_signs.templates import SIGNS, template
 
 FILL = 0.65, 0.84  # share of the frame that a sign fills: 10th and 99th percentile of GTSRB's own boxes
@@ -129,24 +121,3 @@ def _clouds(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
     """Smooth noise with about `cells` blobs a side: float (size, size), mean 0, standard deviation about 1."""
     coarse = Image.fromarray(rng.normal(0, 1.3, (cells + 1, cells + 1)).astype(np.float32))
     return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
-
-
-def contact_sheet(path: str | os.PathLike) -> None:
-    """Write a PNG of all 43 classes: number and name, below them one clean template and three drawn images."""
-    with open(DATA_DIR / "signnames.csv", newline="") as lines:
-        names = [f"{row['ClassId']} {row['SignName']}" for row in csv.DictReader(lines)]
-    images = draw(per_class=3)[0].reshape(len(names), 3, 32, 32, 3)
-    tile, wide, high, columns = 64, 4 * 64 + 8, 64 + 20, 5  # pixels; classes per row
-    sheet = Image.new("RGB", (columns * wide, -(-len(names) // columns) * high), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
-    for label, name in enumerate(names):
-        x, y = label % columns * wide, label // columns * high
-        pen.text((x + 2, y + 3), name, fill="black", font=font)
-        clean = Image.fromarray(template(label, tile))
-        sheet.paste(clean, (x, y + 17), clean)
-        for place, image in enumerate(images[label], start=1):
-            drawn = Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
-            sheet.paste(drawn, (x + place * tile, y + 17))
-    # 256 colours quarter the file; Pillow's default way to choose them, median cut, would turn the few yellows pink.
-    with written_whole(path) as temporary:
-        sheet.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(temporary, "PNG", optimize=True)
