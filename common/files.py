@@ -22,7 +22,6 @@ except ImportError:  # Windows
 
 POLL = 0.2  # seconds between two looks at a lock that another process holds
 STALE = 60  # seconds after which a temporary file that nobody has locked is a killed writer's
-BLOCK = 1 << 20  # bytes hashed at a time
 LONGEST_MESSAGE = 500  # characters
 LONGEST_REASON = 150  # characters of a reader's own words
 NOT_REGULAR = {
@@ -125,11 +124,8 @@ def start_of(path: str | os.PathLike, size: int = 2000) -> str:
 
 def file_hash(path: str | os.PathLike, name: str) -> str:
     """Return the hash `name` ("md5", "sha1", "sha256") of a file in hexadecimal."""
-    digest = hashlib.new(name)
     with open_regular(path) as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, name).hexdigest()
 
 
 def hash_record(path: str | os.PathLike) -> pathlib.Path:

@@ -8,7 +8,6 @@ flowers/rose/1.jpg
 import collections
 import contextlib
 import functools
-import hashlib
 import os
 import pathlib
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from common.files import BadInput, open_regular, printable
+from common.files import BadInput, file_hash, printable
 from data import images, picture_store, traffic_signs
 from data.datasets import Dataset, Split, check, joined, split, with_copies_shared
 from data.decoding import longest_side
@@ -240,13 +239,10 @@ def files_of_classes(folder: str | os.PathLike) -> list[pathlib.Path]:
     return [file for inside in _classes(pathlib.Path(folder)).values() for file in inside]
 
 
-def _fingerprint(file: pathlib.Path) -> str | None:
+def _fingerprint(file: pathlib.Path) -> str:
+    """The hash of its bytes, or its path where they cannot be read: no other file has that."""
     try:
-        digest = hashlib.sha256()
-        with open_regular(file) as opened:
-            while block := opened.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+        return file_hash(file, "sha256")
     except (BadInput, OSError):  # reading it as an image will tell
         return os.fsdecode(file)
 

@@ -31,7 +31,6 @@ import numpy as np
 from tqdm import tqdm
 
 from common.files import (
-    BLOCK,
     BadInput,
     file_hash,
     foreign,
@@ -184,10 +183,8 @@ def _cut_to_certain_rows(
             raise BadInput("of other features")
         rows = max(0, rows // batch_size - 1) * batch_size
         file.truncate(start + rows * 4 * shape[1])
-        digest = hashlib.sha256()
         file.seek(0)
-        while block := file.read(BLOCK):
-            digest.update(block)
+        digest = hashlib.file_digest(file, "sha256")
         noted = dict(line.split(" ", 1) for line in _text(sums).splitlines() if " " in line)
         if rows and noted and noted.get(str(rows)) != digest.hexdigest():
             raise BadInput("changed since it was written")

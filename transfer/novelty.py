@@ -18,8 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.fetching import file_hash
-from common.files import written_whole
+from common.files import file_hash, written_whole
 from common.rows import batches, sums_and_squares
 from weights import npz
 

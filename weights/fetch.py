@@ -10,7 +10,7 @@ import argparse
 
 from common.program import run
 
-from common import fetching
+from common.files import file_hash
 from weights import cards, reading
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     weights = reading.load(card, path)
     parameters = sum(array.size for arrays in weights.values() for array in arrays)
     print(f"{card.title}: {path}")
-    print(f"{path.stat().st_size:,} bytes, SHA-256 {fetching.file_hash(path, 'sha256')}")
+    print(f"{path.stat().st_size:,} bytes, SHA-256 {file_hash(path, 'sha256')}")
     print(f"{parameters:,} parameters in {len(weights)} layers, all finite; {card.licence}")
     print(f"ImageNet validation images, as published: top-1 {card.top1} %, top-5 {card.top5} %")
 
