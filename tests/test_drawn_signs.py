@@ -24,19 +24,21 @@ def test_templates_are_43_different_signs_on_a_transparent_ground():
 
 
 def test_templates_show_what_their_number_says():
-    assert np.allclose(template(12)[64, 64, :3], (232, 162, 24), atol=3), "priority road is yellow"
-    assert np.allclose(template(26)[97, 64, :3], (0, 125, 105), atol=3), "the lowest light is green"
-    assert np.array_equal(template(33), template(34)[:, ::-1]), "right and left mirror each other"
-    white = template(38)[..., :3].min(2) > 200
+    assert np.allclose(template(12, 128)[64, 64, :3], (232, 162, 24), atol=3), "priority road is yellow"
+    assert np.allclose(template(26, 128)[97, 64, :3], (0, 125, 105), atol=3), "the lowest light is green"
+    assert np.array_equal(template(33, 128), template(34, 128)[:, ::-1]), "right and left mirror each other"
+    white = template(38, 128)[..., :3].min(2) > 200
     assert white[80:98, 78:96].mean() > 0.3 and not white[80:98, 32:50].any(), "keep right points down to the right"
-    left, right = (template(10)[40:80, side, :3].reshape(-1, 3).astype(int) for side in (slice(20, 60), slice(68, 108)))
+    left, right = (
+        template(10, 128)[40:80, side, :3].reshape(-1, 3).astype(int) for side in (slice(20, 60), slice(68, 108))
+    )
     assert ((left[:, 0] - left[:, 1]) > 100).mean() > 0.4 > 0.1 > ((right[:, 0] - right[:, 1]) > 100).mean()
 
 
 @pytest.mark.parametrize("label", [-1, 43])
 def test_a_label_out_of_range_is_refused(label):
     with pytest.raises(ValueError, match=f"sign {label}: .*0 to 42"):
-        template(label)
+        template(label, 128)
 
 
 def test_shapes_types_and_order():

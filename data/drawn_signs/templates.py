@@ -1,4 +1,4 @@
-"""The 43 German traffic signs of GTSRB as clean drawings: `template(label)` returns one as RGBA.
+"""The 43 German traffic signs of GTSRB as clean drawings: `template(label, size)` returns one as RGBA.
 
 Coordinates are fractions of the sign's side (see data/drawn_signs/shapes.py). Shapes and colours follow the German road
 traffic regulations (StVO), simplified to what survives at 32x32; the order is that of data/signnames.csv.
@@ -184,7 +184,7 @@ SIGNS = (
 )
 
 
-def template(label: int, size: int = 128) -> np.ndarray:
+def template(label: int, size: int) -> np.ndarray:
     """Return sign `label` (0 to 42) as an array (size, size, 4) of uint8: RGB and alpha (0 outside the sign)."""
     return np.asarray(_master(label).resize((size, size), Image.Resampling.LANCZOS))
 
