@@ -111,30 +111,23 @@ def drawn_test(per_class: int = 30, seed: int = 0) -> Dataset:
     return drawn(per_class, LARGEST_SEED - seed)._replace(name="drawn traffic signs, test")
 
 
-def read_signs(paths: Sequence[str | os.PathLike]) -> np.ndarray:
-    """Image files -> uint8 (N, 32, 32, 3), the size of the course's signs: the whole image, resized.
-
-    A larger image goes through 32x32 as well: a classifier that was trained on enlarged 32x32 images knows soft edges
-    only. Resized with antialiasing, since it may be a large photo; the course's signs, of 15 to 250 pixels, were not.
-    Raises `BadInput`.
-    """
-    return images.read_all(paths, images.Framing(SIGN_SIZE))
-
-
 def find_signs(paths: Sequence[str], demo: bool, seed: int) -> tuple[list[str], np.ndarray, list[BadInput]]:
     """(names, signs uint8 (N, 32, 32, 3), files that cannot be read): the user's, or the course's.
 
-    Drawn ones for `demo`, or where the course's cannot be fetched.
+    Drawn ones for `demo`, or where the course's cannot be fetched. A larger image goes through 32x32 as well: a
+    classifier that was trained on enlarged 32x32 images knows soft edges only. Resized with antialiasing, since it may
+    be a large photo; the course's signs, of 15 to 250 pixels, were not.
     """
+    framing = images.Framing(SIGN_SIZE)
     if paths:
-        return images.read_readable(images.expand(paths), images.Framing(SIGN_SIZE))
+        return images.read_readable(images.expand(paths), framing)
     if not demo:
         try:
             course = images.course_signs()
         except BadInput:
             print("The course's signs could not be downloaded; using drawn ones instead.\n")
         else:
-            return [str(path) for path in course], read_signs(course), []
+            return [str(path) for path in course], images.read_all(course, framing), []
     signs = drawn_test(per_class=1, seed=seed)  # others than those that a demo was trained on
     chosen = [signs.class_names.index(name) for name in ("Road work", "Stop")]
     return [f"drawn, {signs.class_names[index]}" for index in chosen], signs.images[chosen], []
