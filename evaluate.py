@@ -16,7 +16,7 @@ import pathlib
 from common.program import run, start_tensorflow
 
 from common.files import BadInput
-from common.flags import Parser, add_network_flags, add_two_views_flag, check_together
+from common.flags import Parser, check_together
 from data import datasets, images, own_images, picture_store, traffic_signs
 from data.datasets import Dataset
 from transfer import flags, trained
@@ -63,8 +63,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--plot", action="store_true", help="plot the confusion matrix and the most confident mistakes")
     flags.add_cache_flags(parser.add_argument)
-    add_two_views_flag(parser)
-    add_network_flags(parser, seed=False)
+    flags.add_two_views_flag(parser)
+    flags.add_network_flags(parser, seed=False)
     args = parser.parse_args()
     check_together(args, parser.parse_args([]), {"skip_unreadable": "test_dir"}, {"test_file": ("test_dir", "demo")})
     return args

@@ -16,16 +16,13 @@ training the head is random, and the script says so: run it, train, run it again
 import argparse
 import pathlib
 import time
-from collections.abc import Sequence
 
-from common.program import print_top, run, shown
-
-import numpy as np
+from common.program import run, shown
 
 from common.files import BadInput
-from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags, at_least, check_together
+from common.flags import Parser, at_least, check_together
 from data import images, traffic_signs
-from transfer import calibration, exports, flags, loading, novelty, serve, trained
+from transfer import answers, calibration, exports, flags, loading, novelty, serve, trained
 from weights import cards, heads
 
 ALEXNET = cards.ALEXNET  # before a training; afterwards the network that was trained on
@@ -39,7 +36,8 @@ def answer_untrained(args: argparse.Namespace) -> None:
     classifier = untrained_classifier(source, args.seed, args.as_published)
     start = time.perf_counter()
     features = classifier.features(signs)  # fc7: (N, 4096)
-    answer(names, classifier.head.probabilities(features), classifier.class_names, args.top, start)
+    probabilities = classifier.head.probabilities(features)  # (N, 43)
+    answers.show(names, [probabilities], classifier.class_names, args.top, start)
     images.raise_for(problems)
 
 
@@ -60,7 +58,7 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
         features = classifier.features(found)  # e.g. fc7: (N, 4096)
         known = novelty.load(path, features.shape[1])
         notes = [novelty.sentence(each) for each in novelty.percentiles(known, features)] if known else ()
-        answer(names, head.probabilities(features), head.class_names, args.top, start, notes)
+        answers.show(names, [head.probabilities(features)], head.class_names, args.top, start, notes)
     elif not (args.export or problems):
         print("Name images to classify: python feature_extraction.py YOUR_IMAGE.jpg")
     if args.export:
@@ -107,20 +105,11 @@ def weights_for(head: heads.Head, weights: str | None, demo: bool) -> str | None
     return flags.source_of(weights, demo, cards.CARDS[head.provenance.network])  # a demo downloads nothing
 
 
-def answer(
-    names: list, probabilities: np.ndarray, class_names: list[str], top: int, start: float, notes: Sequence[str] = ()
-) -> None:
-    """Print the most probable classes of each image, and how similar it is to the training images."""
-    for number, row in enumerate(probabilities):  # (N, classes)
-        print_top(number, names[number], row, class_names, top, notes[number] if notes else "")
-    print(f"Time: {time.perf_counter() - start:.3f} seconds")
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_image_flags(parser, "your own images: signs cut out closely, or whatever the classifier was trained on")
-    add_network_flags(parser)
-    add_as_published_flag(parser)
+    flags.add_image_flags(parser, "your own images: signs cut out closely, or whatever the classifier was trained on")
+    flags.add_network_flags(parser)
+    flags.add_as_published_flag(parser)
     parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")
     parser.add_argument("--export", metavar="PATH", type=pathlib.Path, help="write the classifier, usable without "
                         "these scripts: to a folder, as a SavedModel (raw RGB images in, probabilities and names "

@@ -13,16 +13,14 @@ import argparse
 import pathlib
 import time
 
-from common.program import print_top, run
+from common.program import run
 
 from caffe_classes import class_names
 from common.files import BadInput
-from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags
+from common.flags import Parser
 from data import images
-from transfer import flags, loading
+from transfer import answers, flags, loading
 from weights import cards
-
-BATCH_SIZE = 32  # photos at a time, about 250 MB of activations
 
 
 def find_photos(demo: bool) -> list[pathlib.Path]:
@@ -37,10 +35,10 @@ def find_photos(demo: bool) -> list[pathlib.Path]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_image_flags(parser, "your own photos, in any common format and of any size")
+    flags.add_image_flags(parser, "your own photos, in any common format and of any size")
     parser.add_argument("--network", choices=cards.CARDS, default="alexnet", help="the network (default alexnet)")
-    add_network_flags(parser)
-    add_as_published_flag(parser)
+    flags.add_network_flags(parser)
+    flags.add_as_published_flag(parser)
     return parser.parse_args()
 
 
@@ -54,11 +52,8 @@ def main() -> None:
     source = flags.source_of(args.weights, args.demo, card)
     network = loading.load_network(card, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
-    for first in range(0, len(photos), BATCH_SIZE):
-        probabilities = network.activations(photos[first : first + BATCH_SIZE]).numpy()  # (N, 1000)
-        for number, row in enumerate(probabilities, first):
-            print_top(number, paths[number], row, class_names, args.top)
-    print(f"Time: {time.perf_counter() - start:.3f} seconds")
+    probabilities = network.in_batches(photos)  # (n, 1000) of each batch
+    answers.show(paths, probabilities, class_names, args.top, start)
     images.raise_for(problems)
 
 

@@ -11,22 +11,20 @@ The next step, `feature_extraction.py`, replaces the last layer by one that know
 import argparse
 import time
 
-from common.program import print_top, run
+from common.program import run
 
 from caffe_classes import class_names
-from common.flags import Parser, add_as_published_flag, add_image_flags, add_network_flags
+from common.flags import Parser
 from data import images, traffic_signs
-from transfer import flags, loading
+from transfer import answers, flags, loading
 from weights import cards
-
-BATCH_SIZE = 32  # signs at a time, about 250 MB of activations
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_image_flags(parser, "your own images, cut out closely around the sign")
-    add_network_flags(parser)
-    add_as_published_flag(parser)
+    flags.add_image_flags(parser, "your own images, cut out closely around the sign")
+    flags.add_network_flags(parser)
+    flags.add_as_published_flag(parser)
     return parser.parse_args()
 
 
@@ -36,11 +34,8 @@ def main() -> None:
     source = flags.source_of(args.weights, args.demo, cards.ALEXNET)
     network = loading.load_network(cards.ALEXNET, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
-    for first in range(0, len(signs), BATCH_SIZE):
-        probabilities = network.activations(signs[first : first + BATCH_SIZE]).numpy()  # (N, 1000)
-        for number, row in enumerate(probabilities, first):
-            print_top(number, names[number], row, class_names, args.top)
-    print(f"Time: {time.perf_counter() - start:.3f} seconds")
+    probabilities = network.in_batches(signs)  # (n, 1000) of each batch
+    answers.show(names, probabilities, class_names, args.top, start)
     images.raise_for(problems)
 
 

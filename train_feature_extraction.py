@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from common.program import run
 
 from common.files import BadInput
-from common.flags import Parser, add_as_published_flag
+from common.flags import Parser
 from data import datasets, traffic_signs
 from data.datasets import Split
 from transfer import devices, flags, resuming, runs
@@ -178,7 +178,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     flags.add_case_flags(parser)
     told = "thorough, GoogLeNet with all layers trained for an hour on two cores; few, for about 100 images per class"
     flags.add_recipe_flag(parser, RECIPES, told)
-    add_as_published_flag(parser)
+    flags.add_as_published_flag(parser)
     return flags.parse(parser, SCRIPT, RECIPES)
 
 

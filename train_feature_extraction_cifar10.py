@@ -16,7 +16,7 @@ import pathlib
 
 from common.program import run
 
-from common.flags import Parser, add_as_published_flag
+from common.flags import Parser
 from data import cifar10, datasets
 from data.datasets import Split
 from train_feature_extraction import FEW, THOROUGH, train
@@ -49,7 +49,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     flags.add_case_flags(parser)
     told = "thorough, GoogLeNet with its upper layers trained, 2.5 hours on two cores; few, for about 100 per class"
     flags.add_recipe_flag(parser, RECIPES, told)
-    add_as_published_flag(parser)
+    flags.add_as_published_flag(parser)
     return flags.parse(parser, SCRIPT, RECIPES)
 
 

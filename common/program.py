@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TextIO
 
@@ -74,22 +74,6 @@ def shown(path: str | os.PathLike) -> str:
     """The path as a person would type it here, on one printable line."""
     path, here = pathlib.Path(path), pathlib.Path.cwd()
     return printable(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def print_top(
-    number: int, path: object, probabilities: Sequence[float], names: Sequence[str], top: int, note: str = ""
-) -> None:
-    """Print the `top` most probable names for one image, in this order, and a sentence about it."""
-    print(f"Image {number}: {shown(path)}")
-    for index in most_probable(probabilities, top):
-        print(f"{printable(names[index])}: {probabilities[index]:.3f}")
-    print(f"{note}\n" if note else "")
-
-
-def most_probable(probabilities: Sequence[float], top: int) -> list[int]:
-    """Where the `top` largest probabilities are, the largest first; none that is 0."""
-    possible = [index for index, each in enumerate(probabilities) if each > 0]  # the small AlexNet knows 200 of 1,000
-    return sorted(possible, key=lambda index: -probabilities[index])[:top]
 
 
 def _told_of(error: BaseException) -> object:

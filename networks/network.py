@@ -3,15 +3,17 @@
 import copy
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from common.rows import batches
 from weights import reading
 from weights.cards import Card
 
+BATCH_SIZE = 32  # images at a time in `in_batches`: about 250 MB of activations
 POOLED_SIDE = 4  # positions along a side of a feature map that a head looks at
 
 Layers = list[tuple[str, Callable[[tf.Tensor], tf.Tensor]]]
@@ -184,6 +186,11 @@ class Network(tf.Module):
         """
         images = self.preprocess(images) if layer == self.layer_names[-1] else self.preprocess_features(images)
         return self(images, layer=layer)
+
+    def in_batches(self, images: np.ndarray, layer: str = "prob") -> Iterator[np.ndarray]:
+        """`activations` of any number of images (N, height, width, 3), BATCH_SIZE at a time: each (n, ...), float32."""
+        for batch in batches(images, BATCH_SIZE):
+            yield self.activations(batch, layer=layer).numpy()
 
     def save(self, path: str | os.PathLike) -> None:
         """Write all weights as a .npz that `load` and `restore` read, whole or not at all."""

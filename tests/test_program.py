@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 
-from common.program import most_probable, print_top, run
+from common.program import run
 
 import pytest
 from conftest import ROOT, refused
 
 from common.files import BadInput
+from transfer.answers import most_probable, print_top
 
 SCRIPT = """
 import argparse, os, signal, sys

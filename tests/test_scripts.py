@@ -103,14 +103,18 @@ def test_an_image_is_framed_as_those_that_the_head_was_trained_on(monkeypatch, t
 
 @pytest.mark.parametrize("script", SCRIPTS[:2])
 def test_many_images_go_through_the_network_in_batches(script, monkeypatch, tmp_path, run_here):
+    from networks.network import Network
+
     sizes = []
 
-    def activations(images):
-        sizes.append(len(images))
-        return SimpleNamespace(numpy=lambda: np.eye(1000)[: len(images)])
+    class Counting:
+        in_batches = Network.in_batches
 
-    network = SimpleNamespace(activations=activations)
-    monkeypatch.setattr(loading, "load_network", lambda *_, **__: network)
+        def activations(self, images, layer):
+            sizes.append(len(images))
+            return SimpleNamespace(numpy=lambda: np.eye(1000)[: len(images)])
+
+    monkeypatch.setattr(loading, "load_network", lambda *_, **__: Counting())
     for number in range(70):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{number:02}.png")
     done = run_here(script, "*.png", "--top", 1)

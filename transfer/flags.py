@@ -1,4 +1,4 @@
-"""The flags of the training scripts, and the records that they become: argparse's namespaces end here."""
+"""The flags that know networks and trainings, and the records that they become."""
 
 import argparse
 import pathlib
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from common.files import BadInput, check_writable
-from common.flags import add_network_flags, add_two_views_flag, at_least, check_together
+from common.flags import LARGEST_SEED, at_least, check_together
 from data import datasets, own_images, picture_store, traffic_signs
 from data.datasets import Split
 from data.images import Framing
@@ -36,6 +36,50 @@ USELESS_BESIDE = {  # {flag: others that say which images are used}
     "training_file": ("training_dir", "demo"), "validation_file": ("training_dir", "demo"),
     "dataset": ("training_dir", "training_file"),
 }  # fmt: skip
+
+
+def add_network_flags(parser: argparse.ArgumentParser, seed: bool = True) -> None:
+    """The flags of all scripts. seed: whether the script draws random numbers."""
+    parser.add_argument(
+        "--weights",
+        help="file with the network's weights (.npy, .npz, .caffemodel; for vgg and resnet .h5, .keras, .npz, .npy) if "
+        "it is not in weights/; 'small': the small AlexNet that comes with these scripts, pretrained on 200 of "
+        "ImageNet's classes; 'random', to compare (predictions are then meaningless)",
+    )
+    if seed:
+        parser.add_argument("--seed", type=at_least(0, most=LARGEST_SEED), default=0, help="random seed (default 0)")
+    parser.add_argument(
+        "--demo",
+        action="store_true",
+        help="download nothing: drawn images, or scikit-learn's photos where photos are needed; the small AlexNet, or "
+        "random weights for networks that have no small file",
+    )
+
+
+def add_two_views_flag(parser: argparse._ActionsContainer) -> None:
+    """For the scripts that say how good a classifier is. parser: or a group of one."""
+    parser.add_argument(
+        "--two_views",
+        action="store_true",
+        help="judge each image by the mean of two views, the second one closer, and for CIFAR-10 mirrored: takes "
+        "twice as long, and is more often right (default: one view)",
+    )
+
+
+def add_as_published_flag(parser: argparse.ArgumentParser) -> None:
+    """For the scripts in which AlexNet can compute what the course did."""
+    parser.add_argument(
+        "--as_published",
+        action="store_true",
+        help="AlexNet as in the course of 2017 (conv1 padded, red-green-blue, another mean), to compare with its "
+        "numbers; leave it out for better ones",
+    )
+
+
+def add_image_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """Image files on the command line, and how many classes to print for each."""
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help=what)
+    parser.add_argument("--top", type=at_least(1), default=5, help="how many classes to print per image (default 5)")
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:

@@ -31,13 +31,11 @@ import webbrowser
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from common.program import most_probable
-
 import numpy as np
 
 from common.files import BadInput
 from data import decoding, images
-from transfer import novelty, trained
+from transfer import answers, novelty, trained
 from transfer.novelty import Known
 from transfer.trained import Trained
 from weights import cards
@@ -234,7 +232,7 @@ def answerer(classifier: Trained, known: Known | None, top: int) -> Callable[[by
         image = images.frame(decoding.read(io.BytesIO(data), name), classifier.framing)
         features = classifier.features(image[None])  # e.g. fc7: (1, 4096)
         row = classifier.head.probabilities(features)[0]
-        best = most_probable(row, top)
+        best = answers.most_probable(row, top)
         found = {"top": [{"name": classifier.class_names[index], "probability": float(row[index])} for index in best]}
         if known:
             percentile = novelty.percentiles(known, features)[0]

@@ -28,7 +28,7 @@ from weights.heads import Head, Provenance
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without
     from networks.network import Network
 
-BATCH_SIZE = 32  # images at a time: about 250 MB of activations
+VIEWED = 32  # images enlarged at a time: 20 MB of 227x227 in float32
 
 
 class Trained(NamedTuple):
@@ -56,9 +56,8 @@ class Trained(NamedTuple):
         """uint8 (N, H, W, 3) -> what the head sees, float32 (N, features)."""
         from networks.network import pooled
 
-        pieces = batches(images, BATCH_SIZE)
-        layer = self.head.provenance.layer
-        return np.concatenate([pooled(self.network.activations(piece, layer=layer)).numpy() for piece in pieces])
+        pieces = self.network.in_batches(images, self.head.provenance.layer)
+        return np.concatenate([pooled(piece) for piece in pieces])
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W, 3) -> float32 (N, classes)."""
@@ -80,7 +79,7 @@ class Trained(NamedTuple):
 def view_of_many(images: np.ndarray, view: Callable) -> np.ndarray:
     """A view of uint8 images (N, H, W, 3), rounded to uint8, some at a time: enlarged test sets take gigabytes."""
     seen = np.empty((len(images), *view(images[:1]).shape[1:]), np.uint8)
-    for rows in batches(np.arange(len(images)), BATCH_SIZE):
+    for rows in batches(np.arange(len(images)), VIEWED):
         seen[rows] = np.rint(view(images[rows]))
     return seen
 
