@@ -20,6 +20,7 @@ import urllib3
 from tqdm import tqdm
 
 from common.files import (
+    OF_A_PATH,
     BadInput,
     file_hash,
     hash_record,
@@ -28,6 +29,7 @@ from common.files import (
     record_hash,
     recorded_hash,
     regular_or_absent,
+    reported,
     start_of,
     written_whole,
 )
@@ -67,7 +69,7 @@ def fetch(
     part = path.with_name(path.name + ".part")
     expected = {name: value for name, value in (("sha1", sha1), ("md5", md5), ("sha256", sha256)) if value}
     failures = []
-    try:
+    with reported(path, errors=OF_A_PATH):
         if path.exists():
             return path
         waiting = f"waiting for another process that fetches into {path.parent}"
@@ -89,8 +91,6 @@ def fetch(
                     print(f"note: {path} came over plain http from {_host(url)} and its hash is not known: nobody "
                           "vouches for its bytes", file=sys.stderr)  # fmt: skip
                 return path
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise BadInput(f"{path}: cannot be written ({reason(error)}); free space or choose another place") from None
     reasons = "; ".join(failures)
     raise BadInput(f"{path}: could not be fetched ({reasons}); download it by hand from {urls[0]} to {path}")
 

@@ -24,6 +24,7 @@ POLL = 0.2  # seconds between two looks at a lock that another process holds
 STALE = 60  # seconds after which a temporary file that nobody has locked is a killed writer's
 LONGEST_MESSAGE = 500  # characters
 LONGEST_REASON = 150  # characters of a reader's own words
+OF_A_PATH = (OSError, ValueError)  # what a path from elsewhere may raise; ValueError: a null character in it
 NOT_REGULAR = {
     stat.S_IFDIR: "is a folder", stat.S_IFIFO: "is a pipe", stat.S_IFSOCK: "is a socket",
     stat.S_IFCHR: "is a device", stat.S_IFBLK: "is a device",
@@ -57,9 +58,9 @@ def open_regular(path: str | os.PathLike, expected: str = "a file") -> BinaryIO:
     """Open a file from elsewhere to read its bytes; `BadInput` unless it is a regular file, or a link to one.
 
     A pipe without a writer or a device such as /dev/zero would otherwise be read for ever. `expected` says in the
-    message what the path should lead to. Every room opens foreign files with this.
+    message what the path should lead to. Every package opens foreign files with this.
     """
-    try:
+    with reported(path, "cannot be read", f"give the path of {expected}", OF_A_PATH):
         _check_regular(os.stat(path))  # before opening: some devices act when they are opened
         file = open(path, "rb", opener=_open_without_waiting)
         try:
@@ -68,9 +69,6 @@ def open_regular(path: str | os.PathLike, expected: str = "a file") -> BinaryIO:
             file.close()
             raise
         return file
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{path}: cannot be read ({reason}); give the path of {expected}") from None
 
 
 def _check_regular(status: os.stat_result) -> None:
@@ -99,6 +97,20 @@ def foreign(path: object, expected: str, advice: str = "delete it, and fetch or 
         raise
     except Exception as error:
         raise BadInput(f"{path}: is damaged, or not {expected} ({reason(error)}); {advice}") from None
+
+
+@contextlib.contextmanager
+def reported(
+    path: object,
+    problem: str = "cannot be written",
+    advice: str = "free space or choose another place",
+    errors: type[Exception] | tuple[type[Exception], ...] = OSError,
+) -> Iterator[None]:
+    """Turn what the system refuses in this block into a `BadInput`: "<path>: <problem> (<its reason>); <advice>"."""
+    try:
+        yield
+    except errors as error:
+        raise BadInput(f"{path}: {problem} ({reason(error)}); {advice}") from None
 
 
 def reason(error: Exception) -> str:
@@ -166,15 +178,14 @@ def written_whole(path: str | os.PathLike, keep: bool = False) -> Iterator[pathl
     path = pathlib.Path(path)
     handle, temporary = _temporary(path)
     try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private; this one is an ordinary file
-        if os.name == "nt":  # renames no open file
-            os.close(handle)
-            handle = None
-        if not (keep and _linked(temporary, path)):
-            os.replace(temporary, path)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({reason(error)}); free space or choose another place") from None
+        with reported(path):
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private; this one is an ordinary file
+            if os.name == "nt":  # renames no open file
+                os.close(handle)
+                handle = None
+            if not (keep and _linked(temporary, path)):
+                os.replace(temporary, path)
     finally:
         if handle is not None:
             os.close(handle)
@@ -202,10 +213,8 @@ def check_writable(path: str | os.PathLike) -> None:
 def check_new_folder(folder: str | os.PathLike, flag: str) -> None:
     """Raise `BadInput` when the folder that `flag` names cannot be made, or has files in it; early, as above."""
     folder = pathlib.Path(folder).absolute()
-    try:
+    with reported(folder, "cannot be read", f"name another folder with {flag}"):
         occupied = os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir()))
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be read ({error.strerror}); name another folder with {flag}") from None
     if occupied:
         raise BadInput(f"{folder}: exists already; name another folder with {flag}, or delete it")
     check_writable(folder.parent / f"{folder.name}.part")
@@ -220,15 +229,13 @@ def check_new_file(path: str | os.PathLike, flag: str) -> None:
 
 def _temporary(path: pathlib.Path) -> tuple[int, pathlib.Path]:
     """A new file beside `path`: its handle, locked as long as it is open, and its path."""
-    try:
+    with reported(path, advice="choose another place", errors=OF_A_PATH):
         make_folder(path.parent)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
             _clear_away(left)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise BadInput(f"{path}: cannot be written ({reason(error)}); choose another place") from None
     if os.name != "nt":  # where a locked file is closed to its own writer, too
         with contextlib.suppress(OSError):  # no locks on this file system
             _lock(handle)
@@ -312,13 +319,11 @@ def _lock(handle: int) -> None:
 
 def _locked(path: pathlib.Path) -> BinaryIO | None:
     """Return the file at `path`, open and locked, or None when another process holds the lock."""
-    try:
+    with reported(path, advice="choose another place"):
         make_folder(path.parent)
         if path.is_symlink():  # in a folder from elsewhere; opened, it would make a file wherever it leads
             path.unlink()
         file = open(path, "ab", opener=_open_without_waiting)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({reason(error)}); choose another place") from None
     try:
         _lock(file.fileno())
     except OSError as error:

@@ -17,7 +17,7 @@ import tempfile
 
 import tensorflow as tf
 
-from common.files import BadInput, check_new_folder
+from common.files import check_new_folder, reported
 from data.images import Framing, framing_of
 from networks.network import Network, pooled
 from weights.heads import Head
@@ -119,14 +119,13 @@ def export(network: Network, head: Head, folder: str | os.PathLike) -> None:
     check_new_folder(folder, "--export")
     temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        served = Served(network, head)
-        uint8, *_ = [served.__call__.get_concrete_function(images) for images in IMAGES]
-        tf.saved_model.save(served, str(temporary), signatures=uint8)
-        os.chmod(temporary, 0o755)
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror}); free space or choose another place") from None
+        with reported(folder):
+            served = Served(network, head)
+            uint8, *_ = [served.__call__.get_concrete_function(images) for images in IMAGES]
+            tf.saved_model.save(served, str(temporary), signatures=uint8)
+            os.chmod(temporary, 0o755)
+            if folder.exists():
+                folder.rmdir()
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
