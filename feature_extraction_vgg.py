@@ -24,8 +24,9 @@ from common.program import run, start_tensorflow
 
 import numpy as np
 
-from common.files import BadInput, one_at_a_time
+from common.files import BadInput
 from common.flags import Parser, at_least
+from common.locks import one_at_a_time
 from data import DATA_DIR, bottleneck_files, datasets
 from data.datasets import Dataset, Split
 from transfer import devices, feature_store, flags, resuming, runs

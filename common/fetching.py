@@ -24,7 +24,6 @@ from common.files import (
     BadInput,
     file_hash,
     hash_record,
-    one_at_a_time,
     reason,
     record_hash,
     recorded_hash,
@@ -33,6 +32,7 @@ from common.files import (
     start_of,
     written_whole,
 )
+from common.locks import one_at_a_time
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 ANSWER = 120  # seconds until an answer begins, redirects included

@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import stat
-import sys
 import tempfile
 import time
 import warnings
@@ -20,7 +19,6 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
-POLL = 0.2  # seconds between two looks at a lock that another process holds
 STALE = 60  # seconds after which a temporary file that nobody has locked is a killed writer's
 LONGEST_MESSAGE = 500  # characters
 LONGEST_REASON = 150  # characters of a reader's own words
@@ -62,7 +60,7 @@ def open_regular(path: str | os.PathLike, expected: str = "a file") -> BinaryIO:
     """
     with reported(path, "cannot be read", f"give the path of {expected}", OF_A_PATH):
         _check_regular(os.stat(path))  # before opening: some devices act when they are opened
-        file = open(path, "rb", opener=_open_without_waiting)
+        file = open(path, "rb", opener=open_without_waiting)
         try:
             _check_regular(os.fstat(file.fileno()))  # the path may lead elsewhere by now
         except BaseException:
@@ -76,7 +74,7 @@ def _check_regular(status: os.stat_result) -> None:
         raise OSError(errno.EINVAL, NOT_REGULAR.get(stat.S_IFMT(status.st_mode), "is no regular file"))
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
+def open_without_waiting(path: str, flags: int) -> int:
     """Should a pipe lie in a file's place, `open` would wait for whoever opens its other end."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
@@ -238,7 +236,7 @@ def _temporary(path: pathlib.Path) -> tuple[int, pathlib.Path]:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     if os.name != "nt":  # where a locked file is closed to its own writer, too
         with contextlib.suppress(OSError):  # no locks on this file system
-            _lock(handle)
+            lock(handle)
     return handle, pathlib.Path(temporary)
 
 
@@ -246,8 +244,8 @@ def _clear_away(left: pathlib.Path) -> None:
     """Delete the temporary file of a writer that was killed: old enough to be locked, and not locked."""
     with contextlib.suppress(OSError):
         if os.name != "nt" and time.time() - left.stat().st_mtime > STALE:
-            with open(left, "rb", opener=_open_without_waiting) as file:
-                _lock(file.fileno())
+            with open(left, "rb", opener=open_without_waiting) as file:
+                lock(file.fileno())
                 left.unlink()
 
 
@@ -269,71 +267,9 @@ def _umask() -> int:
     return mask
 
 
-@contextlib.contextmanager
-def one_at_a_time(path: str | os.PathLike, waiting: str) -> Iterator[None]:
-    """Let one process at a time run the block; the others print `waiting` to stderr, once, and wait for their turn.
-
-    `path` is an empty file that stands for what they share, there while the block runs. The lock belongs to the process
-    and goes with it, however it ends. On a file system without locks nobody waits.
-    """
-    path = pathlib.Path(path)
-    told = False
-    while not (file := _locked(path)):
-        if not told:
-            print(waiting, file=sys.stderr, flush=True)
-            told = True
-        time.sleep(POLL)
-    with _held(path, file):
-        yield
-
-
-@contextlib.contextmanager
-def exclusive(path: str | os.PathLike, refusal: str) -> Iterator[None]:
-    """Let the block run unless another process is in it: then `BadInput` with the message `refusal`."""
-    path = pathlib.Path(path)
-    file = _locked(path)
-    if file is None:
-        raise BadInput(refusal)
-    with _held(path, file):
-        yield
-
-
-@contextlib.contextmanager
-def _held(path: pathlib.Path, file: BinaryIO) -> Iterator[None]:
-    """Keep the lock on the open file at `path` while the block runs; then delete the file."""
-    with file:
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows deletes no open file; there it stays
-                path.unlink()
-
-
-def _lock(handle: int) -> None:
+def lock(handle: int) -> None:
     """Lock an open file until it is closed; OSError when another process holds the lock."""
     if os.name == "nt":
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
     else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _locked(path: pathlib.Path) -> BinaryIO | None:
-    """Return the file at `path`, open and locked, or None when another process holds the lock."""
-    with reported(path, advice="choose another place"):
-        make_folder(path.parent)
-        if path.is_symlink():  # in a folder from elsewhere; opened, it would make a file wherever it leads
-            path.unlink()
-        file = open(path, "ab", opener=_open_without_waiting)
-    try:
-        _lock(file.fileno())
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # others: locks are not known here
-            file.close()
-            return None
-    try:
-        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-    except FileNotFoundError:
-        pass
-    file.close()  # the process before us has just deleted it: a lock on it would keep nobody out
-    return None

@@ -26,7 +26,8 @@ from typing import BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from common.files import BadInput, one_at_a_time, open_regular, start_of, written_whole
+from common.files import BadInput, open_regular, start_of, written_whole
+from common.locks import one_at_a_time
 from data import DATA_DIR, images
 
 PICTURES_DIR = DATA_DIR / "pictures"

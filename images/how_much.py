@@ -27,8 +27,8 @@ from common.program import run
 
 import numpy as np
 
-from common.files import exclusive
 from common.flags import LARGEST_SEED, Parser, at_least
+from common.locks import exclusive
 from data import cifar10, datasets, traffic_signs
 from data.datasets import Split
 from images import measurements

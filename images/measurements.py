@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.files import BadInput, file_hash, one_at_a_time, open_regular, written_whole
+from common.files import BadInput, file_hash, open_regular, written_whole
+from common.locks import one_at_a_time
 from transfer import feature_store
 from weights import reading
 from weights.cards import Card

@@ -6,7 +6,7 @@ import os
 import pytest
 from conftest import in_one_line
 
-from common.files import exclusive
+from common.locks import exclusive
 from transfer import clean, run_files
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import DEMO_SAYS, SHARED, in_one_line, run
 
 import feature_extraction_vgg as script
-from common.files import exclusive
+from common.locks import exclusive
 from data import bottleneck_files, traffic_signs
 from transfer import run_files
 

@@ -142,7 +142,7 @@ def test_places_that_cannot_be_written(name, tmp_path):
 
 PROCESS = """
 import pathlib, sys, time
-from common.files import one_at_a_time
+from common.locks import one_at_a_time
 counter = pathlib.Path(sys.argv[1])
 for _ in range(20):
     with one_at_a_time(counter.with_name("lock"), "waiting"):

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, in_one_line
 from PIL import Image
 
-from common.files import one_at_a_time
+from common.locks import one_at_a_time
 from data import datasets, images, own_images, traffic_signs
 
 SIZE = 8

@@ -35,7 +35,6 @@ from common.files import (
     file_hash,
     foreign,
     hash_record,
-    one_at_a_time,
     open_regular,
     reason,
     record_hash,
@@ -44,6 +43,7 @@ from common.files import (
     start_of,
     written_whole,
 )
+from common.locks import one_at_a_time
 from data import DATA_DIR
 
 FEATURES_DIR = DATA_DIR / "features"

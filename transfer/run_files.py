@@ -12,7 +12,8 @@ import os
 import pathlib
 import secrets
 
-from common.files import BadInput, exclusive, foreign, open_regular, written_whole
+from common.files import BadInput, foreign, open_regular, written_whole
+from common.locks import exclusive
 from transfer import checkpoints
 
 RUNS_DIR = pathlib.Path(__file__).resolve().parents[1] / "runs"

@@ -27,7 +27,8 @@ from common.program import shown
 
 import numpy as np
 
-from common.files import BadInput, check_writable, exclusive, written_whole
+from common.files import BadInput, check_writable, written_whole
+from common.locks import exclusive
 from data import datasets
 from data.datasets import Split
 from transfer import checkpoints, feature_store, run_files

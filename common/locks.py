@@ -1,0 +1,79 @@
+"""Locks between processes: what several of them share, one at a time has.
+
+A lock is an empty file that stands for what is shared, there while a block runs. It belongs to the process and goes
+with it, however it ends.
+"""
+
+import contextlib
+import errno
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from common.files import BadInput, lock, make_folder, open_without_waiting, reported
+
+POLL = 0.2  # seconds between two looks at a lock that another process holds
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: str | os.PathLike, waiting: str) -> Iterator[None]:
+    """Let one process at a time run the block; the others print `waiting` to stderr, once, and wait for their turn.
+
+    path: of the lock. On a file system without locks nobody waits.
+    """
+    path = pathlib.Path(path)
+    told = False
+    while not (file := _locked(path)):
+        if not told:
+            print(waiting, file=sys.stderr, flush=True)
+            told = True
+        time.sleep(POLL)
+    with _held(path, file):
+        yield
+
+
+@contextlib.contextmanager
+def exclusive(path: str | os.PathLike, refusal: str) -> Iterator[None]:
+    """Let the block run unless another process is in it: then `BadInput` with the message `refusal`."""
+    path = pathlib.Path(path)
+    file = _locked(path)
+    if file is None:
+        raise BadInput(refusal)
+    with _held(path, file):
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: pathlib.Path, file: BinaryIO) -> Iterator[None]:
+    """Keep the lock on the open file at `path` while the block runs; then delete the file."""
+    with file:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows deletes no open file; there it stays
+                path.unlink()
+
+
+def _locked(path: pathlib.Path) -> BinaryIO | None:
+    """Return the file at `path`, open and locked, or None when another process holds the lock."""
+    with reported(path, advice="choose another place"):
+        make_folder(path.parent)
+        if path.is_symlink():  # in a folder from elsewhere; opened, it would make a file wherever it leads
+            path.unlink()
+        file = open(path, "ab", opener=open_without_waiting)
+    try:
+        lock(file.fileno())
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # others: locks are not known here
+            file.close()
+            return None
+    try:
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+    except FileNotFoundError:
+        pass
+    file.close()  # the process before us has just deleted it: a lock on it would keep nobody out
+    return None
