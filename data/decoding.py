@@ -14,7 +14,7 @@ import re
 import struct
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from common.program import stderr_kept_back
@@ -25,20 +25,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from common.files import BadInput, open_regular, reason
 from common.kinds import HEAD, UNKNOWN, kind_of
+from data.bit_depths import DEPTHS, eight_bits, on_white
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")  # as Pillow calls them
 NAMES = "JPEG, PNG, GIF, BMP, TIFF, WebP, PNM, JPEG 2000, AVIF or HEIC"
-IMAGES = [
-    f"{article} image" for article in ("a JPEG", "a PNG", "a GIF", "a BMP", "a WebP", "a PNM", "a JPEG 2000", "an AVIF")
-]
+IMAGES = (  # as `common.kinds` calls those that Pillow reads
+    "a JPEG image", "a PNG image", "a GIF image", "a BMP image", "a WebP image", "a PNM image", "a JPEG 2000 image",
+    "an AVIF image",
+)  # fmt: skip
 CODECS = {"a WebP image": "webp", "a JPEG 2000 image": "jpg_2000", "an AVIF image": "avif"}  # not in every Pillow
 TGA = dict.fromkeys((".tga", ".icb", ".vda", ".vst"), ("TGA",))  # Targa files have no mark: nearly anything would do
 MOST_PIXELS, MOST_BYTES = 100 * 10**6, 10**9  # of one image, decoded
 LARGE = 16 * 10**6  # pixels; such images are decoded one at a time
-BLOCK = 1 << 22  # numbers converted at a time, so that a large image is not held in float as well
-OVERSHOOT = 0.1  # how far resizing and sharpening may carry floats beyond 0 and 1
-DARKEST = 2  # of 255: a largest float below it is not white, nor is it that of any photo of 0 to 255
-DEPTHS = (8, 10, 12, 14, 16)  # bits per channel that cameras and scanners have
 CAN_BE_SWAPPED = {  # raw modes of 16 bits per channel, of which Pillow keeps the high byte: those that give the low one
     "RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": "RGB;16B", "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B",
     "RGBA;16N": "RGBA;16B", "RGBX;16B": "RGBX;16L", "RGBX;16L": "RGBX;16B", "RGBX;16N": "RGBX;16B",
@@ -58,9 +56,9 @@ def read(file: str | os.PathLike | BinaryIO, name: object = None) -> np.ndarray:
     """The image in `file` (a path, or an open binary file) as uint8 (H, W, 3), RGB.
 
     Upright as EXIF says; the first frame of an animation and the first page of several; transparent parts on white;
-    more than 8 bits per channel scaled to 0-255 (see `_white`). `name` stands for the file in messages. Raises
-    `BadInput` for what is not an image, a damaged one, one of more than 100 million pixels or 1 GB, and a path that is
-    no regular file.
+    more than 8 bits per channel scaled to 0-255 (see data/bit_depths.py). `name` stands for the file in messages.
+    Raises `BadInput` for what is not an image, a damaged one, one of more than 100 million pixels or 1 GB, and a path
+    that is no regular file.
     """
     name = file if name is None else name
     with contextlib.ExitStack() as stack:
@@ -221,49 +219,11 @@ def _significant_bits(file: BinaryIO, image: Image.Image) -> int | None:
     return None
 
 
-def _white(largest: float, bits: int | None) -> int:
-    """The number that stands for white, with which cameras of 10, 12 or 14 bits fill files of 16.
-
-    It is what the file says (`bits`: PNG's sBIT, TIFF's BitsPerSample), else the largest number of the fewest of 8,
-    10, 12, 14 and 16 bits that holds the image's `largest`. A file may say how many bits its numbers had before they
-    were scaled to 16: then they do not fit.
-    """
-    if bits and largest >= 1 << bits:
-        bits = DEPTHS[-1]
-    return (1 << (bits or next((depth for depth in DEPTHS if largest < 1 << depth), DEPTHS[-1]))) - 1
-
-
-def _eight_bits(pixels: np.ndarray, bits: int | None = None) -> np.ndarray:
-    """Scale whole numbers of up to 16 bits, floats 0-1 or floats 0-255 to uint8 0-255.
-
-    Floats 0-1 that have been resized or sharpened go a little beyond black and white, and are cut off there.
-    """
-    least, largest = pixels.min(), pixels.max()
-    whole = pixels.dtype.kind in "iu"
-    white = _white(int(largest), bits) if whole else 1 if largest <= 1 + OVERSHOOT else 255
-    if not whole and 1 + OVERSHOOT < largest < DARKEST:
-        raise BadInput(f"has values up to {largest:.3g}: floats 0 to 1 end before, floats 0 to 255 would be all black; "
-                       "convert it to 8 bits")  # fmt: skip
-    beyond = 0 if whole or white > 1 else OVERSHOOT
-    if not (least >= -beyond and largest <= white + beyond):  # NaN, too, is not
-        raise BadInput(f"has values from {least} to {largest}, expected 0 to {white}; convert it to 8 bits")
-    return _in_blocks(lambda block: np.rint((block * np.float32(255 / white)).clip(0, 255)), pixels)
-
-
-def _in_blocks(convert: Callable, pixels: np.ndarray, channels: int | None = None) -> np.ndarray:
-    """Rows of pixels -> uint8, some rows at a time: a large image is never held in floats as well."""
-    result = np.empty((*pixels.shape[:2], channels) if channels else pixels.shape, np.uint8)
-    rows = max(1, BLOCK * len(pixels) // pixels.size)
-    for first in range(0, len(pixels), rows):
-        result[first : first + rows] = convert(pixels[first : first + rows])
-    return result
-
-
 def _rgb(image: Image.Image, bits: int | None = None) -> np.ndarray:
     """A Pillow image of any mode as uint8 (H, W, 3)."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # grey; Pillow's own conversion would clip it
         pixels, transparent = np.asarray(image), _transparent(image)
-        grey = _eight_bits(pixels, bits)
+        grey = eight_bits(pixels, bits)
         if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow sees to 8 bits only
             grey = 255 - grey
         if transparent is not None:
@@ -271,17 +231,7 @@ def _rgb(image: Image.Image, bits: int | None = None) -> np.ndarray:
         return np.repeat(grey[:, :, None], 3, axis=2)
     if not image.has_transparency_data:
         return np.array(image.convert("RGB"))  # half the time of the way below
-    return _on_white(np.asarray(image.convert("RGBA")))
-
-
-def _on_white(rgba: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 4) -> (H, W, 3)."""
-
-    def blend(block: np.ndarray) -> np.ndarray:
-        rgb, alpha = block[:, :, :3], block[:, :, 3:]
-        return np.rint(rgb * (alpha / np.float32(255)) + (255 - alpha))
-
-    return _in_blocks(blend, rgba, channels=3)
+    return on_white(np.asarray(image.convert("RGBA")))
 
 
 def _is_dark(image: Image.Image) -> bool:
@@ -295,9 +245,9 @@ def _sixteen_bits_of_colour(file: BinaryIO, suffix: str, image: Image.Image, bit
         low.tile = [_with_raw_mode(tile, CAN_BE_SWAPPED[_raw_mode(tile)]) for tile in low.tile]
         _decode(low)
         pixels = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
-    colour = _eight_bits(pixels[:, :, :3], bits)
+    colour = eight_bits(pixels[:, :, :3], bits)
     if image.mode == "RGBA":
-        return _on_white(np.concatenate([colour, _eight_bits(pixels[:, :, 3:])], axis=2))
+        return on_white(np.concatenate([colour, eight_bits(pixels[:, :, 3:])], axis=2))
     if _transparent(image) is not None:
         colour[(pixels == _transparent(image)).all(axis=2)] = 255
     return colour
@@ -310,8 +260,8 @@ def _sixteen_bits_of_grey(file: BinaryIO, bits: int | None) -> np.ndarray:
         _decode(image)
         high_and_low = np.asarray(image).astype(np.uint16)
     grey, alpha = (high_and_low[:, :, channel] << 8 | high_and_low[:, :, channel + 1] for channel in (0, 2))
-    channels = [_eight_bits(grey, bits)] * 3 + [_eight_bits(alpha, DEPTHS[-1])]
-    return _on_white(np.stack(channels, axis=2))
+    channels = [eight_bits(grey, bits)] * 3 + [eight_bits(alpha, DEPTHS[-1])]
+    return on_white(np.stack(channels, axis=2))
 
 
 def _read_otherwise(file: BinaryIO) -> np.ndarray:
@@ -358,6 +308,6 @@ def _read_tiff(file: BinaryIO) -> np.ndarray:
         raise BadInput(f"has pixels of the shape {pixels.shape}; expected grey or RGB")
     if pixels.shape[2:] == (1,):
         pixels = pixels[:, :, 0]
-    pixels = pixels if pixels.dtype == np.uint8 else _eight_bits(pixels)
+    pixels = pixels if pixels.dtype == np.uint8 else eight_bits(pixels)
     negative = told.get("PhotometricInterpretation") == WHITE_IS_ZERO
     return _rgb(Image.fromarray(255 - pixels if negative else pixels))
