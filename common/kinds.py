@@ -145,9 +145,8 @@ def _is_text(head: bytes) -> bool:
 def _message(head: bytes) -> str:
     """What a protocol-buffer message is; they have no mark of their own, only numbered fields."""
     start = 0
-    if head[0] == 10 and re.fullmatch(
-        rb"[ -~\x80-\xff]+", head[2 : 2 + head[1]]
-    ):  # field 1: Caffe's name of the network
+    # Field 1: Caffe's name of the network.
+    if head[0] == 10 and re.fullmatch(rb"[ -~\x80-\xff]+", head[2 : 2 + head[1]]):
         start = 2 + head[1]
     if re.match(rb"\x12|\xa2\x06|[\x1a\x22].|\x20", head[start:], re.DOTALL):  # its layers, old and new, or its input
         return CAFFEMODEL

@@ -136,7 +136,7 @@ def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> 
 
 
 def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) -> Split:
-    """At most so many images of each class, chosen at random; 0 means all. The others leave the data set as well."""
+    """At most so many images of each class, chosen at random; 0: all. The others leave the data set as well."""
     if not (per_class or validation_per_class):
         return parts
     labels = parts.dataset.labels
@@ -146,7 +146,10 @@ def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) ->
 
 
 def few(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The rows of `count` images of each class, chosen at random; 0 means all."""
+    """At most `count` of the rows (n,) of each class, chosen at random, class after class; 0: all, as they are.
+
+    labels: (N,), of the whole data set, of which the rows are numbers.
+    """
     if not count:
         return rows
     rows = np.random.default_rng(seed).permutation(rows)
@@ -154,12 +157,12 @@ def few(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarr
 
 
 def some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """At most `most` of the rows, chosen at random; 0: all."""
+    """`most` of the rows (n,), chosen at random, in random order; 0, or if there are no more: all, as they are."""
     return rows if not most or len(rows) <= most else np.random.default_rng(seed).permutation(rows)[:most]
 
 
 def in_order(parts: Split) -> Split:
-    """The same images with those for training first; what is not used leaves the data set.
+    """The same images with those for training first, as rows 0, 1, ...; what is not used leaves the data set.
 
     An image on both sides stays one row: else it would pass for one that was never trained on.
     """

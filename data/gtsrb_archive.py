@@ -229,10 +229,18 @@ def _arrays(rows: list[Row], path: str | os.PathLike) -> dict[str, np.ndarray]:
     # disable=None: no bar where stderr is not a terminal
     for feature, row in zip(features, tqdm(rows, "Reading signs", unit="image", disable=None)):
         feature[:] = shrunk(_read_image(row))
-    # The smallest type that holds every value: bytes for the official images, of which the largest is 243x225.
-    columns = {"labels": [row.label for row in rows], "sizes": [row.size for row in rows]}
-    small = {key: np.array(values) for key, values in (columns | {"coords": [row.box for row in rows]}).items()}
-    return {"features": features} | {key: part.astype(np.min_scalar_type(part.max())) for key, part in small.items()}
+    columns = {
+        "labels": [row.label for row in rows],
+        "sizes": [row.size for row in rows],
+        "coords": [row.box for row in rows],
+    }
+    return {"features": features} | {name: _smallest(values) for name, values in columns.items()}
+
+
+def _smallest(values: list) -> np.ndarray:
+    """An array of the smallest type that holds every value: bytes for the official images, of up to 243x225."""
+    array = np.array(values)
+    return array.astype(np.min_scalar_type(array.max()))
 
 
 def _read_csv(path: Archive, files: str, labels: Container[int] = range(CLASSES)) -> list[Row]:

@@ -85,25 +85,28 @@ def load_split(
     """Images to train and to validate on, and how they were framed; without a validation folder a third is held out.
 
     how, input_size: of the network's card; size: the side of its input in pixels. What one should know is printed.
+    Raises `BadInput` as `find_split`, `load`, `overlap` and `datasets.split` do.
     """
     training_dir, validation_dir, said = find_split(training_dir, validation_dir)
-    if said:
-        print(printable(said))
+    _say(said)
     framing = images.as_trained(how, side_to_keep(training_dir, size), input_size)
     dataset = load(training_dir, framing, None, skip_unreadable, cache)
     if not validation_dir:
-        parts, said = split(dataset, "random", seed), copies(training_dir)
-        if said:
-            print(printable(said))
-        return (with_copies_shared(parts) if said else parts), framing
-    said = overlap(training_dir, validation_dir)
-    if said:
-        print(printable(said))
+        parts, warning = split(dataset, "random", seed), copies(training_dir)
+        _say(warning)
+        return (with_copies_shared(parts) if warning else parts), framing
+    warning = overlap(training_dir, validation_dir)
+    _say(warning)
     others = load(validation_dir, framing, dataset.class_names, skip_unreadable, cache)
     both = joined(dataset, others, functools.partial(picture_store.concatenated, cache=cache))
-    both = with_copies_shared(both) if said else both
+    both = with_copies_shared(both) if warning else both
     name = f"{dataset.name}, validated on {others.name}"
     return both._replace(dataset=both.dataset._replace(name=name)), framing
+
+
+def _say(sentence: str | None) -> None:
+    if sentence:
+        print(printable(sentence))
 
 
 def side_to_keep(folder: str | os.PathLike, most: int) -> int:
@@ -202,7 +205,10 @@ def overlap(training_dir: str | os.PathLike, validation_dir: str | os.PathLike) 
 
 
 def in_both(training_dir: str | os.PathLike, folder: str | os.PathLike) -> tuple[list[pathlib.Path], int]:
-    """The files in `folder` that are copies of training images, or these themselves; and how many files it holds."""
+    """The files in `folder` that are copies of training images, or these themselves; and how many files it holds.
+
+    `BadInput` for a folder that cannot be read, or holds no folders of classes.
+    """
     files = files_of_classes(folder)
     if os.path.samefile(training_dir, folder):
         return files, len(files)
