@@ -62,7 +62,7 @@ def add_two_views_flag(parser: argparse._ActionsContainer) -> None:
         "--two_views",
         action="store_true",
         help="judge each image by the mean of two views, the second one closer, and for CIFAR-10 mirrored: takes "
-        "twice as long, and is more often right (default: one view)",
+        "twice as long, and is usually more accurate (default: one view)",
     )
 
 
