@@ -21,7 +21,7 @@ runs/, where `feature_extraction.py` and `evaluate.py` find it.
 
 import argparse
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from common.program import run
@@ -77,7 +77,7 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
     case = flags.case_of(args, card)
     source = "random" if case.from_scratch else flags.source_of(args.weights, args.demo, card)
     split, framing = flags.split_of(args, card, load)  # images uint8 (N, H, W, 3), labels (N,)
-    recipe = flags.recipe_of(args, case, card, len(split.training), mirror_of(args, split.dataset.class_names))
+    recipe = flags.recipe_of(args, case, card, len(split.training), flags.mirror_of(args, split.dataset.class_names))
     here = devices.find(case.fine_tuning)  # TensorFlow starts, once nothing is wrong with flags and images
     from transfer import cases, features, results, teacher, trained
 
@@ -111,22 +111,6 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
             results.judge_signs(this_run.folder, args.test_file, args.weights, cache, args.plot, args.two_views)
         if here.chief:
             print(results.next_step(this_run.folder, args.demo, split.dataset.class_names))
-
-
-def mirror_of(args: argparse.Namespace, class_names: Sequence[str]) -> tuple[int, ...]:
-    """The class of each class's mirror image, see `augmentation.mirrored`; () where nothing is mirrored.
-
-    One's own images keep their class, and are mirrored with --flip only. Others are mirrored unasked where every class
-    has a mirror class, or by a recipe.
-    """
-    if args.training_dir:
-        return tuple(range(len(class_names))) if args.flip else ()
-    mirror = datasets.mirror_of(class_names)
-    if args.flip and not mirror and not args.resume:  # earlier versions mirrored the CIFAR-10 script's drawn signs
-        raise BadInput(
-            f"--flip: what the mirror images of these {len(class_names)} classes show is not known; leave it out"
-        )
-    return mirror if args.flip or args.recipe or datasets.NO_MIRROR not in mirror else ()
 
 
 def load_backbone(

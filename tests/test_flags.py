@@ -109,7 +109,7 @@ def test_a_named_recipe_and_flags_beside_it(parse, begun):
 ])  # fmt: skip
 def test_what_is_mirrored(own, given, names, expected, parse, tmp_path):
     args = parse(*given, *(["--training_dir", tmp_path] if own else []))
-    assert script.mirror_of(args, names) == expected
+    assert flags.mirror_of(args, names) == expected
 
 
 def test_real_signs_do_not_pass_for_drawn_ones(parse, tmp_path):
@@ -128,7 +128,7 @@ def test_flags_of_the_page_without_it(arguments, monkeypatch):
 
 def test_of_unknown_classes_nothing_can_be_mirrored(parse):
     with pytest.raises(BadInput, match="--flip: .* mirror"):
-        script.mirror_of(parse("--flip"), cifar10.drawn_names())
+        flags.mirror_of(parse("--flip"), cifar10.drawn_names())
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -2,7 +2,7 @@
 
 import argparse
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from common.files import BadInput, check_writable
@@ -271,13 +271,19 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
     """The case, changed by the flags that say otherwise."""
     case = preset(args.case or 1, card)
     changed = Case(args.layer or case.layer, args.train or case.train, args.from_scratch or case.from_scratch)
-    if changed.from_scratch and not changed.fine_tuning:
+    check_case(args, changed, card)
+    return changed
+
+
+def check_case(args: argparse.Namespace, case: Case, card: Card) -> None:
+    """`BadInput` for flags that contradict the case, or each other."""
+    if case.from_scratch and not case.fine_tuning:
         raise BadInput("--from_scratch: with --train head nothing below the head is ever trained; add --train all")
-    if changed.from_scratch and args.weights:
+    if case.from_scratch and args.weights:
         raise BadInput("--from_scratch: begins without weights; leave out this or --weights")
     for name in FINE_TUNING_ONLY:
         value = getattr(args, name)
-        if value and not changed.fine_tuning and not args.resume:  # earlier versions kept --flip with a head alone
+        if value and not case.fine_tuning and not args.resume:  # earlier versions kept --flip with a head alone
             typed = f"--{name}" if value is True else f"--{name} {value}"
             raise BadInput(f"{typed}: only the head is trained; train more (--train all), or leave out the flag, or "
                            "the --recipe that sets it")  # fmt: skip
@@ -290,9 +296,8 @@ def case_of(args: argparse.Namespace, card: Card) -> Case:
     if not args.resume:  # earlier versions began such runs
         check_decay(args.decay_epochs, args.epochs)
     if args.progressive_resizing:
-        check_progressive(changed, card, args.image_size or card.input_size, args.decay_epochs)
-    card.checked_size(args.image_size, changed.layer)
-    return changed
+        check_progressive(case, card, args.image_size or card.input_size, args.decay_epochs)
+    card.checked_size(args.image_size, case.layer)
 
 
 def check_progressive(case: Case, card: Card, size: int, decay_epochs: int) -> None:
@@ -307,6 +312,22 @@ def check_progressive(case: Case, card: Card, size: int, decay_epochs: int) -> N
     if size < 2 * card.smallest_size:
         raise BadInput(f"--image_size {size}: --progressive_resizing begins with half of it, and {card.title} takes "
                        f"{card.smallest_size} pixels or more; give {2 * card.smallest_size} or more")  # fmt: skip
+
+
+def mirror_of(args: argparse.Namespace, class_names: Sequence[str]) -> tuple[int, ...]:
+    """The class of each class's mirror image, see `augmentation.mirrored`; () where nothing is mirrored.
+
+    One's own images keep their class, and are mirrored with --flip only. Others are mirrored unasked where every class
+    has a mirror class, or by a recipe.
+    """
+    if args.training_dir:
+        return tuple(range(len(class_names))) if args.flip else ()
+    mirror = datasets.mirror_of(class_names)
+    if args.flip and not mirror and not args.resume:  # earlier versions mirrored the CIFAR-10 script's drawn signs
+        raise BadInput(
+            f"--flip: what the mirror images of these {len(class_names)} classes show is not known; leave it out"
+        )
+    return mirror if args.flip or args.recipe or datasets.NO_MIRROR not in mirror else ()
 
 
 def recipe_of(args: argparse.Namespace, case: Case, card: Card, training_images: int, mirror: tuple = ()) -> Recipe:
