@@ -113,7 +113,7 @@ def fine_tune(
     print(parameters(classifier), flush=True)
     if recipe.progressive_resizing:
         sizes = image_sizes(network.image_size, recipe.epochs)
-        print(f"Pixels along a side of the images, by epoch: {', '.join(map(str, sizes))}\n", flush=True)
+        print(f"Image size by epoch, in pixels: {', '.join(map(str, sizes))}\n", flush=True)
 
     examples = loop.Examples(inputs, labels, watched.training, watched.validation, teacher)
     to_beat = alone.history[-1]["validation_loss"] if alone else np.inf

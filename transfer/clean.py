@@ -64,7 +64,9 @@ def delete(paths: Iterable[pathlib.Path]) -> None:
 def main() -> None:
     parser = Parser(__doc__, prog="python -m transfer.clean")
     parser.add_argument("--delete", nargs="+", choices=KINDS, default=[], help="what to delete (default: nothing)")
-    parser.add_argument("--keep", type=at_least(0), default=0, help="with --delete runs: spare the newest so many")
+    parser.add_argument(
+        "--keep", type=at_least(0), default=0, metavar="N", help="with --delete runs: keep the newest N"
+    )
     args = parser.parse_args()
     if args.keep and "runs" not in args.delete:
         raise BadInput(f"--keep {args.keep}: spares finished runs; give --delete runs, or leave it out")

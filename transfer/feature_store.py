@@ -31,15 +31,16 @@ import numpy as np
 from tqdm import tqdm
 
 from common.files import (
+    OF_A_PATH,
     BadInput,
     file_hash,
     foreign,
     hash_record,
     open_regular,
-    reason,
     record_hash,
     recorded_hash,
     regular_or_absent,
+    reported,
     start_of,
     written_whole,
 )
@@ -96,7 +97,7 @@ class Features:
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
-        with _told(path, "cannot be read ({}); start again"), open_regular(path) as file:
+        with reported(path, "cannot be read", "start again", OF_A_PATH), open_regular(path) as file:
             self.shape, self._start = _read_header(file)
         self._numbers = np.arange(self.shape[0])
 
@@ -107,7 +108,8 @@ class Features:
         numbers = self._numbers[rows]  # NumPy's own rules for negative rows, masks, rows out of range
         features = np.empty((np.size(numbers), self.shape[1]), np.float32)
         # Opened each time (0.01 ms): nothing to close, and threads cannot move each other's place in the file.
-        with _told(self.path, "changed while in use ({}); start again"), open(self.path, "rb", 0) as file:
+        changed = reported(self.path, "changed while in use", "start again", OF_A_PATH)
+        with changed, open(self.path, "rb", 0) as file:
             for number, row in zip(np.ravel(numbers).tolist(), features):
                 file.seek(self._start + number * row.nbytes)
                 if file.readinto(row) != row.nbytes:
@@ -128,7 +130,7 @@ def _complete(path: pathlib.Path, key: str, images: np.ndarray, compute: Callabl
     """Compute the rows that the part lacks; when all are there, give it its final name."""
     part, record, sums = path.with_suffix(".part"), path.with_suffix(".json"), path.with_suffix(".part.sha256")
     advice = "free space, choose another folder with --cache, or give --no_cache"
-    writing = functools.partial(_told, path, f"cannot be kept ({{}}); {advice}")
+    writing = functools.partial(reported, path, "cannot be kept", advice, OF_A_PATH)
     if path.is_file() and _text(record) == key:
         print(f"note: {path} has changed since it was written; the features are computed again", file=sys.stderr)
     with writing():
@@ -267,11 +269,3 @@ def fingerprint(images: np.ndarray) -> str:
 
 def _text(path: pathlib.Path) -> str:
     return start_of(path, 10_000_000)
-
-
-@contextlib.contextmanager
-def _told(path: pathlib.Path, problem: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: {problem.format(reason(error))}") from None

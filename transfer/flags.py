@@ -157,7 +157,7 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
     add("--lower_learning_rate", type=at_least(0, float, 1e30), help="learning rate of the layers below the head "
         f"(default: a share of --learning_rate, {shares}, so that they keep what they know; from scratch {scratch})",
     )  # fmt: skip
-    add("--head_epochs", type=at_least(0), help="train the head alone for so many epochs first, so that its wild "
+    add("--head_epochs", type=at_least(0), help="train the head alone for this many epochs first, so that its large "
         "first gradients do not spoil the layers below (default 2; 0 from scratch)")  # fmt: skip
     add("--weight_decay", type=at_least(0, float, 1e30), help="of the layers below the head (default 0, or 0.05 from "
         "scratch)")  # fmt: skip
@@ -196,7 +196,7 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_recipe_flag(parser: argparse.ArgumentParser, recipes: dict[str, dict], told: str) -> None:
     """`--recipe NAME`: the flags that a named recipe stands for. told: what it is good for."""
-    parser.add_argument("--recipe", choices=recipes, help=f"flags that have proven themselves together: {told}; values "
+    parser.add_argument("--recipe", choices=recipes, help=f"a set of flags that work well together: {told}; values "
         "that are given beside it take precedence")  # fmt: skip
 
 
