@@ -59,6 +59,7 @@ WRONG = {
     "labels are no numbers": (X, Y.astype(float), X, Y, "train.p: labels are float64"),
     "labels in lists of different lengths": (X, [[1], [2, 3]], X, Y, "train.p: the labels are no plain array"),
     "nan": (NAN, Y, X, Y, "train.p: some features are nan"),
+    "inf": (np.where(np.isnan(NAN), np.inf, NAN), Y, X, Y, "train.p: some features are"),
     "nan in validation": (X, Y, NAN, Y, "validation.p: some features are nan"),
     "two networks": (X, Y, X[:, :5], Y, "validation.p has 5"),
     "another class in validation": (X, Y, X, Y + 1, "validation.p: has labels that"),

@@ -66,6 +66,12 @@ def test_archive_is_read_in_place(empty_data, place, mode, folder):
     assert [path.name for path in empty_data.iterdir()] == [cifar10.ARCHIVES[place].name]
 
 
+def test_the_order_of_the_batches_is_that_of_their_names(empty_data):
+    files = cifar_batches()
+    write_tar(cifar10.ARCHIVES[0], dict(reversed(files.items())))
+    is_as_written(cifar10.FOLDER, files)
+
+
 def test_archive_elsewhere(tmp_path):
     is_as_written(write_tar(tmp_path / "other name", cifar_batches(), "w"), cifar_batches())
 

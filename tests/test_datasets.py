@@ -258,3 +258,53 @@ def test_the_table_imports_no_reader():
     code = "import sys; from data.datasets import TABLE; print([one for one in TABLE.values() if one in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_seed_chooses_which_images_are_few():
+    """At random, not the first ones: neighbours in a file are alike."""
+    labels, rows = np.repeat([0, 1], 100), np.arange(200)
+    first, again, other = (datasets.few(rows, labels, 10, seed) for seed in (0, 0, 1))
+    assert sorted(first) == sorted(again) != sorted(other) and np.bincount(labels[first]).tolist() == [10, 10]
+    assert max(first[labels[first] == 0]) > 30  # of 0 to 99
+    first, again, other = (datasets.some(rows, 20, seed) for seed in (0, 0, 1))
+    assert sorted(first) == sorted(again) != sorted(other) and len(set(first)) == 20 and max(first) > 60
+
+
+def test_a_seed_chooses_the_tracks():
+    first, again, other = (datasets.split(tracked(), "track", seed).validation.tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_of_a_class_without_validation_images_the_smallest_track_is_held_out():
+    tracks = np.repeat([0, 1, 2], [30, 2, 8])
+    held = np.zeros(40, bool)
+    datasets._hold_one_track(held, np.zeros(40, int), tracks, np.ones(40, bool))
+    assert np.unique(tracks[held]).tolist() == [1]
+
+
+def test_the_fingerprint_of_a_split_is_of_all_that_decides_it():
+    parts = datasets.split(tracked(), "track", 0)
+    dataset, training, validation = parts
+    names = [*dataset.class_names[:-1], "another"]
+    labels = np.roll(dataset.labels, 30)
+    others = [
+        parts._replace(validation=validation[1:]), parts._replace(training=training[1:]),
+        parts._replace(dataset=dataset._replace(class_names=names)), Split(dataset._replace(labels=labels), *parts[1:]),
+    ]  # fmt: skip
+    assert len({datasets.fingerprint(each) for each in [parts, *others]}) == 5
+    assert datasets.fingerprint(parts) == datasets.fingerprint(parts._replace(training=training.astype(np.int32)))
+
+
+@pytest.mark.parametrize("seen, flatters", [(4, False), (6, True)])
+def test_more_than_half_seen_flatters(seen, flatters):
+    """Of ten validation images, each of a track of its own, so many tracks are in training as well."""
+    tracks = np.concatenate([np.arange(20), np.arange(seen), 100 + np.arange(10 - seen)])
+    labels = np.zeros(30, int)
+    parts = Split(made_up(labels, tracks, ["one"]), np.arange(20), np.arange(20, 30))
+    assert any("Most validation images show an object" in note for note in datasets.notes(parts)) == flatters
+
+
+def test_how_the_known_data_sets_are_split_and_mirrored():
+    signs, cifar10 = datasets.named("traffic"), datasets.named("cifar10")
+    assert (signs.split, cifar10.split) == ("track", "random")
+    assert cifar10.mirror == tuple(range(10)) and signs.mirror[38] == 39 and signs.mirror[14] == datasets.NO_MIRROR

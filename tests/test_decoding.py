@@ -15,6 +15,7 @@ from conftest import ROOT, SHARED, refused
 from PIL import EpsImagePlugin, Image, ImageFile
 
 from common.files import BadInput
+from data import bit_depths
 from data import decoding as images
 
 RNG = np.random.default_rng(0)
@@ -38,17 +39,24 @@ def saved(path, image, **options):
     return path
 
 
-def write_png(path, samples, colour_type, significant=None, transparent=()):
-    """A 16-bit PNG, which Pillow cannot write in colour: IHDR, sBIT and tRNS if given, IDAT (filter 0 before each row),
-    IEND."""
+def write_png(path, samples, colour_type, significant=None, transparent=(), orientation=None):
+    """A 16-bit PNG, which Pillow cannot write in colour: IHDR, sBIT, tRNS and eXIf if given, IDAT (filter 0 before each
+    row), IEND."""
     height, width = samples.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
     chunks = [(b"IHDR", header)]
-    chunks += [(b"sBIT", bytes([significant]))] if significant else []
+    chunks += [(b"sBIT", bytes(np.ravel(significant).tolist()))] if significant else []
     chunks += [(b"tRNS", np.array(transparent, ">u2").tobytes())] if transparent else []
+    chunks += [(b"eXIf", exif_of(orientation).tobytes().removeprefix(b"Exif\0\0"))] if orientation else []
     path.write_bytes(png_of([*chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]))
     return path
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
 def png_of(chunks):
@@ -166,11 +174,20 @@ UPRIGHT = {  # EXIF orientation: how to turn the stored image; from the standard
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("image", [RGB, GREY, SIXTEEN], ids=["rgb", "grey", "16-bit"])
 def test_exif_orientation(tmp_path, image, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    turned = images.read(saved(tmp_path / "turned.png", image, exif=exif))
+    turned = images.read(saved(tmp_path / "turned.png", image, exif=exif_of(orientation)))
     plain = images.read(saved(tmp_path / "plain.png", image))
     np.testing.assert_array_equal(turned, UPRIGHT[orientation](plain))
+
+
+@pytest.mark.parametrize("channels, colour_type", [(3, 2), (4, 6), (2, 4)], ids=["rgb", "rgba", "grey and alpha"])
+def test_exif_orientation_of_16_bits(tmp_path, channels, colour_type):
+    """High and low bytes are decoded apart, and turned alike."""
+    samples = RNG.integers(0, 65536, (6, 9, channels), dtype=np.uint16)
+    samples[:, :, channels - 1] |= 0x8000
+    plain = images.read(write_png(tmp_path / "plain.png", samples, colour_type))
+    for orientation, upright in UPRIGHT.items():
+        turned = images.read(write_png(tmp_path / "turned.png", samples, colour_type, orientation=orientation))
+        np.testing.assert_array_equal(turned, upright(plain))
 
 
 def broken(tmp_path, kind):
@@ -238,6 +255,36 @@ def test_png_says_how_many_bits(tmp_path, significant, largest, bits):
     grey[2, 3] = largest
     read = images.read(write_png(tmp_path / "a.png", grey, 0, significant))
     np.testing.assert_array_equal(read, three(np.rint(grey[:, :, 0] / (2**bits - 1) * 255)))
+
+
+def test_png_whose_channels_have_different_depths(tmp_path):
+    """The deepest says what is white."""
+    samples = RNG.integers(0, 900, (6, 9, 3), dtype=np.uint16)  # 10 bits would do, but it says 12
+    read = images.read(write_png(tmp_path / "a.png", samples, 2, (10, 12, 11)))
+    np.testing.assert_array_equal(read, np.rint(samples / 4095 * 255))
+
+
+def test_what_is_white_at_the_borders():
+    whole = np.array([[4096, 0, 2048]], np.uint16)  # one more than 12 bits hold
+    np.testing.assert_array_equal(bit_depths.eight_bits(whole, 12), np.rint(whole / 65535 * 255))
+    resized = np.array([[1.09, -0.09, 0.5]], np.float32)  # beyond black and white, as resizing leaves it
+    np.testing.assert_array_equal(bit_depths.eight_bits(resized), [[255, 0, 128]])
+
+
+def test_large_images_are_converted_some_rows_at_a_time(monkeypatch):
+    monkeypatch.setattr(bit_depths, "BLOCK", 2 * SIXTEEN.shape[1])
+    np.testing.assert_array_equal(bit_depths.eight_bits(SIXTEEN), np.rint(SIXTEEN / 65535 * 255))
+    rgba = np.concatenate([RGB, ALPHA], axis=2)
+    np.testing.assert_array_equal(bit_depths.on_white(rgba), on_white(RGB, ALPHA))
+
+
+def test_of_a_tiff_of_several_pages_the_first_is_read(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    pages = RNG.random((3, 6, 9, 3), np.float32)  # floats in colour, which Pillow does not read
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for page in pages:
+            writer.write(page, photometric="rgb")
+    np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), np.rint(pages[0] * 255))
 
 
 def test_tiff_of_12_bits(tmp_path):
@@ -537,7 +584,7 @@ def test_damaged_files_are_read_or_told(tmp_path, kind, capfd):
     image.save(file, kind.split()[0], **(KINDS | COMPRESSED)[kind])
     whole, told = file.getvalue(), 0
     for number in range(60):
-        data = bytearray(whole if number % 3 else whole[: RNG.integers(len(whole))])
+        data = bytearray(whole if number % 3 else whole[: RNG.integers(1, len(whole))])
         for _ in range(number % 4):
             data[RNG.integers(len(data) if number % 2 else min(len(data), 60))] = RNG.integers(256)
         (tmp_path / "image").write_bytes(data)

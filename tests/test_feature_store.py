@@ -1,5 +1,6 @@
 """Features are computed once, survive kill -9, are shared by processes, and are read in bounded memory."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -300,6 +301,17 @@ def test_a_part_whose_record_is_gone_or_that_is_no_part_is_not_continued(tmp_pat
     path.with_suffix(".part").write_bytes(path.read_bytes().replace(b"\0", b"\1"))
     path.with_suffix(".json").unlink()
     np.testing.assert_array_equal(store(tmp_path)[:], expected())
+
+
+def test_the_fingerprint_is_of_every_pixel():
+    """Of more images than are hashed at a time, too."""
+    images = np.zeros((2 * feature_store.PIECE + 5, 2, 2, 3), np.uint8)
+    expected = hashlib.sha256(f"uint8 {images.shape} ".encode() + images.tobytes()).hexdigest()
+    assert feature_store.fingerprint(images) == expected
+    for row in (0, feature_store.PIECE, len(images) - 1):
+        changed = images.copy()
+        changed[row, 1, 1, 2] = 1
+        assert feature_store.fingerprint(changed) != expected
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])

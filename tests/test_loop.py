@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from googlenet import GoogLeNet
+from networks.network import Dropout, pooled, pooled_size
 from transfer import augmentation, devices, loop, runs, trained
 from transfer.classifier import Classifier
 from transfer.recipe import Recipe
@@ -99,3 +100,22 @@ def test_a_prolonged_run_with_averages_ends_as_if_it_had_been_that_long_from_the
     np.testing.assert_array_equal(heads.load(stopped).kernel, found.folded()[0])
     losses = tf.nn.softmax_cross_entropy_with_logits(np.eye(3)[examples.labels], found.logits(images))
     assert float(tf.reduce_mean(losses)) == pytest.approx(history[-1]["validation_loss"], rel=1e-4)
+
+
+def test_dropout_keeps_the_mean():
+    """0.3 of the numbers become 0, the others 1 / 0.7 as large; layers drop independently of each other."""
+    x = tf.ones((64, 1000))
+    dropout = Dropout([1, 2], tf.range(64), 64)
+    one, again, other = (dropout(x, 0.3, layer).numpy() for layer in (4, 4, 5))
+    np.testing.assert_array_equal(one, again)
+    assert set(np.unique(one)) == {0, np.float32(1 / np.float32(0.7))}
+    assert abs((one == 0).mean() - 0.3) < 0.01 and abs(one.mean() - 1) < 0.01
+    assert abs(((one == 0) & (other == 0)).mean() - 0.09) < 0.01
+
+
+def test_how_many_features_a_head_sees():
+    """Of maps of any size: as many as TensorFlow's pooling makes."""
+    for height, width in [(1, 1), (2, 5), (4, 4), (5, 9), (7, 7), (13, 13), (14, 28), (6, 3)]:
+        features = pooled(tf.zeros((2, height, width, 3)))
+        assert features.shape == (2, pooled_size((height, width, 3))) and features.shape[1] <= 4 * 4 * 3
+    assert pooled_size((17,)) == pooled(tf.zeros((2, 17))).shape[1] == 17

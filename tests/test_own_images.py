@@ -435,6 +435,17 @@ def test_both_folders_images_lie_on_disk_and_their_file_goes_with_the_process(tm
     assert (in_memory.dataset.images == images).all()
 
 
+def test_a_split_of_folders_is_framed_shuffled_and_labelled_as_it_was_asked_for(tmp_path):
+    training = layout(tmp_path / "a", *(f"{name}/{number}" for name in "xyz" for number in range(9)))
+    for seed in 0, 1:
+        parts, framing = own_images.load_split(training, None, "crop", 64, 224, seed=seed, cache=None)
+        assert framing == images.as_trained("crop", 12, 224)  # all are 12 x 9: kept small
+        assert parts.training.tolist() == datasets.split(parts.dataset, "random", seed).training.tolist()
+    validation = layout(tmp_path / "b", "y", "z")
+    parts, _ = own_images.load_split(training, validation, "crop", 64, 224, cache=None)
+    assert parts.dataset.labels[parts.validation].tolist() == [1, 2]  # x has no validation images
+
+
 def test_copies_in_one_folder_are_no_new_images(tmp_path, capsys):
     """A split at random, which has copies of one image on both sides."""
     folder = layout(tmp_path / "a", *(f"{name}/{number}" for name in "xy" for number in range(3)))

@@ -336,6 +336,18 @@ def test_damaged_bytes_in_a_zip(tmp_path):
     assert "signs.zip" in refused("signs", gtsrb_archive.read_archive, path)
 
 
+def test_the_names_are_in_the_order_of_the_labels():
+    """Some of GTSRB's classes, those that are easily taken for one another among them."""
+    names = traffic_signs.sign_names()
+    for label, words in {
+        0: "(20km/h)", 8: "(120km/h)", 6: "End of speed limit (80km/h)", 13: "Yield", 14: "Stop", 17: "No entry",
+        19: "curve to the left", 20: "curve to the right", 33: "Turn right", 34: "Turn left", 35: "Ahead only",
+        36: "straight or right", 37: "straight or left", 38: "Keep right", 39: "Keep left", 40: "Roundabout",
+    }.items():  # fmt: skip
+        assert words in names[label]
+    assert len(set(names)) == 43
+
+
 # The default file
 
 

@@ -485,6 +485,29 @@ def test_a_file_that_changed_since_it_was_fetched(tmp_path):
         reading.load(SMALL, path)
 
 
+def test_lengths_of_any_size():
+    """Varints of protobuf: VGG16's fc6 alone has 411 million bytes, more than four groups of seven bits hold."""
+    for number in (0, 127, 128, 411_041_792, 2**35 + 5, 2**63):
+        groups = [number >> shift & 127 for shift in range(0, max(number.bit_length(), 1), 7)]
+        message = bytes(group | 128 for group in groups[:-1]) + bytes(groups[-1:]) + b"rest"
+        assert caffemodel._varint(memoryview(message), 0) == (number, len(groups))
+
+
+def test_what_the_papers_say_of_each_network():
+    """Dropout: Krizhevsky and others 2012, 4.2; Szegedy and others 2014, table 1; Simonyan and Zisserman 2014, 3.1.
+
+    How training images became square: Caffe's `convert_imageset --resize_width 256 --resize_height 256` for BVLC's
+    networks; the shorter side scaled for the others.
+    """
+    found = {name: (card.framing, card.dropout) for name, card in cards.CARDS.items()}
+    assert found == {
+        "alexnet": ("squeeze", {"fc6": 0.5, "fc7": 0.5}),
+        "googlenet": ("squeeze", {"pool5": 0.4}),
+        "vgg": ("crop", {"fc1": 0.5, "fc2": 0.5}),
+        "resnet": ("crop", {}),
+    }
+
+
 def test_random_weights():
     weights = reading.load(cards.GOOGLENET, "random", seed=3)
     assert {layer: kernel.shape for layer, (kernel, _) in weights.items()} == cards.GOOGLENET.shapes
@@ -493,6 +516,9 @@ def test_random_weights():
     assert not np.array_equal(reading.random_weights(cards.GOOGLENET, 4)["conv2/3x3"][0], weights["conv2/3x3"][0])
     kernel = weights["inception_3a/3x3"][0]
     assert abs(kernel.std() * np.sqrt(9 * 96 / 2) - 1) < 0.02
+    first, last = weights["conv1/7x7_s2"][0], weights["loss3/classifier"][0]
+    assert abs(first.std() * np.sqrt(7 * 7 * 3 / 2) * reading.PIXEL_SPREAD - 1) < 0.02 and reading.PIXEL_SPREAD == 64
+    assert abs(last.std() * np.sqrt(1024 / 2) * 4 - 1) < 0.02
     with pytest.raises(BadInput):
         reading.random_weights(SMALL, -1)
 
