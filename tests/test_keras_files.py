@@ -126,6 +126,16 @@ def test_layers_that_are_only_numbered(arrays, tmp_path):
     equal(keras_files.read(path, TRUNK, "VGG16", CLASSIFIER), {name: arrays[name] for name in TRUNK})
 
 
+def test_numbered_layers_are_counted_not_sorted_as_words():
+    """conv2d_10 comes after conv2d_2, in whatever order the file has them."""
+    names = ["conv2d", *(f"conv2d_{number}" for number in range(1, 13))]
+    found = keras_files._numbered(
+        {name: [names.index(name)] for name in sorted(names)},
+        {f"block{number}": ["kernel", "bias"] for number in range(13)},
+    )
+    assert found == {f"block{number}": [number] for number in range(13)}
+
+
 # --- what it wrote before
 
 
