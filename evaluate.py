@@ -74,7 +74,9 @@ def main() -> None:
     args = parse_arguments()
     path = trained.find(args.head, args.demo)
     if path is None:
-        raise BadInput("no run in runs/ has been trained; run a training script first, or name a run with --head")
+        other = "" if args.demo or not trained.find(demo=True) else ", but a demo's: add --demo"
+        advice = other or "; run a training script first, or name a run with --head"
+        raise BadInput(f"no run in runs/ has been trained{advice}")
     head = heads.load(path)
     print(f"{trained.description(head, path)}\n")
     cache, pictures = flags.cache_of(args.cache, args.no_cache), flags.pictures_of(args.cache, args.no_cache)

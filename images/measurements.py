@@ -29,7 +29,7 @@ def add_file_flags(parser: argparse.ArgumentParser, results: pathlib.Path) -> No
     parser.add_argument("--out", type=pathlib.Path, default=results, metavar="FILE", help="the measurements (default "
                         f"images/{results.name})")  # fmt: skip
     parser.add_argument("--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR", help="folder "
-                        "for the computed features; it may be emptied at any time")  # fmt: skip
+                        "for the computed features; it may be emptied when nothing is measured")  # fmt: skip
 
 
 def read(path: pathlib.Path, kinds: dict[str, type]) -> list[dict]:

@@ -163,6 +163,19 @@ def test_few_classes_are_all_printed(small, capsys):
     assert told.index("2 x left predicted as right") < told.index("1 x right predicted as left")
 
 
+def test_names_from_elsewhere_do_not_reach_the_terminal_raw(capsys):
+    judged = evaluation.evaluate([0, 1, 1], np.eye(2)[[0, 0, 1]], ["a", "b"])
+    told = printed(capsys, judged, ["a", "b\x1b[2J\nAccuracy: 1.000"], "made up")
+    assert "\x1b" not in told and told.count("\nAccuracy: ") == 1 and "b" in told
+
+
+def test_images_are_counted_in_whole_numbers_though_no_answer_is_right(capsys):
+    judged = evaluation.evaluate([0, 0, 0], np.eye(2)[[1, 1, 1]], ["a", "b"])
+    assert judged.support.tolist() == [3, 0] and judged.support.dtype.kind == "i"
+    lines = [line.split() for line in printed(capsys, judged, ["a", "b"], "made up").splitlines()]
+    assert ["3", "-", "0.000", "a"] in lines and ["0", "0.000", "-", "b"] in lines
+
+
 def test_of_many_classes_the_worst_are_printed(capsys):
     labels, probabilities = large()
     names = [f"sign {label}" for label in range(44)]  # the last one has no images

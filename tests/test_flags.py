@@ -257,12 +257,32 @@ def test_a_file_that_was_moved_to_its_default_place_is_remembered(parse, begun, 
     assert parse("--resume", folder).training_file == traffic_signs.TRAIN_FILE
 
 
-def test_files_that_a_run_names_are_looked_for_before_it_trains(parse, begun, tmp_path):
+def test_files_that_a_run_names_are_looked_for_before_it_trains(parse, begun, tmp_path, capsys):
+    """Of test images that are gone it is told that they will not be asked; training needs none."""
     (tmp_path / "test.p").touch()
     folder = begun("--test_file", tmp_path / "test.p")
     assert parse("--resume", folder).test_file == tmp_path / "test.p"
     (tmp_path / "test.p").unlink()
-    assert f"--test_file {tmp_path / 'test.p'}: no such file" in in_one_line(parse, "--resume", folder)
+    assert not capsys.readouterr().out and parse("--resume", folder).test_file is None
+    assert capsys.readouterr().out.startswith(f"--test_file {tmp_path / 'test.p'}: is gone")
+    typed = in_one_line(parse, "--resume", folder, "--test_file", tmp_path / "test.p")
+    assert f"--test_file {tmp_path / 'test.p'}: no such file" in typed
+
+
+@pytest.mark.parametrize("flag", ["--out", "--cache", "--logdir"])
+def test_what_is_written_does_not_lie_among_the_classes(flag, parse, tmp_path):
+    folder = tmp_path / "animals"
+    for images in (folder, folder / ".." / "animals"):
+        said = in_one_line(parse, "--training_dir", images, flag, folder / "run")
+        assert f"{flag} {folder / 'run'}: lies in {images}" in said and not folder.exists()
+    assert parse("--training_dir", folder, flag, tmp_path / "animals2").training_dir == folder
+
+
+def test_a_teacher_comes_with_the_beginning(parse, begun, tmp_path):
+    (tmp_path / "teacher").mkdir()
+    folder = begun("--case", 3)
+    said = in_one_line(parse, "--resume", folder, "--teacher", tmp_path / "teacher")
+    assert "was started without one" in said
 
 
 def test_what_would_do_nothing_on_resume_is_told(parse, begun, tmp_path):

@@ -252,6 +252,16 @@ def test_calibration_images_of_a_run_that_held_out_none(drawn, run_of, monkeypat
     assert calibration.find(run_of(demo=True, seed=0, split="none"), head).shape == (86, 32, 32, 3)
 
 
+def test_calibration_passes_over_what_is_no_image(drawn, tmp_path):
+    """However much of it lies between the images."""
+    network, head, shown_to, _ = drawn
+    for number, image in enumerate(shown_to[:5]):
+        images.Image.fromarray(image).save(tmp_path / f"{number}.png")
+    for number in range(2 * calibration.COUNT):
+        (tmp_path / f"{number}.xml").write_text("<annotation/>")
+    np.testing.assert_array_equal(calibration.find(tmp_path, head, tmp_path), shown_to[:5])
+
+
 def test_calibration_images_of_a_folder(drawn, run_of, tmp_path):
     """The run's own, or the one that is named; a folder that a run from elsewhere names is left alone."""
     network, head, shown_to, _ = drawn

@@ -206,3 +206,12 @@ def photos_of_tinyimagenet(count):
             left = 64 * (number // len(sheets) * 7)
             photos.append(np.asarray(sheet.convert("RGB").resize((32, 32), box=(left, 0, left + 64, 64))))
     return np.stack(photos)
+
+
+def test_an_image_that_was_trained_on_is_like_them():
+    """Of classes of copies, all distances are rounding; the largest of them is no sign of a stranger."""
+    base = RNG.normal(size=(3, 50)).astype(np.float32)
+    labels = np.repeat([0, 1, 2], 60)
+    known = novelty.fit(base[labels], labels, np.arange(0, 180, 2), np.arange(1, 180, 2))
+    assert not any(map(novelty.is_unlike, novelty.percentiles(known, base)))
+    assert novelty.is_unlike(novelty.percentiles(known, RNG.normal(size=(1, 50)).astype(np.float32))[0])

@@ -14,7 +14,7 @@ from PIL import Image
 from common.files import BadInput
 from data import own_images
 from data.datasets import Dataset, Split
-from transfer import results, run_files, runs
+from transfer import exports, results, run_files, runs, trained
 from weights import heads
 from weights.heads import Provenance
 
@@ -62,7 +62,10 @@ def test_runs_that_start_in_the_same_second_get_a_folder_each(folder):
     assert len({folder, *folders}) == 61 and all((each / run_files.SETTINGS).exists() for each in folders)
 
 
-@pytest.mark.parametrize("name", ["head.npz", "network-3.npz", "history.json", "checkpoint/ckpt-1.index"])
+@pytest.mark.parametrize("name", [
+    "head.npz", "network-3.npz", "history.json", "checkpoint/ckpt-1.index", "known.npz", "curves.png", "filters.png",
+    "validation-confusion.csv", "test-mistakes.png",
+])  # fmt: skip
 def test_somebody_s_files_are_not_replaced_by_a_run(name, folder, tmp_path):
     mine = tmp_path / "mine" / name
     mine.parent.mkdir(parents=True)
@@ -73,6 +76,40 @@ def test_somebody_s_files_are_not_replaced_by_a_run(name, folder, tmp_path):
     if mine.parent.name == "checkpoint":
         mine.parent.rmdir()
     assert runs.begin("script", {}, "", "", tmp_path / "mine") == tmp_path / "mine"
+
+
+def test_only_its_owner_reads_the_key(folder):
+    assert oct((run_files.RUNS_DIR / run_files.KEY).stat().st_mode & 0o777) == "0o600"
+
+
+def test_where_only_a_demo_has_run_the_flag_is_named(folder, monkeypatch):
+    runs.begin("demos", {"demo": True}, "", "", demo=True)
+    assert run_files.find(run_files.NEWEST, "demos", demo=True).name.startswith("demo-")
+    assert "but of its demo: add --demo" in in_one_line(run_files.find, run_files.NEWEST, "demos")
+    assert "start one without --resume" in in_one_line(run_files.find, run_files.NEWEST, "nobody")
+
+
+def test_a_path_that_tensorflow_cannot_write_is_refused_before_the_training(folder, tmp_path):
+    """A name in Latin-1, as old disks have it."""
+    path = tmp_path / "caf\udce9" / "run"
+    assert "is not UTF-8 text" in in_one_line(runs.begin, "script", {}, "", "", path)
+    assert "is not UTF-8 text" in in_one_line(exports.check, path)
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("letter", "*?[")
+def test_a_model_whose_path_is_a_pattern_could_not_be_read(letter, tmp_path):
+    for path in (tmp_path / f"my{letter}model", tmp_path / f"my{letter}folder" / "model"):
+        assert f"does not read a model from a path with {letter}" in in_one_line(exports.check, path)
+    exports.check(tmp_path / f"my{letter}model.tflite")
+
+
+def test_a_link_to_a_head_is_the_head(folder, tmp_path):
+    """What belongs to it lies in its own folder."""
+    heads.save(heads.untrained(4, ["a", "b"], provenance=ORIGIN), folder / heads.FILE)
+    (tmp_path / "best.npz").symlink_to(folder / heads.FILE)
+    assert trained.find(tmp_path / "best.npz") == (folder / heads.FILE).resolve()
+    assert trained.find(folder) == folder / heads.FILE
 
 
 def test_the_newest_run_that_has_a_file(folder):

@@ -186,6 +186,8 @@ def test_numbers_of_classes():
     assert list(shrink.numbers_of(class_names[:134])) == list(range(134))
     assert "none of ImageNet's classes" in in_one_line(shrink.numbers_of, ["a traffic light that talks"])
     assert "--synsets" in in_one_line(shrink.numbers_of, ["n01443537"])
+    many = [f"n{number:08} a thing" for number in range(1001)]
+    assert "--synsets: has 1,001 lines" in in_one_line(shrink.numbers_of, ["n00000003"], many)
     assert "crane: is 2 of" in in_one_line(shrink.numbers_of, ["crane"])
     assert "the same" in in_one_line(shrink.numbers_of, ["goldfish", "Carassius auratus"])
 

@@ -47,12 +47,17 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None) ->
 
 def _of_files(files: list[pathlib.Path], folder: pathlib.Path, framing: Framing) -> np.ndarray:
     """Some of the files in `folder`. Those that are no images are passed over."""
-    chosen = sorted(datasets.some(np.array(files), COUNT, seed=0))
-    found = [image for image in read_each(chosen, framing) if not isinstance(image, BadInput)]
+    found = {}
+    for row in np.random.default_rng(0).permutation(len(files)):
+        (image,) = read_each([files[row]], framing)
+        if not isinstance(image, BadInput):
+            found[row] = image
+        if len(found) == COUNT:
+            break
     if not found:
         what = "holds no images that can be read" if os.path.isdir(folder) else "no such folder"
         raise BadInput(f"{folder}: {what}; name a folder with images like those in training with --calibrate")
-    return np.stack(found)
+    return np.stack([found[row] for row in sorted(found)])
 
 
 def _of_name(name: str, class_names: list[str], flags: dict) -> Dataset | None:

@@ -6,14 +6,18 @@
 They are read and deleted by their own names, inside the folder: TensorFlow's manager would follow the paths in a file.
 """
 
+import contextlib
 import hashlib
 import json
 import pathlib
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from common.files import BadInput, file_hash, foreign, open_regular, written_whole
 
 FOLDER, STATE = "checkpoint", "state.json"
+PATTERN = "*?[\\"  # letters that are no letters in a pattern of file names
 LARGEST_JSON = 50_000_000  # bytes; a thousand epochs take 0.3 MB
 
 
@@ -28,7 +32,7 @@ def write(folder: pathlib.Path, history: list[dict], variables: list, optimizers
     try:
         _checkpoint(number, variables, optimizers)[0].write(str(folder / FOLDER / f"ckpt-{number}"))
     except Exception as error:  # whatever TensorFlow makes of a full disk
-        told = str(error).strip().splitlines()[0]
+        told = str(error).strip().splitlines()[0].rpartition("; ")[2]  # without TensorFlow's op, and the path once more
         raise BadInput(f"{folder}: cannot be written ({told:.150}); free space and --resume it") from None
     state = {"epoch": number, "history": hash_of(history), "files": _hashes(folder, number)}
     with written_whole(folder / FOLDER / STATE) as temporary:
@@ -51,9 +55,30 @@ def read(folder: pathlib.Path, history: list[dict], variables: list, optimizers:
             if (state["files"], state["history"]) != (_hashes(folder, number), hash_of(history)):
                 raise ValueError("its checkpoint or history was changed after it was written")
         checkpoint, counter = _checkpoint(number, variables, optimizers)
-        checkpoint.read(str(folder / FOLDER / f"ckpt-{number}")).assert_existing_objects_matched()
+        with _under_a_plain_name(folder / FOLDER) as place:
+            checkpoint.read(str(place / f"ckpt-{number}")).assert_existing_objects_matched()
         if counter.numpy() != number:
             raise ValueError(f"its checkpoint {number} is of epoch {counter.numpy()}")
+
+
+def check_path(path: pathlib.Path, flag: str) -> None:
+    """`BadInput` for a path that TensorFlow cannot write: not of UTF-8, as on disks of the nineties."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{path}: is not UTF-8 text, which TensorFlow needs; name another folder with {flag}") from None
+
+
+@contextlib.contextmanager
+def _under_a_plain_name(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The folder, or a link to it: what TensorFlow reads it takes for a pattern, though not what it writes."""
+    if not set(PATTERN) & set(str(folder.absolute())):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as elsewhere:
+        link = pathlib.Path(elsewhere, "link")
+        link.symlink_to(folder.absolute(), target_is_directory=True)
+        yield link
 
 
 def hash_of(value: Any) -> str:

@@ -22,7 +22,7 @@ from common.program import shown
 import numpy as np
 from sklearn import metrics
 
-from common.files import written_whole
+from common.files import printable, written_whole
 from data import datasets
 from data.datasets import Split
 
@@ -85,9 +85,8 @@ def evaluate(labels: Sequence[int], probabilities: np.ndarray, class_names: Sequ
     if not np.isin(labels, classes).all() or not np.isfinite(probabilities).all():
         raise ValueError(f"expected labels from 0 to {classes[-1]} and finite probabilities")
     predicted = probabilities.argmax(axis=1)
-    precision, recall, _, support = metrics.precision_recall_fscore_support(
-        labels, predicted, labels=classes, zero_division=0
-    )
+    precision, recall, *_ = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+    support = np.bincount(labels, minlength=len(classes))
     top5 = 1.0  # scikit-learn knows no top 5 of 5 classes or less
     if len(classes) > TOP:
         top5 = metrics.top_k_accuracy_score(labels, probabilities, k=TOP, labels=classes)
@@ -202,7 +201,7 @@ def _print_classes(judged: Report, class_names: Sequence[str], worst: int) -> No
     for label in listed:  # names come last: they may be long, or as wide as Chinese
         precision = f"{judged.precision[label]:.3f}" if predicted[label] else "-"
         recall = f"{judged.recall[label]:.3f}" if judged.support[label] else "-"
-        print(f"{judged.support[label]:6,}  {precision:>9}  {recall:>6}  {class_names[label]}")
+        print(f"{judged.support[label]:6,}  {precision:>9}  {recall:>6}  {printable(class_names[label])}")
 
 
 def _print_confusions(judged: Report, class_names: Sequence[str]) -> None:
@@ -212,7 +211,8 @@ def _print_confusions(judged: Report, class_names: Sequence[str]) -> None:
     if pairs:
         print("\nThe most frequent confusions:")
     for truth, predicted in pairs:
-        print(f"{wrong[truth, predicted]:6,} x {class_names[truth]} predicted as {class_names[predicted]}")
+        names = [printable(class_names[label]) for label in (truth, predicted)]
+        print(f"{wrong[truth, predicted]:6,} x {names[0]} predicted as {names[1]}")
 
 
 def write_tables(judged: Report, class_names: Sequence[str], folder: str | os.PathLike, prefix: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from common.files import BadInput, check_new_file, check_new_folder
 from data import images
+from transfer import checkpoints
 from transfer.trained import Trained
 
 PHONES, ONNX = ".tflite", ".onnx"  # the suffixes that ask for a file; any other name is a folder's
@@ -32,6 +33,10 @@ def check(path: pathlib.Path | None, quantize: str | None = None, calibrate: pat
     if suffix in (PHONES, ONNX):
         check_new_file(path, "--export")
     elif path:
+        checkpoints.check_path(path, "--export")
+        if found := set(checkpoints.PATTERN) & set(str(path.absolute())):
+            raise BadInput(f"{path}: TensorFlow does not read a model from a path with {min(found)}; name another with "
+                           "--export")  # fmt: skip
         check_new_folder(path, "--export")
 
 

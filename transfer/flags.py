@@ -119,8 +119,8 @@ def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size:
 def add_cache_flags(add: Callable) -> None:
     """Where features and decoded images are kept. add: the parser's `add_argument`, or a group's."""
     add("--cache", type=pathlib.Path, default=feature_store.FEATURES_DIR, metavar="DIR", help="folder for computed "
-        "features and decoded images of your own, if data/ has too little space; it may be emptied at any "
-        "time")  # fmt: skip
+        "features and decoded images of your own, if data/ has too little space; it may be emptied when "
+        "nothing is trained")  # fmt: skip
     add("--no_cache", action="store_true", help="keep features and decoded images in memory only")
 
 
@@ -216,6 +216,9 @@ def parse(
         folder = run_files.find(args.resume, script, args.demo)
         kept = resuming.resumed(folder, script, args, typed, parser)
         args = argparse.Namespace(**vars(defaults) | kept | {"resume": args.resume})
+    if folder and args.test_file and "test_file" not in typed and not args.test_file.exists():
+        print(f"--test_file {args.test_file}: is gone, so nothing is judged by it at the end\n")
+        args.test_file = None
     check_paths(args)
     checks = [NEEDS, USELESS_BESIDE]
     if folder:  # what earlier versions kept is no mistake
@@ -234,6 +237,13 @@ def check_paths(args: argparse.Namespace) -> None:
         path = getattr(args, name, None)
         if path and not path.exists():
             raise BadInput(f"--{name} {path}: no such file; give the path of one that is there")
+    for name in ("out", "cache", "logdir"):
+        path = getattr(args, name)
+        for images in (args.training_dir, getattr(args, "validation_dir", None)):
+            if path in (None, feature_store.FEATURES_DIR) or images is None:
+                continue
+            if path.resolve().is_relative_to(images.resolve()):
+                raise BadInput(f"--{name} {path}: lies in {images}, among the folders of classes; name one outside")
     if args.logdir:
         check_writable(args.logdir / "events")
 

@@ -24,6 +24,7 @@ from weights import npz
 
 BATCH = 1024  # rows of features at a time: all of them may be more than the memory holds
 FLOOR = 0.1  # of the typical spread: a feature that (nearly) never moved in training would else outweigh all others
+NOISE = 1e-3  # a distance that rounding to float16 makes of none, as of an image that was trained on
 PERCENTILE = 99  # beyond it, an image is unlike the training images
 ENOUGH = 100  # held-out images for a scale; with fewer, the training images themselves make it
 FILE = "known.npz"  # its name beside a head
@@ -67,7 +68,8 @@ def distances(known: Known, features: np.ndarray) -> np.ndarray:
 
 def percentiles(known: Known, features: np.ndarray) -> np.ndarray:
     """features (N, D) -> (N,) 0 to 100: what share of known images lies nearer to its nearest class, in percent."""
-    return np.interp(distances(known, features), known.quantiles, np.arange(101))
+    found = distances(known, features)
+    return np.where(found < NOISE, 0, np.interp(found, known.quantiles, np.arange(101)))
 
 
 def is_unlike(percentile: float) -> bool:

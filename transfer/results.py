@@ -139,8 +139,8 @@ def judge(
     if list(test.class_names) != head.class_names:
         raise BadInput(f"{test.name}: its classes are not the {len(head.class_names)} of {shown(path)}; give images of "
                        "the same classes, or another classifier with --head")  # fmt: skip
+    classifier = trained.load(path, weights, head=head)  # before images are hashed: a run in training goes on meanwhile
     trained_on = seen.count(path, head, test, test_dir)
-    classifier = trained.load(path, weights, head=head)
     view, told = second_view(test.class_names, classifier.network.image_size) if two_views else (None, "")
     probabilities = classifier.probabilities_of_many(test.images, cache, view)
     print(told, end="")

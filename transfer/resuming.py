@@ -62,6 +62,8 @@ def resumed(
         if (value.resolve() != (kept and kept.resolve())) if name in PATHS else (value != kept):
             raise BadInput(f"--{name} {getattr(args, name)}: {folder} was started with {kept}; leave the flag "
                            "out to continue it, or start a new run")  # fmt: skip
+    if "teacher" in typed and not flags.get("teacher"):
+        raise BadInput(f"--teacher {args.teacher}: {folder} was started without one; leave it out, or start a new run")
     finished = run_files.read_history(folder)["epochs"]
     if "epochs" in typed and args.epochs < len(finished):
         raise BadInput(

@@ -29,7 +29,8 @@ def find(name: str, script: str, demo: bool = False) -> pathlib.Path:
         return pathlib.Path(name).absolute()
     folder = newest(SETTINGS, demo, script)
     if folder is None:
-        raise BadInput(f"--resume: {RUNS_DIR} holds no run of {script}.py; start one without --resume")
+        other = "" if demo or not newest(SETTINGS, True, script) else ", but of its demo: add --demo"
+        raise BadInput(f"--resume: {RUNS_DIR} holds no run of {script}.py{other or '; start one without --resume'}")
     return folder
 
 
@@ -157,6 +158,7 @@ def _key() -> bytes:
     if not os.path.lexists(path):
         with written_whole(path, keep=True) as temporary:
             temporary.write_bytes(secrets.token_bytes(KEY_SIZE))
+        path.chmod(0o600)  # whoever reads it could sign settings that name any path
     with open_regular(path, "the key that signs runs") as file:
         key = file.read(KEY_SIZE + 1)
     if len(key) != KEY_SIZE:

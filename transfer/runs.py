@@ -31,10 +31,15 @@ from common.files import BadInput, check_writable, written_whole
 from common.locks import exclusive
 from data import datasets
 from data.datasets import Split
-from transfer import checkpoints, feature_store, run_files
+from transfer import checkpoints, feature_store, novelty, run_files
 from transfer.run_files import HISTORY, LOCK, SETTINGS, begun_here, read_history, read_settings, write_settings
 from weights import heads, reading
 from weights.heads import Provenance
+
+REPLACED = (  # what a run writes, and what would be lost in a folder that has it already
+    heads.FILE, novelty.FILE, "network-*.npz", HISTORY, checkpoints.FOLDER, "curves.png", "filters.png",
+    "validation-*.csv", "validation-*.png", "test-*.csv", "test-*.png",
+)  # fmt: skip
 
 
 class Run:
@@ -231,6 +236,7 @@ def begin(
     if out:
         folder = pathlib.Path(out).absolute()
         check_new(folder)
+        checkpoints.check_path(folder, "--out")
     else:
         folder = _new_folder(f"{'demo-' if demo else ''}{script}-{time.strftime('%Y%m%d-%H%M%S')}")
     check_writable(folder / SETTINGS)
@@ -251,7 +257,7 @@ def check_new(folder: pathlib.Path) -> None:
     """`BadInput` when a new run cannot be written there: told at once, not after minutes of work."""
     if (folder / SETTINGS).exists():
         raise BadInput(f"{folder}: holds a run already; continue it with --resume {folder}, or name another with --out")
-    for name in (heads.FILE, "network-*.npz", HISTORY, checkpoints.FOLDER):  # what a run replaces or deletes
+    for name in REPLACED:
         for found in folder.glob(name):
             raise BadInput(f"{found}: is there, but belongs to no run; move it away, or name another folder with --out")
 

@@ -60,6 +60,8 @@ def numbers_of(names: Sequence[str], synsets: Sequence[str] = ()) -> np.ndarray:
         whole.setdefault(_plain(name), set()).add(number)
         for each in name.split(", "):
             synonyms.setdefault(_plain(each), set()).add(number)
+    if len(synsets) > len(class_names):
+        raise BadInput(f"--synsets: has {len(synsets):,} lines; expected a line for each of ImageNet's 1,000 classes")
     by_synset = {line.split()[0]: {number} for number, line in enumerate(synsets)}
     known, numbers = synonyms | whole | by_synset, []
     for name in names:

@@ -109,7 +109,8 @@ def provenance_of(
 def find(path: str | pathlib.Path | None = None, demo: bool = False) -> pathlib.Path | None:
     """The head file that `path` (a run's folder, or the file) names, else that of the newest run; None if none is."""
     path = pathlib.Path(path) if path else run_files.newest(heads.FILE, demo)
-    return path / heads.FILE if path and path.is_dir() else path
+    path = path / heads.FILE if path and path.is_dir() else path
+    return path.resolve() if path and path.is_symlink() else path  # what belongs to a head lies beside it
 
 
 def description(head: Head, path: pathlib.Path) -> str:
