@@ -3,10 +3,12 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from conftest import in_one_line
 
 from common.locks import exclusive
+from data import bottleneck_files, pickles
 from transfer import clean, run_files
 
 
@@ -15,6 +17,7 @@ def kept(tmp_path, monkeypatch):
     """Two feature files, three runs (a demo, a finished one, an unfinished one), the oldest first."""
     monkeypatch.setattr(clean, "FEATURES_DIR", tmp_path / "features")
     monkeypatch.setattr(clean, "PICTURES_DIR", tmp_path / "pictures")
+    monkeypatch.setattr(clean, "DATA_DIR", tmp_path / "data")
     monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     (tmp_path / "features").mkdir()
     for name in "a.npy", "b.npy":
@@ -42,6 +45,24 @@ def test_what_is_found(kept):
 def test_a_run_in_training_is_spared(kept):
     with exclusive(kept / "runs" / "unfinished" / run_files.LOCK, "in use"):
         assert names("unfinished") == [] and names("runs") == ["demo-x", "finished"]
+
+
+def test_what_a_run_in_training_reads_is_not_deleted(kept, monkeypatch):
+    for kind in "features", "images", "bottleneck":
+        monkeypatch.setattr("sys.argv", ["clean", "--delete", "demo", kind])
+        with exclusive(kept / "runs" / "unfinished" / run_files.LOCK, "in use"):
+            assert "unfinished: is being trained" in in_one_line(clean.main)
+        assert (kept / "features" / "a.npy").exists() and (kept / "runs" / "demo-x").exists()
+
+
+def test_bottleneck_features_of_others_are_left_alone(kept):
+    (kept / "data").mkdir()
+    name = "vgg_cifar10_bottleneck_features_validation.p"
+    features, labels = np.ones((2, 3), np.float32), np.arange(2)
+    bottleneck_files.write(kept / "data" / f"mine_{name}", features, labels, {"network": "vgg"})
+    pickles.write(kept / "data" / name, {"features": features, "labels": labels})
+    (kept / "data" / f"damaged_{name}").write_bytes(b"?")
+    assert names("bottleneck") == [f"mine_{name}"]
 
 
 def test_a_run_whose_history_is_damaged_is_spared(kept, monkeypatch, capsys):

@@ -16,6 +16,7 @@ from common.program import run, shown
 
 from common.files import BadInput
 from common.flags import Parser, at_least
+from data import DATA_DIR, bottleneck_files
 from data.picture_store import PICTURES_DIR
 from transfer import run_files
 from transfer.feature_store import FEATURES_DIR
@@ -23,6 +24,7 @@ from transfer.feature_store import FEATURES_DIR
 KINDS = {
     "features": "computed features",
     "images": "decoded images of your own",
+    "bottleneck": "bottleneck features in data/, made here",
     "demo": "runs with --demo",
     "unfinished": "runs that were not finished",
     "runs": "all runs",
@@ -37,6 +39,8 @@ def find(kind: str, keep: int = 0) -> list[pathlib.Path]:
     if kind in ("features", "images"):
         folder = FEATURES_DIR if kind == "features" else PICTURES_DIR
         return sorted(folder.iterdir()) if folder.is_dir() else []
+    if kind == "bottleneck":
+        return [path for path in sorted(DATA_DIR.glob("*_bottleneck_features_*.p")) if was_made_here(path)]
     folders = sorted((path.parent for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}")), key=run_files.age)
     folders = [folder for folder in folders if not run_files.is_locked(folder)]
     if kind == "demo":
@@ -44,6 +48,21 @@ def find(kind: str, keep: int = 0) -> list[pathlib.Path]:
     if kind == "unfinished":
         return [folder for folder in folders if run_files.state(folder) not in ("", run_files.DAMAGED)]
     return folders[: max(0, len(folders) - keep)]
+
+
+def was_made_here(path: pathlib.Path) -> bool:
+    """Whether the features were made by these scripts; not the course's own, nor what cannot be read."""
+    try:
+        return bottleneck_files.made_from(path) is not None
+    except BadInput:
+        return False
+
+
+def check_at_rest(kinds: Iterable[str]) -> None:
+    """`BadInput` while a run in runs/ is trained: it may read what is to be deleted, again in each epoch."""
+    for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}"):
+        if {"features", "images", "bottleneck"} & set(kinds) and run_files.is_locked(path.parent):
+            raise BadInput(f"{shown(path.parent)}: is being trained, maybe on what would be deleted; wait for it")
 
 
 def size_of(paths: Iterable[pathlib.Path]) -> int:
@@ -70,6 +89,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.keep and "runs" not in args.delete:
         raise BadInput(f"--keep {args.keep}: spares finished runs; give --delete runs, or leave it out")
+    check_at_rest(args.delete)
     for kind, what in KINDS.items():
         found = find(kind, args.keep if kind == "runs" else 0)
         size = size_of(found)
