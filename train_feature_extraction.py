@@ -94,6 +94,7 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
         taught_by = None  # another classifier to learn from
         if args.teacher:
             taught_by = teacher.load(args.teacher, split, here, cache, args.teacher_weights)
+            this_run.check_teacher(taught_by.fingerprint)
         if not case.fine_tuning:
             # 3. Frozen layers always give the same features: compute them once, then train the head on them.
             images = split.dataset.images

@@ -104,6 +104,15 @@ def test_a_model_whose_path_is_a_pattern_could_not_be_read(letter, tmp_path):
     exports.check(tmp_path / f"my{letter}model.tflite")
 
 
+def test_a_run_goes_on_with_the_teacher_that_it_was_begun_with(folder, tmp_path):
+    run = runs.Run(folder, ORIGIN, ["a", "b"])
+    for _ in range(2):
+        run.check_teacher("wise")
+    assert run_files.begun_here(folder) and run_files.read_settings(folder)["flags"] == {"epochs": 3}
+    assert "was begun with another teacher" in in_one_line(run.check_teacher, "wiser")
+    runs.Run(None, ORIGIN, ["a", "b"], writes=False).check_teacher("wiser")  # a worker that knows no folder
+
+
 def test_a_link_to_a_head_is_the_head(folder, tmp_path):
     """What belongs to it lies in its own folder."""
     heads.save(heads.untrained(4, ["a", "b"], provenance=ORIGIN), folder / heads.FILE)

@@ -82,6 +82,20 @@ class Run:
             raise BadInput(f"{self.folder}: was begun with other weights of the network than "
                            f"{self.provenance.weights}; give it those with --weights, or start a new run")  # fmt: skip
 
+    def check_teacher(self, fingerprint: str) -> None:
+        """`BadInput` when a run that goes on is taught by another teacher than it was begun with; else remember it.
+
+        A teacher that was trained further meanwhile is another one. Runs of earlier versions have not kept theirs.
+        """
+        if self.folder is None:
+            return
+        settings = read_settings(self.folder)
+        if settings.get("taught_by", fingerprint) != fingerprint:
+            raise BadInput(f"{self.folder}: was begun with another teacher, or with this one before it was trained "
+                           "further; name that one with --teacher, or start a new run")  # fmt: skip
+        if self.writes and "taught_by" not in settings:
+            write_settings(self.folder, settings | {"taught_by": fingerprint}, signed=begun_here(self.folder))
+
     def restore(self, variables: list, optimizers: list) -> list[dict]:
         """Set variables and optimizers to those of the last epoch that was kept. Returns the history up to there.
 

@@ -19,7 +19,7 @@ from data.datasets import Split
 from transfer import feature_store, trained
 from transfer.devices import Devices
 from transfer.features import shared_features
-from weights import heads
+from weights import heads, reading
 from weights.heads import Head
 
 
@@ -28,6 +28,7 @@ class Teacher:
 
     def __init__(self, head: Head, features: Any) -> None:
         self._head, self._features = head, features
+        self.fingerprint = head.provenance.fingerprint + reading.fingerprint({"head": (head.kernel, head.bias)})
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         return self._head.logits(self._features[rows])
