@@ -219,6 +219,14 @@ def test_even_a_tenth_of_them_leaves_none(capsys, tmp_path):
     assert "no confidence interval" in reported(capsys, parts, FOURTH_WRONG, tmp_path)
 
 
+@pytest.mark.parametrize("seen, told", [(24, "95% confidence interval"), (36, "no confidence interval")])
+def test_more_than_a_twentieth_of_them_leaves_none(seen, told, capsys, tmp_path):
+    tracks = np.arange(1200)  # of 600 training images, then of 600 that validate
+    tracks[600 : 600 + seen] = np.arange(seen)
+    parts = parts_of(np.tile(TWO, 2), tracks=tracks, training=600)
+    assert told in reported(capsys, parts, FOURTH_WRONG, tmp_path)
+
+
 def test_the_official_test_set_counts_as_421_signs():
     judged = evaluation.evaluate(np.zeros(12_630, int), np.eye(2)[np.arange(12_630) % 50 // 49], ["a", "b"])
     count, _ = evaluation.independent_images(judged, parts_of(np.zeros(12_630, int), images_per_track=30))

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -59,6 +60,41 @@ def test_recipes_follow_from_flags(parse, tmp_path):
     long = recipe(parse("--case", 4, "--layer", "pool5", "--image_size", 131, "--decay_epochs", 3, "--ema", 0.998,
                         "--random_crop", 0.5, "--flip"))  # fmt: skip
     assert (long.decay_epochs, long.ema, long.random_crop, long.augment) == (3, 0.998, 0.5, True)
+
+
+@pytest.mark.parametrize(("words", "value"), [
+    ("--epochs 7", 7), ("--batch_size 16", 16), ("--learning_rate 0.01", 0.01), ("--lower_learning_rate 0.002", 0.002),
+    ("--l2 0.3", 0.3), ("--weight_decay 0.04", 0.04), ("--patience 5", 5), ("--head_epochs 4", 4), ("--ema 0.5", 0.5),
+    ("--label_smoothing 0.2", 0.2), ("--temperature 3 --teacher .", 3.0), ("--teacher_share 0.3 --teacher .", 0.3),
+    ("--decay_epochs 2", 2), ("--random_crop 0.5", 0.5), ("--relight", True), ("--keep_last", True), ("--seed 3", 3),
+    ("--progressive_resizing", True), ("--no_augment", False), ("--no_dropout", False),
+], ids=str)  # fmt: skip
+def test_each_flag_of_the_training_reaches_the_recipe(words, value, parse):
+    fine, field = ("--case", 3, "--network", "googlenet", "--image_size", 64), re.match(r"--(?:no_)?(\w+)", words)[1]
+    plain, changed = recipe(parse(*fine)), recipe(parse(*fine, *words.split()))
+    assert getattr(changed, field) == value != getattr(plain, field)
+
+
+def test_as_published_the_head_sees_plain_features(parse):
+    assert recipe(parse()).standardize and not recipe(parse("--as_published")).standardize
+
+
+def test_layers_that_begin_with_random_weights_decay(parse):
+    fine = ("--network", "googlenet", "--image_size", 64)
+    assert (
+        recipe(parse(*fine, "--case", 4)).weight_decay == 0.05 and recipe(parse(*fine, "--case", 3)).weight_decay == 0
+    )
+
+
+def test_the_seed_chooses_which_images_are_few(parse):
+    images = np.arange(300, dtype=np.uint8)[:, None, None, None] + np.zeros((1, 2, 2, 3), np.uint8)
+    many = datasets.Dataset(images, np.zeros(300, int), ["stop"], None, "signs")
+    chosen = []
+    for seed in (0, 0, 1):
+        args = parse("--per_class", 5, "--seed", seed)
+        split, _ = flags.split_of(args, ALEXNET, lambda: datasets.Split(many, np.arange(200), np.arange(200, 300)))
+        chosen.append(sorted(split.dataset.images[split.training, 0, 0, 0]))
+    assert chosen[0] == chosen[1] != chosen[2] and len(chosen[0]) == 5
 
 
 def test_a_logdir_that_cannot_be_written(parse, tmp_path):

@@ -29,6 +29,14 @@ def test_a_teacher_s_share_of_the_loss():
     np.testing.assert_allclose(found, 0.4 * PLAIN + 0.6 * 9 * soft, rtol=1e-5)
 
 
+def test_a_teacher_beside_smoothed_labels():
+    taught = np.random.default_rng(1).normal(0, 5, (5, 7)).astype(np.float32)
+    soft = -(softmax(taught / 2, axis=1) * log_softmax(LOGITS / 2, axis=1)).sum(1)
+    smoothed = -((0.9 * np.eye(7)[LABELS] + 0.1 / 7) * log_softmax(LOGITS, axis=1)).sum(1)
+    found = training_losses(LOGITS, LABELS, taught, Recipe(label_smoothing=0.1, teacher_share=0.6, temperature=2.0))
+    np.testing.assert_allclose(found, 0.4 * smoothed + 0.6 * 4 * soft, rtol=1e-5)
+
+
 def test_a_cosine_falls_from_the_start():
     rate = schedule(0.01, 10, 10)
     rates = [float(rate(step)) for step in range(101)]

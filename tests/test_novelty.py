@@ -215,3 +215,29 @@ def test_an_image_that_was_trained_on_is_like_them():
     known = novelty.fit(base[labels], labels, np.arange(0, 180, 2), np.arange(1, 180, 2))
     assert not any(map(novelty.is_unlike, novelty.percentiles(known, base)))
     assert novelty.is_unlike(novelty.percentiles(known, RNG.normal(size=(1, 50)).astype(np.float32))[0])
+
+
+def test_what_was_kept_with_another_head_is_not_used(tmp_path, known):
+    """Trained further, a head in the same file sees other features."""
+    head = tmp_path / "head.npz"
+    np.savez(head, kernel=np.zeros((40, 5)))
+    novelty.save(known, head)
+    assert novelty.load(head, 40) is not None
+    np.savez(head, kernel=np.ones((40, 5)))
+    assert novelty.load(head, 40) is None
+
+
+def test_a_feature_that_never_moved_in_training_does_not_outweigh_all_others():
+    """By a thousandth of the others' spread it moves in a new image: that is no sign of a stranger."""
+    features, labels = near(1000, seed=3)
+    still = np.concatenate([features, np.ones((1000, 1), np.float32)], axis=1)
+    known = novelty.fit(still, labels, np.arange(500), np.arange(500, 1000))
+    moved = still.copy()
+    moved[:, -1] += 0.001 * features.std()
+    np.testing.assert_allclose(novelty.distances(known, moved), novelty.distances(known, still), atol=1e-2)
+
+
+def test_percentiles_are_rounded_down():
+    """An image at 98.9 % is not called 99 % and yet like the others."""
+    assert novelty.sentence(98.9) == "Further from its nearest class than 98 % of known images"
+    assert novelty.sentence(99.0).startswith("Unlike anything in training")
