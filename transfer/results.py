@@ -175,7 +175,6 @@ def next_step(folder: pathlib.Path, demo: bool, class_names: Sequence[str]) -> s
 def large_features() -> str:
     """A line on how much space the kept features take, and how to get rid of them; "" where it is little."""
     folder = feature_store.FEATURES_DIR
-    used = clean.size_of([folder]) if folder.is_dir() else 0
-    return f"{shown(folder)} holds {used / 1e9:.1f} GB; python -m transfer.clean tells and deletes\n" * (
-        used > MENTIONED
-    )
+    size = clean.size_of([folder]) if folder.is_dir() else 0
+    told = f"{shown(folder)} holds {size / 1e9:.1f} GB; python -m transfer.clean tells and deletes\n"
+    return told if size > MENTIONED else ""
