@@ -268,7 +268,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None, set[str]
 
 def main() -> None:
     args, folder, given = parse_arguments()
-    files = feature_files(args, given)
+    files = None if folder else feature_files(args, given)  # a run that goes on was made of images
     if files:
         train_on_files(args, *files)
     else:

@@ -314,6 +314,14 @@ def test_what_is_written_does_not_lie_among_the_classes(flag, parse, tmp_path):
     assert parse("--training_dir", folder, flag, tmp_path / "animals2").training_dir == folder
 
 
+def test_a_run_that_was_begun_among_the_images_goes_on_there(parse, begun, tmp_path):
+    """In a folder with train and val, it is no class."""
+    folder = begun("--training_dir", tmp_path, "--out", tmp_path.parent / "elsewhere")
+    settings = run_files.read_settings(folder)
+    run_files.write_settings(folder, settings | {"flags": settings["flags"] | {"out": str(folder)}}, signed=True)
+    assert parse("--resume", folder).training_dir == tmp_path
+
+
 def test_a_teacher_comes_with_the_beginning(parse, begun, tmp_path):
     (tmp_path / "teacher").mkdir()
     folder = begun("--case", 3)

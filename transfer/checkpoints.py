@@ -9,6 +9,7 @@ They are read and deleted by their own names, inside the folder: TensorFlow's ma
 import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 from common.files import BadInput, file_hash, foreign, open_regular, written_whole
 
 FOLDER, STATE = "checkpoint", "state.json"
-PATTERN = "*?[\\"  # letters that are no letters in a pattern of file names
+PATTERN = "*?[" if os.name == "nt" else "*?[\\"  # letters that are no letters in a pattern of file names
 LARGEST_JSON = 50_000_000  # bytes; a thousand epochs take 0.3 MB
 
 

@@ -238,7 +238,7 @@ def check_paths(args: argparse.Namespace) -> None:
         if path and not path.exists():
             raise BadInput(f"--{name} {path}: no such file; give the path of one that is there")
     for name in ("out", "cache", "logdir"):
-        path = getattr(args, name)
+        path = None if name == "out" and args.resume else getattr(args, name)  # begun there, a run goes on there
         for images in (args.training_dir, getattr(args, "validation_dir", None)):
             if path in (None, feature_store.FEATURES_DIR) or images is None:
                 continue
