@@ -201,9 +201,9 @@ def _linked(temporary: pathlib.Path, path: pathlib.Path) -> bool:
     return True
 
 
-def check_writable(path: str | os.PathLike) -> None:
+def check_writable(path: str | os.PathLike, advice: str = "choose another place") -> None:
     """Raise `BadInput` when `path` cannot be written: before minutes of work, not after them."""
-    handle, temporary = _temporary(pathlib.Path(path))
+    handle, temporary = _temporary(pathlib.Path(path), advice)
     os.close(handle)
     temporary.unlink()
 
@@ -225,9 +225,9 @@ def check_new_file(path: str | os.PathLike, flag: str) -> None:
     check_writable(path)
 
 
-def _temporary(path: pathlib.Path) -> tuple[int, pathlib.Path]:
+def _temporary(path: pathlib.Path, advice: str = "choose another place") -> tuple[int, pathlib.Path]:
     """A new file beside `path`: its handle, locked as long as it is open, and its path."""
-    with reported(path, advice="choose another place", errors=OF_A_PATH):
+    with reported(path, advice=advice, errors=OF_A_PATH):
         make_folder(path.parent)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")

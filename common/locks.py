@@ -46,6 +46,16 @@ def exclusive(path: str | os.PathLike, refusal: str) -> Iterator[None]:
         yield
 
 
+def is_held(path: str | os.PathLike) -> bool:
+    """Whether a process is in a block with this lock; False in a folder that cannot be written, where none can be."""
+    held = "held"
+    try:
+        with exclusive(path, held):
+            return False
+    except BadInput as error:
+        return str(error) == held
+
+
 @contextlib.contextmanager
 def _held(path: pathlib.Path, file: BinaryIO) -> Iterator[None]:
     """Keep the lock on the open file at `path` while the block runs; then delete the file."""

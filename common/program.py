@@ -141,7 +141,14 @@ def start_tensorflow() -> None:
 
     They come from C++ through file descriptor 2, some before any setting is read, so for these seconds the descriptor
     leads to a temporary file. Should the start fail, what was written there is shown.
+
+    `BadInput` where the path of these files is not UTF-8: TensorFlow compiles no function whose file it cannot name.
     """
+    here = pathlib.Path(__file__).resolve().parents[1]
+    try:
+        str(here).encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{here}: is not UTF-8 text, which TensorFlow needs; move the folder elsewhere") from None
     with stderr_kept_back():
         import tensorflow as tf
 

@@ -55,6 +55,18 @@ def test_what_a_run_in_training_reads_is_not_deleted(kept, monkeypatch):
         assert (kept / "features" / "a.npy").exists() and (kept / "runs" / "demo-x").exists()
 
 
+def test_what_is_being_computed_is_not_deleted(kept, monkeypatch):
+    """VGG16's features are computed before there is a run, and a run with --out lies elsewhere."""
+    monkeypatch.setattr("sys.argv", ["clean", "--delete", "features"])
+    lock = kept / "features" / ".vgg-pool5-0123456789abcdef.lock"
+    with exclusive(lock, "in use"):
+        assert "features: vgg-pool5-0123456789abcdef is being written there; wait for it" in in_one_line(clean.main)
+    assert names("features") == ["a.npy", "b.npy"]
+    lock.touch()  # of a process that was killed
+    clean.main()
+    assert names("features") == []
+
+
 def test_bottleneck_features_of_others_are_left_alone(kept):
     (kept / "data").mkdir()
     name = "vgg_cifar10_bottleneck_features_validation.p"

@@ -7,8 +7,9 @@ import sys
 from common.program import run
 
 import pytest
-from conftest import ROOT, refused
+from conftest import ROOT, in_one_line, refused
 
+from common import program
 from common.files import BadInput
 from transfer.answers import most_probable, print_top
 
@@ -155,6 +156,12 @@ def test_a_program_that_imports_ours_keeps_its_hook():
     code = "import sys; sys.excepthook = lambda kind, *_: print(kind.__name__); import common.program; 1 / 0"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (1, "ZeroDivisionError\n", "")
+
+
+def test_a_place_whose_name_tensorflow_cannot_read(monkeypatch):
+    monkeypatch.setattr(program, "__file__", "/home/caf\udce9/transfer/common/program.py")
+    told = in_one_line(program.start_tensorflow)
+    assert "/home/caf" in told and "/transfer: is not UTF-8 text, which TensorFlow needs; move the folder" in told
 
 
 def test_classes_without_a_chance_are_not_listed(capsys):

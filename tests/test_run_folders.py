@@ -244,7 +244,7 @@ def test_a_run_that_cannot_be_written_is_not_taken_for_one_in_training(folder, m
         raise BadInput(f"{path}: cannot be written (Permission denied); choose another place")
 
     (folder / run_files.HISTORY).write_text(json.dumps({"ended": False, "epochs": EPOCHS}))
-    monkeypatch.setattr(run_files, "exclusive", closed)
+    monkeypatch.setattr("common.locks.exclusive", closed)
     assert run_files.state(folder) == "unfinished, 3 epochs so far"
 
 

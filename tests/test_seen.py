@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import in_one_line
 from made_archives import signs
 from PIL import Image
 
@@ -131,3 +132,12 @@ def test_two_views_are_averaged(monkeypatch):
     np.testing.assert_allclose(one, [[0.25, 0.75], [0.5, 0.5]], rtol=1e-5)
     two = classifier.probabilities_of_many(images, None, lambda views: np.zeros_like(views))
     np.testing.assert_allclose(two, [[0.375, 0.625], [0.5, 0.5]], rtol=1e-5)
+
+
+def test_a_run_that_cannot_be_written_is_told_before_its_network_is_asked(files, begun):
+    path, _ = begun(traffic_signs.NAME, traffic_signs.sign_names())
+    (path.parent / "test-per_class.csv").mkdir()  # root may write everywhere, so chmod would not do
+    refusal = in_one_line(results.judge, path, traffic_signs.load_test(files / "other.p"), None, None)
+    assert (
+        "test-per_class.csv: cannot be written" in refusal and "copy the run, and name the copy with --head" in refusal
+    )

@@ -16,6 +16,7 @@ from common.program import run, shown
 
 from common.files import BadInput
 from common.flags import Parser, at_least
+from common.locks import is_held
 from data import DATA_DIR, bottleneck_files
 from data.picture_store import PICTURES_DIR
 from transfer import run_files
@@ -59,10 +60,13 @@ def was_made_here(path: pathlib.Path) -> bool:
 
 
 def check_at_rest(kinds: Iterable[str]) -> None:
-    """`BadInput` while a run in runs/ is trained: it may read what is to be deleted, again in each epoch."""
+    """`BadInput` while what is to be deleted is being computed, or may be read again: by a run in training."""
     for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}"):
         if {"features", "images", "bottleneck"} & set(kinds) and run_files.is_locked(path.parent):
             raise BadInput(f"{shown(path.parent)}: is being trained, maybe on what would be deleted; wait for it")
+    for lock in (path for kind in kinds for path in find(kind) if path.suffix == ".lock"):
+        if is_held(lock):  # by what has no run yet, or has one elsewhere
+            raise BadInput(f"{shown(lock.parent)}: {lock.stem[1:]} is being written there; wait for it")
 
 
 def size_of(paths: Iterable[pathlib.Path]) -> int:

@@ -9,7 +9,7 @@ from common.program import shown
 
 import numpy as np
 
-from common.files import BadInput
+from common.files import BadInput, check_writable
 from data import datasets, traffic_signs
 from data.datasets import Dataset, Split
 from networks.network import Network
@@ -22,6 +22,7 @@ from weights import heads
 
 KNOWN_IMAGES = 2000  # of training and of validation each ...
 LEAST_KNOWN = 5  # ... and at least so many training images per class: without any, its images pass for strange ones
+TEST = "test"  # how the names of its tables and plots begin
 MENTIONED = 2e9  # bytes of kept features
 
 
@@ -139,12 +140,13 @@ def judge(
     if list(test.class_names) != head.class_names:
         raise BadInput(f"{test.name}: its classes are not the {len(head.class_names)} of {shown(path)}; give images of "
                        "the same classes, or another classifier with --head")  # fmt: skip
+    check_writable(path.parent / f"{TEST}-per_class.csv", "copy the run, and name the copy with --head")
     classifier = trained.load(path, weights, head=head)  # before images are hashed: a run in training goes on meanwhile
     trained_on = seen.count(path, head, test, test_dir)
     view, told = second_view(test.class_names, classifier.network.image_size) if two_views else (None, "")
     probabilities = classifier.probabilities_of_many(test.images, cache, view)
     print(told, end="")
-    evaluation.report(datasets.for_test(test, trained_on), probabilities, classifier.folder, plot, "test")
+    evaluation.report(datasets.for_test(test, trained_on), probabilities, classifier.folder, plot, TEST)
 
 
 def judge_signs(

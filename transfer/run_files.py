@@ -13,7 +13,7 @@ import pathlib
 import secrets
 
 from common.files import BadInput, foreign, open_regular, written_whole
-from common.locks import exclusive
+from common.locks import is_held
 from transfer import checkpoints
 
 RUNS_DIR = pathlib.Path(__file__).resolve().parents[1] / "runs"
@@ -65,13 +65,8 @@ def age(folder: pathlib.Path) -> float:
 
 
 def is_locked(folder: pathlib.Path) -> bool:
-    """Whether a process is training it; not where it cannot be told, in a folder that cannot be written."""
-    held = f"{folder}: is being trained"
-    try:
-        with exclusive(folder / LOCK, held):
-            return False
-    except BadInput as error:
-        return str(error) == held
+    """Whether a process is training it, see `locks.is_held`."""
+    return is_held(folder / LOCK)
 
 
 def state(folder: pathlib.Path) -> str:
