@@ -73,11 +73,17 @@ def exported(network, head, folder, shown_to=None):
     return lite.export(network, head, path, folder / "signs.txt", shown_to), path
 
 
-def same(path, network, head, batch):
-    """The share of images for which the file gives the answer that the scripts give; the largest difference."""
+def same(path, network, head, batch, lead=0.0):
+    """The share of images for which the file gives the answer that the scripts give; the largest difference.
+
+    lead: pass over images whose two most probable classes are closer than this. Any rounding may turn those.
+    """
     found, _ = lite.answers_of(path.read_bytes(), batch)
     expected = answers(network, head, batch)
-    return np.mean(found.argmax(axis=1) == expected.argmax(axis=1)), np.abs(found - expected).max()
+    second, first = np.sort(expected, axis=1)[:, -2:].T
+    clear = first - second >= lead
+    assert clear.mean() > 0.5
+    return np.mean((found.argmax(axis=1) == expected.argmax(axis=1))[clear]), np.abs(found - expected).max()
 
 
 def test_float16_answers_as_the_scripts_do(drawn, tmp_path, capsys):
@@ -117,22 +123,21 @@ def test_int8_answers_nearly_as_the_scripts_do(drawn, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (REAL_SIGNS.exists() and REAL_WEIGHTS.exists()), reason="real signs and weights are not here")
+@pytest.mark.parametrize("layer, lead", [("pool3", 0.0), ("pool5", 0.2)])  # pool5 knows a third of the signs, barely
 @pytest.mark.parametrize("kind, least", [("float16", 0.99), ("int8", 0.97)])
-def test_real_signs(kind, least, tmp_path):
-    """GoogLeNet with ImageNet's weights, a head on pool3, 1,000 signs of held-out tracks."""
+def test_real_signs(kind, least, layer, lead, tmp_path):
+    """GoogLeNet with ImageNet's weights, 1,000 signs of held-out tracks."""
     stored = np.load(REAL_SIGNS)
     signs = datasets.Dataset(stored["features"], stored["labels"].astype(np.int64), traffic_signs.sign_names(),
                              stored["tracks"].astype(np.int64), "signs")  # fmt: skip
     parts = datasets.fewer(datasets.split(signs, "track", 0), 30, 24, 0)
     network = GoogLeNet(reading.load(cards.GOOGLENET, REAL_WEIGHTS), image_size=64)
     seen, labels = parts.dataset.images[parts.training], parts.dataset.labels[parts.training]
-    head = fitted(network, "pool3", seen, labels, signs.class_names)
+    head = fitted(network, layer, seen, labels, signs.class_names)
     held_out = parts.dataset.images[parts.validation][:1000]
     written, path = exported(network, head, tmp_path, seen[::6] if kind == "int8" else None)
-    share, _ = same(path, network, head, held_out)
-    print(
-        f"{kind}: {written.size / 1e6:.2f} MB, {written.milliseconds:.2f} ms, {share:.4f} of {len(held_out)} the same"
-    )
+    share, _ = same(path, network, head, held_out, lead)
+    print(f"{layer}, {kind}: {written.size / 1e6:.2f} MB, {written.milliseconds:.2f} ms, {share:.4f} the same")
     assert share >= least
 
 
@@ -151,9 +156,9 @@ def test_every_network(name, layer, kind, tmp_path):
     few = signs.labels < 5
     head = fitted(network, layer, signs.images[few], signs.labels[few], signs.class_names[:5])
     _, path = exported(network, head, tmp_path, signs.images[few] if kind == "int8" else None)
-    share, difference = same(path, network, head, others.images[:60])
+    share, difference = same(path, network, head, others.images[:60], lead=0.2)  # a head that learned from 15 images
     print(f"{name}, {kind}: {share:.3f} the same, largest difference {difference:.3f}")
-    assert share >= (0.99 if kind == "float16" else 0.9)
+    assert share >= (0.99 if kind == "float16" else 0.95)
 
 
 def test_what_lies_there_is_kept(drawn, tmp_path):
