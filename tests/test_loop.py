@@ -145,3 +145,36 @@ def test_each_epoch_has_an_order_of_its_own():
     assert first.tolist() != second.tolist()
     again, other = order_of_training(seed=0)[0], order_of_training(seed=1)[0]
     assert again.tolist() == first.tolist() != other.tolist()
+
+
+def test_each_image_has_its_own_chance_and_each_step_its_own_number(monkeypatch):
+    """Dropout and augmentation would else repeat themselves in every epoch, or change with the order of the images."""
+    steps = []
+    monkeypatch.setattr(loop, "BATCHES_PER_CALL", 1)
+    monkeypatch.setattr(augmentation, "chances", lambda count, *_: np.arange(count, dtype=np.float32)[:, None])
+
+    def noted(_, batch, size, number):
+        steps.append((batch, number))
+        return np.zeros(2)
+
+    monkeypatch.setattr(loop.Steps, "train_step", noted)
+    rows = np.arange(0, 40, 2)
+    examples = loop.Examples(10 * np.arange(40, dtype=np.float32)[:, None], np.arange(40) % 2, rows, rows)
+    classifier = Classifier(heads.untrained(1, ["a", "b"], 0))
+    loop.train(classifier, examples, Recipe(epochs=2, batch_size=4, augment=True), devices.find())
+    assert [number for _, number in steps] == list(range(10))
+    for batch, _ in steps:
+        np.testing.assert_array_equal(batch.x, 10 * batch.chance)
+        np.testing.assert_array_equal(batch.place, np.arange(4))
+
+
+def test_the_layers_below_the_head_have_a_rate_and_a_decay_of_their_own():
+    network = GoogLeNet.load(cards.GOOGLENET, "random", image_size=32)
+    classifier = Classifier(heads.untrained(1024, ["a", "b"]), 0.0, 1.0, network, "pool5", None, "inception_5b")
+    recipe = Recipe(epochs=10, batch_size=32, learning_rate=0.01, lower_learning_rate=0.002, weight_decay=0.05)
+    both = loop.optimizers(classifier, recipe, devices.find(), 33)  # two steps an epoch, so 20 in all
+    assert [each.weight_decay for each in both] == [None, 0.05]
+    for step, share in (2, 1.0), (11, 0.5):  # warmed up; half way down
+        for optimizer in both:
+            optimizer.iterations.assign(step)
+        assert [float(each.learning_rate) for each in both] == pytest.approx([0.01 * share, 0.002 * share])
