@@ -26,10 +26,9 @@ import numpy as np
 
 from common.files import BadInput
 from common.flags import Parser, at_least
-from common.locks import one_at_a_time
 from data import DATA_DIR, bottleneck_files, datasets
 from data.datasets import Dataset, Split
-from transfer import devices, feature_store, flags, resuming, runs
+from transfer import bottlenecks, devices, feature_store, flags, resuming, runs
 from transfer.recipe import Case, Recipe
 from weights import cards
 from weights.heads import Provenance
@@ -59,8 +58,9 @@ def load_images(dataset: str, how: str, seed: int, demo: bool) -> Split:
 def from_files(training_file: pathlib.Path, validation_file: pathlib.Path) -> tuple[np.ndarray, Split]:
     """The features of two files, float32 (N, D), whoever made them; and their split, without pixels."""
     features, labels, count = bottleneck_files.read_both(training_file, validation_file)
-    names = [str(label) for label in np.unique(labels)]
-    return features, without_pixels(labels, count, names, validation_file.name)
+    images, names = np.empty((len(labels), 0, 0, 3), np.uint8), [str(label) for label in np.unique(labels)]
+    dataset = Dataset(images, labels, names, None, validation_file.name)
+    return features, Split(dataset, np.arange(count), np.arange(count, len(labels)))
 
 
 def from_images(args: argparse.Namespace) -> tuple[np.ndarray, Split, Provenance, "Network"]:
@@ -74,7 +74,6 @@ def from_images(args: argparse.Namespace) -> tuple[np.ndarray, Split, Provenance
         card, source, seed=args.seed, image_size=args.image_size, precision=args.precision, classifier=False
     )
     origin = trained.provenance_of(network, card.bottleneck, source, args.seed, split.dataset.name, framing)
-
     cache = flags.cache_of(args.cache, args.no_cache)
 
     def compute(images: np.ndarray) -> np.ndarray:
@@ -83,18 +82,10 @@ def from_images(args: argparse.Namespace) -> tuple[np.ndarray, Split, Provenance
     if args.training_dir or cache is None:  # the feature store knows when an image has changed
         return compute(split.dataset.images), split, origin, network
     split = datasets.in_order(split)  # training images first, as the two files hold them
-    files = default_files(args, args.split)
-    waiting = f"waiting for another process that makes {files[0].name}"
-    with one_at_a_time(files[0].with_name(f".{files[0].name}.lock"), waiting):  # from other weights, maybe
-        for path, rows, per_class in zip(files, (split.training, split.validation), (args.per_class, 0)):
-            images = split.dataset.images[rows]
-            how = features.key(origin, card.bottleneck, pool=True) | {
-                "trained_on": split.dataset.name, "seed": args.seed, "split": args.split, "per_class": per_class,
-                "images": datasets.fingerprint(split), "pixels": feature_store.fingerprint(images),
-            }  # fmt: skip
-            if not bottleneck_files.is_made_from(path, how):
-                bottleneck_files.write(path, compute(images), split.dataset.labels[rows], how)
-        vectors, *_ = bottleneck_files.read_both(*files)
+    made_from = features.key(origin, card.bottleneck, pool=True) | {
+        "trained_on": split.dataset.name, "seed": args.seed, "split": args.split,
+    }  # fmt: skip
+    vectors = bottlenecks.made_once(default_files(args, args.split), split, compute, made_from, args.per_class)
     return vectors, split, origin, network
 
 
@@ -109,12 +100,6 @@ def told_how_to_go_on(no_cache: bool) -> Iterator[None]:
         raise
 
 
-def without_pixels(labels: np.ndarray, count: int, class_names: list[str], name: str) -> Split:
-    """Labels whose images are elsewhere; the first `count` are for training."""
-    dataset = Dataset(np.empty((len(labels), 0, 0, 3), np.uint8), labels, class_names, None, name)
-    return Split(dataset, np.arange(count), np.arange(count, len(labels)))
-
-
 def feature_files(args: argparse.Namespace, given: set[str]) -> tuple[pathlib.Path, pathlib.Path] | None:
     """The files to take the features from; None: they are made of images. given: names of flags.
 
@@ -126,18 +111,11 @@ def feature_files(args: argparse.Namespace, given: set[str]) -> tuple[pathlib.Pa
             return None
         used = HEAD_FLAGS | NAME_FLAGS
         # Where nothing is said about the split, the course's files of the signs count, too; theirs is random.
-        for split in [args.split] if "split" in given else ["track", "random"]:
-            files = default_files(args, split)
-            foreign = [path for path in files if path.exists() and bottleneck_files.made_from(path) is None]
-            if foreign:
-                break
-        else:
+        splits = [args.split] if "split" in given else ["track", "random"]
+        candidates = (default_files(args, split) for split in splits)
+        files = next(filter(bottlenecks.are_of_others, candidates), None)
+        if files is None:
             return None
-        if len(foreign) < len(files):
-            (partner,) = set(files) - set(foreign)
-            how = "was made here" if partner.exists() else "is missing"
-            raise BadInput(f"{foreign[0]}: was not made here, and its partner {partner.name} {how}; put both there, "
-                           "give them with --training_file and --validation_file, or move it away")  # fmt: skip
     if unused := sorted(given - used):
         raise BadInput(f"--{unused[0]}: the features in {files[0]} are taken as they are, and this would do nothing; "
                        "leave it out, or have features made of images, without these files")  # fmt: skip
@@ -145,18 +123,9 @@ def feature_files(args: argparse.Namespace, given: set[str]) -> tuple[pathlib.Pa
 
 
 def default_files(args: argparse.Namespace, split: str) -> tuple[pathlib.Path, pathlib.Path]:
-    """Names as the course had them; what differs from its settings is added to the name."""
-    name = f"{args.network}_{args.dataset}"
-    if args.image_size != cards.CARDS[args.network].input_size:
-        name += f"_{args.image_size}px"
-    if split == "track":
-        name += "_track"
-    name = f"demo_{name}" if args.demo else name
-    folder = DATA_DIR if args.cache == feature_store.FEATURES_DIR else args.cache
-    return (
-        folder / f"{name}_{args.per_class or 'all'}_bottleneck_features_train.p",
-        folder / f"{name}_bottleneck_features_validation.p",
-    )
+    """Where features of images are kept, under the course's names."""
+    folder, card = DATA_DIR if args.cache == feature_store.FEATURES_DIR else args.cache, cards.CARDS[args.network]
+    return bottlenecks.names(folder, card, args.dataset, args.image_size, args.per_class, split, args.demo)
 
 
 def train_on_images(args: argparse.Namespace, folder: pathlib.Path | None) -> None:

@@ -106,14 +106,14 @@ def test_a_file_of_one_s_own_is_not_replaced(part, tmp_path, monkeypatch):
 def test_features_are_those_of_this_process_s_weights(tmp_path, monkeypatch):
     """While it makes the files, no other process does."""
     refusal = "is made by another process"
-    write_file, locked = script.bottleneck_files.write, []
+    write_file, locked = bottleneck_files.write, []
 
     def written(path, *content):
         (lock,) = tmp_path.rglob(".*.lock")
         locked.append(in_one_line(lambda: exclusive(lock, refusal).__enter__()))
         write_file(path, *content)
 
-    monkeypatch.setattr(script.bottleneck_files, "write", written)
+    monkeypatch.setattr(bottleneck_files, "write", written)
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
     monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     small = traffic_signs.drawn

@@ -1,0 +1,64 @@
+"""Bottleneck features of images in two files, as the course handed them out: of training images, of validation images.
+
+files = names(folder, cards.VGG, "cifar10", image_size=64, per_class=100)   # vgg_cifar10_64px_100_bottleneck_...
+features = made_once(files, split, compute, made_from, per_class=100)       # (N, D), training images first
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from common.files import BadInput
+from common.locks import one_at_a_time
+from data import bottleneck_files, datasets
+from data.datasets import Split
+from transfer import feature_store
+from weights.cards import Card
+
+
+def names(
+    folder: pathlib.Path, card: Card, dataset: str, image_size: int, per_class: int, split: str = "", demo: bool = False
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """The paths of both files, called as the course's; what differs from its settings is added to the name."""
+    size = "" if image_size == card.input_size else f"_{image_size}px"
+    name = f"{'demo_' * demo}{card.name}_{dataset}{size}{'_track' * (split == 'track')}"
+    return (
+        folder / f"{name}_{per_class or 'all'}_bottleneck_features_train.p",
+        folder / f"{name}_bottleneck_features_validation.p",
+    )
+
+
+def are_of_others(files: tuple[pathlib.Path, pathlib.Path]) -> bool:
+    """Whether both files are there and were not made here; `BadInput` where that is so of one of them."""
+    others = [path for path in files if path.exists() and bottleneck_files.made_from(path) is None]
+    if len(others) == 1:
+        (partner,) = set(files) - set(others)
+        how = "was made here" if partner.exists() else "is missing"
+        raise BadInput(f"{others[0]}: was not made here, and its partner {partner.name} {how}; put both there, "
+                       "give them with --training_file and --validation_file, or move it away")  # fmt: skip
+    return bool(others)
+
+
+def made_once(
+    files: tuple[pathlib.Path, pathlib.Path],
+    split: Split,
+    compute: Callable[[np.ndarray], np.ndarray],
+    made_from: dict,
+    per_class: int,
+) -> np.ndarray:
+    """The features of all images, float32 (N, D), out of the files; written first, unless they were made like this.
+
+    split: training images first, see `datasets.in_order`. compute: uint8 (n, H, W, 3) -> (n, D). made_from: all that
+    shapes the features besides the images. per_class: training images per class; 0: all.
+    """
+    waiting = f"waiting for another process that makes {files[0].name}"
+    with one_at_a_time(files[0].with_name(f".{files[0].name}.lock"), waiting):  # from other weights, maybe
+        for path, rows, count in zip(files, (split.training, split.validation), (per_class, 0)):
+            images = split.dataset.images[rows]
+            shaped = {"per_class": count, "images": datasets.fingerprint(split)}
+            how = made_from | shaped | {"pixels": feature_store.fingerprint(images)}
+            if not bottleneck_files.is_made_from(path, how):
+                bottleneck_files.write(path, compute(images), split.dataset.labels[rows], how)
+        features, *_ = bottleneck_files.read_both(*files)
+    return features
