@@ -45,14 +45,14 @@ HEAD_FLAGS = {"epochs", "batch_size", "learning_rate", "l2", "patience", "seed",
 NAME_FLAGS = {"network", "dataset", "image_size", "per_class", "split", "demo"}  # which of the files in data/
 
 
-def load_images(dataset: str, how: str, seed: int, demo: bool) -> Split:
+def load_images(dataset: str, by: str, seed: int, demo: bool) -> Split:
     """Labelled images; a third of the signs, or a fifth of other images, held out as in the course.
 
-    how: "track" or "random" (as the course did with the signs, too), see `datasets.split`.
+    by: "track" or "random" (as the course did with the signs, too), see `datasets.split`.
     """
     source = datasets.named(dataset)
     images = source.drawn(seed=seed) if demo else source.load()
-    return datasets.split(images, how, seed, held_out=datasets.HELD_OUT if source.split == "track" else 0.2)
+    return datasets.split(images, by, seed, held_out=datasets.HELD_OUT if source.split == "track" else 0.2)
 
 
 def from_files(training_file: pathlib.Path, validation_file: pathlib.Path) -> tuple[np.ndarray, Split]:

@@ -56,16 +56,16 @@ RECIPES = {"thorough": THOROUGH | SIGNS, "few": FEW | SIGNS}
 
 
 def load_signs(
-    training_file: pathlib.Path, validation_file: pathlib.Path | None, how: str, seed: int, demo: bool
+    training_file: pathlib.Path, validation_file: pathlib.Path | None, by: str, seed: int, demo: bool
 ) -> Split:
     """39,209 photos of signs, or drawn ones; a third of them for validation, or those of `validation_file`.
 
-    how: "track", "random" or "none", see `datasets.split`.
+    by: "track", "random" or "none", see `datasets.split`.
     """
     signs = traffic_signs.drawn(seed=seed) if demo else traffic_signs.load(training_file)
     if validation_file:
         return datasets.with_copies_shared(datasets.joined(signs, traffic_signs.load_validation(validation_file)))
-    return datasets.split(signs, how, seed)
+    return datasets.split(signs, by, seed)
 
 
 def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, load: Callable[[], Split]) -> None:

@@ -27,14 +27,14 @@ def made_from(path: str | os.PathLike) -> dict | None:
         return dict(json.loads(made))
 
 
-def is_made_from(path: pathlib.Path, how: dict) -> bool:
+def is_made_from(path: pathlib.Path, facts: dict) -> bool:
     """Whether the file is there and was made like this."""
-    return path.exists() and made_from(path) == how
+    return path.exists() and made_from(path) == facts
 
 
-def write(path: str | os.PathLike, features: np.ndarray, labels: np.ndarray, how: dict) -> None:
+def write(path: str | os.PathLike, features: np.ndarray, labels: np.ndarray, facts: dict) -> None:
     """Write a file, whole or not at all, that anything that reads the course's reads."""
-    pickles.write(path, {"features": features, "labels": labels, "made_from": json.dumps(how)})
+    pickles.write(path, {"features": features, "labels": labels, "made_from": json.dumps(facts)})
 
 
 def read_features(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:

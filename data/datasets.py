@@ -102,7 +102,7 @@ def check(dataset: Dataset, path: Any) -> Dataset:
     return dataset._replace(labels=labels, tracks=tracks)
 
 
-def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> Split:
+def split(dataset: Dataset, by: str, seed: int, held_out: float = HELD_OUT) -> Split:
     """Keep about a third of each class for validation; every class that occurs has at least one training image.
 
     `none`: train on all images; a thousand of them also validate, and say only whether the training went well.
@@ -114,7 +114,7 @@ def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> 
     A class of two or more tracks (images) has a validation image, too. `notes` says which classes have none. Raises
     `BadInput` for a class with a single image, and for `track` where the tracks are unknown.
     """
-    if how == "none":
+    if by == "none":
         rows = np.arange(len(dataset.labels))
         return Split(dataset._replace(name=dataset.name + UNDIVIDED), rows, np.sort(some(rows, TRAINED_ON, seed)))
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
@@ -122,7 +122,7 @@ def split(dataset: Dataset, how: str, seed: int, held_out: float = HELD_OUT) -> 
         raise BadInput(
             f"{dataset.name}: only one image of {alone}; a class needs two or more, to train and to validate"
         )
-    if how == "random":
+    if by == "random":
         if dataset.tracks is None and dataset.images_per_track > 1:  # some of nearly every object are on both sides
             dataset = dataset._replace(tracks=dataset.labels)  # the worst that may be: one object per class
         return Split(dataset, *_split_at_random(dataset.labels, held_out, seed))

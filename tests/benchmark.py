@@ -211,7 +211,7 @@ def our_steps(classifier, images, batch, augment=False):
     chances, taught = augmentation.chances(len(images), 0, 1), np.zeros((len(images), 0), np.float32)
     whole = loop.Batch(images, labels, chances, taught, place, weight=np.ones(len(images), np.float32))
     starts = range(0, len(images), batch)
-    batches = [loop.Batch(*found.spread(*[each[start : start + batch] for each in whole])) for start in starts]
+    batches = [loop.Batch(*found.distribute(*[each[start : start + batch] for each in whole])) for start in starts]
 
     def epoch():
         for number, each in enumerate(batches):

@@ -58,7 +58,7 @@ def free_port():
 
 
 def one_of_three_workers(number):
-    """Its devices, two replicas; `spread` then gives lists, an entry for each of them."""
+    """Its devices, two replicas; `distribute` then gives lists, an entry for each of them."""
 
     def values(function):
         return [function(types.SimpleNamespace(replica_id_in_sync_group=2 * number + each)) for each in (0, 1)]
@@ -75,7 +75,7 @@ def one_of_three_workers(number):
 def test_each_row_of_a_batch_is_one_replicas_and_padding_rows_have_weight_0(number, expected):
     found = one_of_three_workers(number)
     own = found.own(np.array([3, 4, 9, 6]))
-    images, weights = found.spread(np.outer(own, [1, 10]), np.ones(len(own), np.float32))
+    images, weights = found.distribute(np.outer(own, [1, 10]), np.ones(len(own), np.float32))
     for image, weight, (rows, weighs) in zip(images, weights, expected, strict=True):
         np.testing.assert_array_equal(image, np.outer(rows, [1, 10]))
         np.testing.assert_array_equal(weight, weighs)

@@ -34,8 +34,8 @@ def are_of_others(files: tuple[pathlib.Path, pathlib.Path]) -> bool:
     others = [path for path in files if path.exists() and bottleneck_files.made_from(path) is None]
     if len(others) == 1:
         (partner,) = set(files) - set(others)
-        how = "was made here" if partner.exists() else "is missing"
-        raise BadInput(f"{others[0]}: was not made here, and its partner {partner.name} {how}; put both there, "
+        state = "was made here" if partner.exists() else "is missing"
+        raise BadInput(f"{others[0]}: was not made here, and its partner {partner.name} {state}; put both there, "
                        "give them with --training_file and --validation_file, or move it away")  # fmt: skip
     return bool(others)
 
@@ -57,8 +57,8 @@ def made_once(
         for path, rows, count in zip(files, (split.training, split.validation), (per_class, 0)):
             images = split.dataset.images[rows]
             shaped = {"per_class": count, "images": datasets.fingerprint(split)}
-            how = made_from | shaped | {"pixels": feature_store.fingerprint(images)}
-            if not bottleneck_files.is_made_from(path, how):
-                bottleneck_files.write(path, compute(images), split.dataset.labels[rows], how)
+            facts = made_from | shaped | {"pixels": feature_store.fingerprint(images)}
+            if not bottleneck_files.is_made_from(path, facts):
+                bottleneck_files.write(path, compute(images), split.dataset.labels[rows], facts)
         features, *_ = bottleneck_files.read_both(*files)
     return features

@@ -40,7 +40,7 @@ class Devices:
         """Those of the rows, (n,) int, that are this worker's own, in their order."""
         return rows if self.workers == 1 else rows[self.is_own(rows)]
 
-    def spread(self, *arrays: np.ndarray) -> tuple:
+    def distribute(self, *arrays: np.ndarray) -> tuple:
         """Split the rows of arrays (n, ...) among this process's replicas, as many to each: padding rows are all zeros.
 
         So an array of weights, 1 for each row, tells them apart afterwards: they have weight 0. Returns what

@@ -297,7 +297,7 @@ def train_once(training: Training, examples: Examples, epoch: int) -> list[float
     calls, total = -(-len(order) // steps.rows_per_call), 0
     with tqdm(total=len(order), desc=f"Epoch {epoch}", unit="images", leave=False, delay=2, disable=None) as bar:
         for number, (size, batch) in enumerate(prefetched(fetched()), (epoch - 1) * calls):
-            total += steps.train_step(Batch(*devices.spread(*batch)), size, number)
+            total += steps.train_step(Batch(*devices.distribute(*batch)), size, number)
             training.average.update(number)
             bar.update(size)
     return [float(each) for each in total / len(order)]
@@ -312,7 +312,7 @@ def validate(training: Training, examples: Examples, epoch: int) -> list[float]:
             yield examples.inputs[own], examples.labels[own], np.ones(len(own), np.float32)
 
     for x, y, weight in prefetched(fetched()):
-        total += steps.validation_step(*training.devices.spread(x, y, weight))
+        total += steps.validation_step(*training.devices.distribute(x, y, weight))
     return [float(each) for each in total / len(examples.validation_rows)]
 
 
