@@ -93,11 +93,7 @@ def fine_tune(
     watched = split._replace(validation=datasets.some(split.validation, recipe.validated, recipe.seed))
     alone = None
     if recipe.head_epochs:
-        print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
-        features = shared_features(network, images, case.layer, run.provenance, devices, cache=cache)
-        log = None if run.begun() else logdir and logdir / "head"  # a run that goes on has logged them
-        alone = train_head(features, watched, of_head_alone(recipe), devices, None, report, log, teacher)
-        alone = alone._replace(history=run.keep_head(alone.classifier, alone.history))
+        alone = head_first(network, watched, case, recipe, devices, run, report, cache, logdir, teacher)
 
     first = network.layer_names[0] if case.train == "all" else case.train
     below = network.before(first)
@@ -121,6 +117,26 @@ def fine_tune(
     if alone and not kept:
         return alone._replace(history=history, kept=0, head_history=alone.history)
     return Outcome(classifier, inputs, history, kept, alone.history if alone else [])
+
+
+def head_first(
+    network: Network,
+    split: Split,
+    case: Case,
+    recipe: Recipe,
+    devices: Devices,
+    run: Run,
+    report: Report | None,
+    cache: pathlib.Path | None,
+    logdir: pathlib.Path | None,
+    teacher: Any,
+) -> Outcome:
+    """The head alone, `recipe.head_epochs` on features of the network as it is; its result is kept in the run."""
+    print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
+    features = shared_features(network, split.dataset.images, case.layer, run.provenance, devices, cache=cache)
+    log = None if run.begun() else logdir and logdir / "head"  # a run that goes on has logged them
+    outcome = train_head(features, split, of_head_alone(recipe), devices, None, report, log, teacher)
+    return outcome._replace(history=run.keep_head(outcome.classifier, outcome.history))
 
 
 def of_head_alone(recipe: Recipe) -> Recipe:
