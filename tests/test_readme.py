@@ -12,10 +12,10 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import DEMO_SAYS, NO_NETWORK, ROOT
+from conftest import DEMO_SAYS, NO_NETWORK, ROOT, SHARED
 from PIL import Image
 
-from data import decoding
+from data import cifar10, decoding
 from transfer import novelty
 from weights import heads
 
@@ -189,7 +189,7 @@ def test_from_python(clone):
 def form(block):
     """A pattern for output like a block of the README's: other numbers, and anything in place of `...`."""
     parts = [re.escape(re.sub(r"\d[\d.,-]*", "\0", part)) for part in re.split(r"^\.\.\.\n", block, flags=re.MULTILINE)]
-    return ".*".join(parts).replace("\0", r"[\d.,-]+")
+    return ".*".join(parts).replace("\0", r"([\d.,-]+)")
 
 
 def output_of(beginning):
@@ -231,3 +231,55 @@ def test_an_exported_model_answers(clone):
     assert run_in(clone, "exported.py") == "(1, 43)\n"
     shown = np.load(clone / "shown.npy")[0].astype(int)
     assert np.abs(shown - decoding.read(clone / "my_sign.png")).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def walk(clone, tmp_path_factory):
+    """A clone with GoogLeNet's real weights, the course's images, and its signs."""
+    if not SHARED.exists():
+        pytest.skip(f"{SHARED} is not here")
+    folder = shutil.copytree(clone, tmp_path_factory.mktemp("walk") / "repository")
+    shutil.copy(SHARED / "weights/bvlc_googlenet.npz", folder / "weights")
+    for name in "construction.jpg", "stop.jpg", "poodle.png", "weasel.png":
+        shutil.copy(SHARED / "images" / name, folder / "data")
+    run_in(folder, SHARED / "data/make_train_p.py", folder / "data/train.p")
+    return folder
+
+
+def check_output(beginning, printed, within=0.01):
+    """That the README's block of output is what was printed: its words, and its shares to within so much."""
+    block = output_of(beginning)
+    found = re.search(form(block), printed, re.DOTALL)
+    assert found, printed
+    shown = re.search(form(block.replace("...\n", "")), block.replace("...\n", ""), re.DOTALL).groups()
+    for one, other in zip(shown, found.groups(), strict=True):
+        if re.fullmatch(r"[01]\.\d{3}", one):
+            assert float(other) == pytest.approx(float(one), abs=within), printed
+
+
+def command_with(*parts):
+    """The README's one command that has all these words, without its `python`."""
+    (words,) = (words for words in commands() if set(parts) <= set(words))
+    return words[1:]
+
+
+@pytest.mark.slow
+def test_steps_1_4_and_5_with_real_weights(walk):
+    check_output("Image 0: data/poodle.png", run_in(walk, "imagenet_inference.py", "--network", "googlenet"))
+    printed = run_in(walk, *command_with("--validation_per_class", "--case", "2"))
+    assert float(re.search(r"^Accuracy: ([\d.]+)", printed, re.MULTILINE)[1]) == pytest.approx(0.742, abs=0.01)
+    check_output("Head: runs/", run_in(walk, "feature_extraction.py"))
+
+
+@pytest.mark.slow
+def test_step_6_with_six_of_cifar10_s_classes(walk):
+    run_in(walk, SHARED / "data/make_cifar10.py", walk / "data")
+    batches = walk / "data" / "cifar-10-batches-py"
+    for part, images, count in ("train", cifar10.load(batches), 100), ("test", cifar10.load_test(batches), 50):
+        for name in "bird", "cat", "deer", "dog", "frog", "horse":
+            folder = walk / "animals" / part / name
+            folder.mkdir(parents=True)
+            for row in np.flatnonzero(images.labels == images.class_names.index(name))[:count]:
+                Image.fromarray(images.images[row]).save(folder / f"{row}.jpg", quality=95)
+    printed = run_in(walk, *command_with("animals", "--case", "2"))
+    check_output("animals holds a split", printed, within=0.2)  # of other copies of the images, 50 per class
