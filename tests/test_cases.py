@@ -224,6 +224,7 @@ def test_a_frozen_part_is_run_once_without_augmentation(signs):
     np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_progressive_resizing_begins_with_small_images(signs):
     """Its first epoch is that of a network for images half as large; its last is validated at full size."""
     split = datasets.split(signs, "random", 0)

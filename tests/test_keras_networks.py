@@ -117,10 +117,9 @@ def test_every_layer_is_kerass_own(card):
     assert sum(int(tf.size(each)) for each in trained) == sum(int(tf.size(v)) for v in theirs.trainable_variables)
 
 
-@pytest.mark.parametrize("card", [pytest.param(cards.VGG, marks=pytest.mark.slow), cards.RESNET], ids=["vgg", "resnet"])
-@pytest.mark.parametrize(
-    "dtype", [tf.float32, pytest.param(tf.bfloat16, marks=pytest.mark.slow)], ids=["float32", "bfloat16"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("card", [cards.VGG, cards.RESNET], ids=["vgg", "resnet"])
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=["float32", "bfloat16"])
 def test_fine_tuning_moves_all_but_the_statistics(card, dtype):
     network = KerasNetwork.load(card, "random", 1, image_size=32, dtype=tf.as_dtype(dtype), features_only=True)
     before, trained = named(network), network.variables_between(card.blocks[0], "avg_pool")

@@ -172,6 +172,7 @@ def test_what_lies_there_is_kept(drawn, tmp_path):
     assert "cannot be written" in in_one_line(exported, network, head, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_a_saved_model_converts(drawn, tmp_path):
     """What `--export DIR` writes has nothing in it that other tools do not know."""
     network, head, _, held_out = drawn

@@ -552,6 +552,7 @@ def test_filters_for_warnings_are_left_as_they_were(flowers, load):
     assert warnings.filters == before
 
 
+@pytest.mark.slow
 def test_three_processes_decode_once(flowers, load, tmp_path):
     """All three find nothing and wait for the lock, which is held here; then one of them decodes."""
     load(flowers)

@@ -170,7 +170,7 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path, run_here,
 
     flags = [*QUICK[:-4], "--validation_per_class", "0", "--per_class", "0", "--precision", "float32", "--train", train]
     flags += ["--no_augment"] if train != "head" else []
-    signs, other = traffic_signs.drawn(per_class=12, seed=0), traffic_signs.drawn(per_class=12, seed=1)
+    signs, other = traffic_signs.drawn(per_class=6, seed=0), traffic_signs.drawn(per_class=3, seed=1)
     monkeypatch.setattr(traffic_signs, "drawn", lambda per_class=0, seed=0: other if seed else signs)
     done = run_here("train_feature_extraction.py", *flags, "--epochs", 2, "--batch_size", 64, "--out", "run",
                     "--cache", "cache")  # fmt: skip
@@ -202,7 +202,7 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path, run_here,
     done = run_here("evaluate.py", "--demo", "--head", "run", "--two_views", "--cache", "cache")
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert "Each image seen twice, the second time 15% closer; probabilities averaged" in done.stdout
-    assert f"drawn traffic signs, test: {43 * 12} images\nAccuracy: " in done.stdout
+    assert f"drawn traffic signs, test: {43 * 3} images\nAccuracy: " in done.stdout
 
 
 def test_a_run_of_the_previous_version_is_used(tmp_path, run_here):

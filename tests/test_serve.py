@@ -321,6 +321,7 @@ def test_before_a_training(monkeypatch, capsys):
     assert classifier.framing == images.Framing(32) and classifier.head.kernel.shape == (4096, 43)
 
 
+@pytest.mark.slow
 def test_the_script_serves_from_any_folder_until_ctrl_c(classifier, files, tmp_path):
     heads.save(classifier.head, tmp_path / "head.npz")
     command = [sys.executable, ROOT / "feature_extraction.py", "--serve", "--head", "head.npz", "--port", "0"]

@@ -590,19 +590,18 @@ def test_own_signs_are_squeezed_to_32_pixels(tmp_path):
     assert np.abs(found[0, :, 1:-1, 0].astype(int) - (np.arange(1, 31) * 6 + 1.5)).max() <= 1
 
 
-@pytest.mark.parametrize("demo", [True, False])
-def test_drawn_signs_take_the_place_of_the_course_s(demo, monkeypatch, capsys):
+def test_drawn_signs_take_the_place_of_the_course_s(monkeypatch, capsys):
     def no_network():
         raise BadInput("no network")
 
     monkeypatch.setattr(traffic_signs.images, "course_signs", no_network)
-    names, found, problems = traffic_signs.find_signs([], demo, 3)
-    assert names == ["drawn, Road work", "drawn, Stop"]
-    expected = traffic_signs.drawn_test(per_class=1, seed=3)
-    np.testing.assert_array_equal(found, expected.images[[25, 14]])
-    demo_s = traffic_signs.drawn(per_class=30, seed=3)
-    assert not any((sign == demo_s.images).all(axis=(1, 2, 3)).any() for sign in found)  # none that it is trained on
-    assert ("using drawn ones" in capsys.readouterr().out) != demo and not problems
+    demo_s, expected = traffic_signs.drawn(per_class=30, seed=3), traffic_signs.drawn_test(per_class=1, seed=3)
+    for demo in True, False:
+        names, found, problems = traffic_signs.find_signs([], demo, 3)
+        assert names == ["drawn, Road work", "drawn, Stop"]
+        np.testing.assert_array_equal(found, expected.images[[25, 14]])
+        assert not any((sign == demo_s.images).all(axis=(1, 2, 3)).any() for sign in found)  # it is trained on none
+        assert ("using drawn ones" in capsys.readouterr().out) != demo and not problems
 
 
 def test_a_damaged_sign_of_the_course_is_named(tmp_path, monkeypatch):

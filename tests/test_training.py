@@ -34,7 +34,7 @@ def printed(epoch):
     script.print_epoch(epoch)
 
 
-@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("standardize", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_head_is_as_good_as_scikit_learn(standardize, capsys):
     features, labels = load_digits(return_X_y=True)
     features = (features / 16).astype(np.float32)
@@ -92,7 +92,7 @@ def test_a_stopped_run_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
     assert "changed after it was written" in in_one_line(trained_in, stopped)
 
 
-@pytest.mark.parametrize("share", [0.003, 0.1])
+@pytest.mark.parametrize("share", [pytest.param(0.003, marks=pytest.mark.slow), 0.1])
 def test_the_l2_penalty_is_scikit_learn_s(share):
     """Of the mean loss: C = 1 / (2 * share * images)."""
     features, labels = load_digits(return_X_y=True)
