@@ -255,7 +255,7 @@ def test_the_head_before_progressive_resizing_sees_images_of_full_size(signs, tm
     growing = {"augment": True, "progressive_resizing": True, "keep_last": True, "head_epochs": 1}
     _, _, outcome, _ = train(signs, Case("pool5", "inception_5b"), tmp_path, epochs=2, **growing)
     assert (len(outcome.head_history), outcome.kept) == (1, 2)
-    assert "by epoch: 32, 64\n" in capsys.readouterr().out
+    assert "Image size by epoch, in pixels: 32, 64\n" in capsys.readouterr().out
 
 
 def test_early_stopping():
