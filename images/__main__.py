@@ -69,8 +69,13 @@ def makers(weights: str | None, folder: pathlib.Path | None) -> dict[str, Callab
         "photo": lambda: photo(weights),
         "stop_sign": lambda: stop_sign(weights),
         "loss": lambda: measured.loss(run_files.read_history(folder)["epochs"], run_files.read_history(folder)["kept"]),
-        "how_much": lambda: measured.how_much(list(how_much.measured(how_much.RESULTS).values())),
+        "how_much": lambda: measured.how_much(measured_with(GOOGLENET.name)),
     }
+
+
+def measured_with(network: str) -> list[dict]:
+    """The points of one network, for accuracy against images per class."""
+    return [each for each in how_much.measured(how_much.RESULTS).values() if each["network"] == network]
 
 
 @functools.cache
