@@ -208,6 +208,14 @@ def check_writable(path: str | os.PathLike, advice: str = "choose another place"
     temporary.unlink()
 
 
+def check_utf8(path: str | os.PathLike, advice: str) -> None:
+    """`BadInput` for a path that TensorFlow cannot name: not of UTF-8, as on disks of the nineties."""
+    try:
+        str(pathlib.Path(path).absolute()).encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{path}: is not UTF-8 text, which TensorFlow needs; {advice}") from None
+
+
 def check_new_folder(folder: str | os.PathLike, flag: str) -> None:
     """Raise `BadInput` when the folder that `flag` names cannot be made, or has files in it; early, as above."""
     folder = pathlib.Path(folder).absolute()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TextIO
 
-from common.files import BadInput, printable, reason
+from common.files import BadInput, check_utf8, printable, reason
 
 ADVICE = "free space, or choose another place"
 SYSTEM_REASONS = {os.strerror(code) for code in errno.errorcode}  # "No space left on device" ...
@@ -144,11 +144,7 @@ def start_tensorflow() -> None:
 
     `BadInput` where the path of these files is not UTF-8: TensorFlow compiles no function whose file it cannot name.
     """
-    here = pathlib.Path(__file__).resolve().parents[1]
-    try:
-        str(here).encode()
-    except UnicodeEncodeError:
-        raise BadInput(f"{here}: is not UTF-8 text, which TensorFlow needs; move the folder elsewhere") from None
+    check_utf8(pathlib.Path(__file__).resolve().parents[1], "move the folder elsewhere")
     with stderr_kept_back():
         import tensorflow as tf
 

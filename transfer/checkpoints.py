@@ -62,14 +62,6 @@ def read(folder: pathlib.Path, history: list[dict], variables: list, optimizers:
             raise ValueError(f"its checkpoint {number} is of epoch {counter.numpy()}")
 
 
-def check_path(path: pathlib.Path, flag: str) -> None:
-    """`BadInput` for a path that TensorFlow cannot write: not of UTF-8, as on disks of the nineties."""
-    try:
-        str(path.absolute()).encode()
-    except UnicodeEncodeError:
-        raise BadInput(f"{path}: is not UTF-8 text, which TensorFlow needs; name another folder with {flag}") from None
-
-
 @contextlib.contextmanager
 def _under_a_plain_name(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """The folder, or a link to it: what TensorFlow reads it takes for a pattern, though not what it writes."""

@@ -11,7 +11,7 @@ from common.program import shown
 
 import numpy as np
 
-from common.files import BadInput, check_new_file, check_new_folder
+from common.files import BadInput, check_new_file, check_new_folder, check_utf8
 from data import images
 from transfer import checkpoints
 from transfer.trained import Trained
@@ -33,7 +33,7 @@ def check(path: pathlib.Path | None, quantize: str | None = None, calibrate: pat
     if suffix in (PHONES, ONNX):
         check_new_file(path, "--export")
     elif path:
-        checkpoints.check_path(path, "--export")
+        check_utf8(path, "name another folder with --export")
         if found := set(checkpoints.PATTERN) & set(str(path.absolute())):
             raise BadInput(f"{path}: TensorFlow does not read a model from a path with {min(found)}; name another with "
                            "--export")  # fmt: skip

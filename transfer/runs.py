@@ -27,7 +27,7 @@ from common.program import shown
 
 import numpy as np
 
-from common.files import BadInput, check_writable, written_whole
+from common.files import BadInput, check_utf8, check_writable, written_whole
 from common.locks import exclusive
 from data import datasets
 from data.datasets import Split
@@ -250,7 +250,7 @@ def begin(
     if out:
         folder = pathlib.Path(out).absolute()
         check_new(folder)
-        checkpoints.check_path(folder, "--out")
+        check_utf8(folder, "name another folder with --out")
     else:
         folder = _new_folder(f"{'demo-' if demo else ''}{script}-{time.strftime('%Y%m%d-%H%M%S')}")
     check_writable(folder / SETTINGS)
