@@ -64,7 +64,7 @@ def check_at_rest(kinds: Iterable[str]) -> None:
     for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}"):
         if {"features", "images", "bottleneck"} & set(kinds) and run_files.is_locked(path.parent):
             raise BadInput(f"{shown(path.parent)}: is being trained, maybe on what would be deleted; wait for it")
-    for lock in (path for kind in kinds for path in find(kind) if path.suffix == ".lock"):
+    for lock in (path for kind in {"features", "images"} & set(kinds) for path in find(kind) if path.suffix == ".lock"):
         if is_held(lock):  # by what has no run yet, or has one elsewhere
             raise BadInput(f"{shown(lock.parent)}: {lock.stem[1:]} is being written there; wait for it")
 
