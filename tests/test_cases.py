@@ -176,14 +176,13 @@ def test_the_presets_are_the_four_cases():
     assert recipe_for(preset(1, cards.GOOGLENET), cards.GOOGLENET) == Recipe()
 
 
-def test_bfloat16_where_its_gradients_are_fast(monkeypatch):
-    monkeypatch.setattr(loading, "_multiplies_bfloat16", lambda: True)
-    assert loading.compute_dtype("auto") == tf.bfloat16
-    slow = tf.bfloat16 if tf.config.list_physical_devices("GPU") else tf.float32
-    assert loading.compute_dtype("auto", slow_gradients=True) == slow
-    assert loading.compute_dtype("bfloat16", slow_gradients=True) == tf.bfloat16
-    for trains, expected in (False, tf.bfloat16), (True, slow):
-        assert load_network(cards.GOOGLENET, "random", image_size=32, precision="auto", trains=trains).dtype == expected
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_is_bfloat16_where_the_hardware_multiplies_it(monkeypatch, fast):
+    monkeypatch.setattr(loading, "_multiplies_bfloat16", lambda: fast)
+    auto = tf.bfloat16 if fast else tf.float32
+    for trains in True, False:
+        assert load_network(cards.GOOGLENET, "random", image_size=32, precision="auto", trains=trains).dtype == auto
+    assert loading.compute_dtype("bfloat16") == tf.bfloat16
 
 
 def test_float32_is_not_what_gpus_make_of_it():

@@ -37,7 +37,7 @@ def load_network(
     AlexNet and GoogLeNet also the weights themselves, {layer: (kernel, bias)}.
     image_size: side of its input in pixels, if not the card's. precision: "float32", "bfloat16" or "auto".
     as_published: as the course of 2017 computed it. classifier: with ImageNet's classes, not features alone. trains:
-    its layers will be trained, which decides what "auto" is. from_scratch: the random weights are meant. BadInput for
+    its layers will be trained, so that fast gradients count. from_scratch: the random weights are meant. BadInput for
     weights that cannot be read or fetched, and for an `image_size` or `as_published` that the network does not take.
     """
     if as_published and not card.course_version:
@@ -57,27 +57,24 @@ def load_network(
 
         settings["normalize"] = fast.normalize  # its gradient is faster, too
     module, name = card.module.rsplit(".", 1)
-    dtype = compute_dtype(precision, slow_gradients=trains and card.slow_bfloat16_gradients)
+    dtype = compute_dtype(precision)
     return getattr(importlib.import_module(module), name).load(
         card, source, seed, image_size, dtype, features_only=not classifier, **settings
     )
 
 
-def compute_dtype(precision: str, slow_gradients: bool = False) -> tf.DType:
+def compute_dtype(precision: str) -> tf.DType:
     """TensorFlow's type to compute features and gradients in, for "float32", "bfloat16" or "auto".
 
     bfloat16 keeps float32's range with 3 digits, enough for features, and is about twice as fast where the hardware
     multiplies it: GPUs from Nvidia's Ampere on, processors with AVX-512 BF16 or AMX. Elsewhere it would be slower.
-    slow_gradients: whether gradients will be computed for which processors take longer in bfloat16; "auto" then means
-    it on GPUs only.
     """
     import tensorflow as tf
 
     if precision == "float32":  # and not what GPUs from Ampere on make of it, with 10 of its 23 bits
         tf.config.experimental.enable_tensor_float_32_execution(False)
     if precision == "auto":
-        fast = _multiplies_bfloat16() and not (slow_gradients and not tf.config.list_physical_devices("GPU"))
-        precision = "bfloat16" if fast else "float32"
+        precision = "bfloat16" if _multiplies_bfloat16() else "float32"
     return tf.as_dtype(precision)
 
 

@@ -62,7 +62,6 @@ class Card:
     early_layer: str  # where edges and textures end and parts of objects begin: for images unlike ImageNet's
     lower_share: tuple[float, float]  # learning rate of the layers below a head, as a share of the head's: when they
     #   begin with published weights, and from scratch
-    slow_bfloat16_gradients: bool = False  # processors train it faster in float32, even those that multiply bfloat16
     course_version: bool = False  # whether the course of 2017 computed it in a way of its own, --as_published
     flattened: dict[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     #   dense layer -> (channels, height, width) of the feature map it reads
@@ -212,8 +211,6 @@ GOOGLENET = Card(
     any_size_layers=("pool5",),
     early_layer="pool3",
     lower_share=(0.3, 0.3),
-    # A Zen 4 processor makes 0.6 times as many steps in bfloat16; of AlexNet's 1.4, of ResNet50's 1.6, of VGG16's 1.8.
-    slow_bfloat16_gradients=True,
     # nothing is flattened: the classifier reads 1024 x 1 x 1
     dropout={"pool5": 0.4},  # table 1 of the paper
     caffe_name="GoogleNet",
