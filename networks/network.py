@@ -213,7 +213,7 @@ def preprocess(images: tf.Tensor, card: Card, image_size: int | None = None) -> 
     """
     size = image_size or card.input_size
     images = tf.image.resize(tf.cast(images, tf.float32), (size, size), method="bilinear")
-    return images[..., ::-1] - card.mean_bgr
+    return tf.reverse(images, [-1]) - card.mean_bgr  # images[..., ::-1] takes three times as long
 
 
 def variable(array: np.ndarray, name: str) -> tf.Variable:

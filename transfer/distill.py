@@ -96,7 +96,7 @@ def looks(photos: np.ndarray, teacher: "GoogLeNet", rng: np.random.Generator) ->
     def both(images: tf.Tensor, chance: tf.Tensor) -> tuple[tf.Tensor, list]:
         flipped = augmentation.every_other(chance)
         x = augmentation.random_crops(images, chance, ALEXNET.input_size, LEAST_CROP, flipped)
-        x = x[..., ::-1] - ALEXNET.mean_bgr
+        x = tf.reverse(x, [-1]) - ALEXNET.mean_bgr
         maps, below, y = [], None, x[:, SHIFT:, SHIFT:]
         for name in names:
             y = teacher(y, name, after=below)
