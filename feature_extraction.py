@@ -107,7 +107,7 @@ def weights_for(head: heads.Head, weights: str | None, demo: bool) -> str | None
 
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
-    flags.add_image_flags(parser, "your own images: signs cut out closely, or whatever the classifier was trained on")
+    flags.add_image_flags(parser, "your own images: signs cropped tightly, or whatever the classifier was trained on")
     flags.add_network_flags(parser)
     flags.add_as_published_flag(parser)
     parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")

@@ -22,7 +22,7 @@ from weights import cards
 
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
-    flags.add_image_flags(parser, "your own images, cut out closely around the sign")
+    flags.add_image_flags(parser, "your own images, cropped tightly around the sign")
     flags.add_network_flags(parser)
     flags.add_as_published_flag(parser)
     return parser.parse_args()

@@ -129,7 +129,7 @@ def load_network(point: Point, case: Case, source: str | None) -> "Network":
 
     card = cards.CARDS[point.network]
     network = loading.load_network(
-        card, source, seed=point.seed if case.from_scratch else 0, image_size=point.image_size, precision="auto",
+        card, source, seed=point.seed if case.from_scratch else 0, image_size=point.image_size, precision="float32",
         classifier=False, trains=case.fine_tuning, from_scratch=case.from_scratch,
     )  # fmt: skip
     check_layers(case, network.layer_names, card.title)
