@@ -144,7 +144,8 @@ def _attempt(url: str, part: pathlib.Path) -> bool:
                 note.write_text(f"{url}\n{_version(response)}\n", newline="\n")
             # disable=None: no bar where stderr is not a terminal
             with tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, disable=None) as bar:
-                for block in _blocks(response):
+                # A server may call the gzip of a file that is one its encoding: that is to be kept.
+                for block in _blocks(response, decode=not url.endswith(".gz")):
                     file.write(block)
                     bar.update(len(block))
                     if file.tell() > most:
@@ -179,12 +180,15 @@ def _answer(url: str, headers: dict) -> requests.Response:
     raise _Failed(f"odd answer ({reason(result[0])})")
 
 
-def _blocks(response: requests.Response) -> Iterable[bytes]:
-    """Yield the bytes as they come, so that those before a break are not lost; give up when next to none come."""
+def _blocks(response: requests.Response, decode: bool) -> Iterable[bytes]:
+    """Yield the bytes as they come, so that those before a break are not lost; give up when next to none come.
+
+    decode: undo the answer's Content-Encoding.
+    """
     slowest, window = SLOWEST
     came, since = 0, time.monotonic()
     try:
-        while block := response.raw.read1(BLOCK, decode_content=True):
+        while block := response.raw.read1(BLOCK, decode_content=decode):
             yield block
             came += len(block)
             if (elapsed := time.monotonic() - since) > window:

@@ -178,7 +178,8 @@ def written_whole(path: str | os.PathLike, keep: bool = False) -> Iterator[pathl
     try:
         with reported(path):
             yield temporary
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private; this one is an ordinary file
+            with contextlib.suppress(OSError):  # refused on file systems without permissions
+                os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private; this one is an ordinary file
             if os.name == "nt":  # renames no open file
                 os.close(handle)
                 handle = None

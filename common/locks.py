@@ -86,4 +86,4 @@ def _locked(path: pathlib.Path) -> BinaryIO | None:
     except FileNotFoundError:
         pass
     file.close()  # the process before us has just deleted it: a lock on it would keep nobody out
-    return None
+    return _locked(path)

@@ -156,12 +156,12 @@ def start_tensorflow() -> None:
 @contextlib.contextmanager
 def stderr_kept_back() -> Iterator[None]:
     """Keep back what reaches file descriptor 2 in this block, from C++ too; should the block fail, show it."""
-    try:
-        stderr = os.dup(2)
-    except OSError:  # closed by the caller
-        yield
-        return
     with tempfile.TemporaryFile() as kept:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # closed by the caller
+            yield
+            return
         if sys.stderr:
             sys.stderr.flush()
         os.dup2(kept.fileno(), 2)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from common import pickled_arrays
+from common import npy, pickled_arrays
 from common.files import BadInput, foreign, open_regular, reason
 
 ADVICE = "delete it, and fetch or make it again"
@@ -26,7 +26,7 @@ FREE = 100_000_000  # that any file may take while it is read, plus
 PER_BYTE = 2  # for each byte of the file
 EXPANDED_FREE = 32_000_000  # that any file may take when shared parts are written out, plus
 EXPANDED_PER_BYTE = 8  # for each byte of the file: None, in one byte, becomes a pointer of 8
-NPY_VERSIONS = ((1, 0), (2, 0), (3, 0))
+MOST_ARGUMENTS = 8  # of a call; arrays take five
 
 
 def load(path_or_file: str | os.PathLike | BinaryIO, name: object = None) -> Any:
@@ -46,14 +46,8 @@ def load(path_or_file: str | os.PathLike | BinaryIO, name: object = None) -> Any
 def load_npy(path: str | os.PathLike) -> np.ndarray:
     """Return the array of a `.npy` file; the pickle inside an array of objects is read as `load` reads it."""
     with open_regular(path) as file, foreign(path, "a .npy file", ADVICE):
-        version = np.lib.format.read_magic(file)
-        if version not in NPY_VERSIONS:
-            raise ValueError(f"version {version}")
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-        if not dtype.itemsize or any(side < 0 for side in shape):
+        shape, dtype = npy.header(file)
+        if not dtype.itemsize:
             raise ValueError(f"an array {shape} of {dtype}")
         if dtype.kind == "O":
             return _unpickled(file, path)
@@ -109,11 +103,21 @@ class _Unpickler(pickle._Unpickler):
         self.append(self.read(length))
 
     def load_reduce(self) -> None:
-        """Call a function; a copy that it makes, of an argument used many times, is counted."""
-        function, arguments = self.stack[-2:]
+        """Call a function, in the words of protocol 2 and later."""
+        self.count(*self.stack[-2:])
+        super().load_reduce()
+
+    def _instantiate(self, function: Any, arguments: list | tuple) -> None:
+        """Call a function, in the words of protocols 0 and 1."""
+        self.count(function, arguments)
+        super()._instantiate(function, arguments)
+
+    def count(self, function: Any, arguments: Any) -> None:
+        """Count the copy that a function makes of an argument, which may be used many times."""
+        if not isinstance(arguments, (list, tuple)) or len(arguments) > MOST_ARGUMENTS:
+            raise pickle.UnpicklingError("a call with no list of arguments, or a long one")
         if arguments and getattr(function, "copies", 0):
             self.take(function.copies * len(arguments[0]))
-        super().load_reduce()
 
     # Python hashes what becomes a key, and equal parts of a nested tuple again and again: what may be one is looked at
     # first. `self.stack` holds what came after the last mark.

@@ -21,7 +21,7 @@ from common.program import stderr_kept_back
 
 import imageio.v3 as iio
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from common.files import BadInput, open_regular, reason
 from common.kinds import HEAD, UNKNOWN, kind_of
@@ -110,6 +110,8 @@ def _read(file: BinaryIO, suffix: str) -> np.ndarray:
                 bits, modes = _significant_bits(file, image), {_raw_mode(tile) for tile in image.tile}
                 _scale_transparency(image, modes)
                 _decode(image)
+                if image.format == "TGA" and _alpha_is_unused(file, image):
+                    return np.array(image.convert("RGB"))
                 if modes == {GREY_WITH_ALPHA} and _is_dark(image):
                     return _sixteen_bits_of_grey(file, bits)
                 if modes and modes <= CAN_BE_SWAPPED.keys() and (_is_dark(image) or _transparent(image) is not None):
@@ -122,12 +124,17 @@ def _read(file: BinaryIO, suffix: str) -> np.ndarray:
 
 def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """What Pillow makes of the file's header; `BadInput` for more than 100 million pixels, before any is decoded."""
+    if file.seek(0, os.SEEK_END) > MOST_BYTES:  # some readers begin by reading all of it
+        raise BadInput(f"has more than {MOST_BYTES / 10**9:g} GB; make it smaller")
     file.seek(0)
     Image.init()
     image = Image.open(file, formats=[name for name in (*formats, *TGA.get(suffix, ())) if name in Image.OPEN])
     _check_size(*image.size)
     if image.format == "TIFF":
-        _check_size(*(image.tag_v2.get(tag, 1) for tag in TILE_SIDES), what="has tiles of")
+        sides = [image.tag_v2.get(tag, 1) for tag in TILE_SIDES]
+        if not all(isinstance(side, int) for side in sides):  # a text times a number is a longer text
+            raise BadInput("is damaged: the sides of its tiles are no numbers; get another copy")
+        _check_size(*sides, what="has tiles of")
     if image.format == "TIFF" and image.tag_v2.get(PLANAR) == SEPARATE and image.tag_v2.get(BITS, (8,))[0] != 8:
         raise UnidentifiedImageError  # Pillow 13 reads the halves of 16 bits as pixels
     return image
@@ -234,6 +241,12 @@ def _rgb(image: Image.Image, bits: int | None = None) -> np.ndarray:
     return on_white(np.asarray(image.convert("RGBA")))
 
 
+def _alpha_is_unused(file: BinaryIO, image: Image.Image) -> bool:
+    """Whether a Targa of 32 bits per pixel uses 24: it declares no bits of alpha, and they are 0 everywhere."""
+    file.seek(17)
+    return image.mode == "RGBA" and not file.read(1)[0] & 15 and image.getextrema()[3] == (0, 0)
+
+
 def _is_dark(image: Image.Image) -> bool:
     """Whether the high bytes leave a bit free, as in files of 16 bits that hold 14 or fewer."""
     return max(high for _, high in image.getextrema()[:3]) < 1 << (DEPTHS[-2] - 8)
@@ -310,4 +323,7 @@ def _read_tiff(file: BinaryIO) -> np.ndarray:
         pixels = pixels[:, :, 0]
     pixels = pixels if pixels.dtype == np.uint8 else eight_bits(pixels)
     negative = told.get("PhotometricInterpretation") == WHITE_IS_ZERO
-    return _rgb(Image.fromarray(255 - pixels if negative else pixels))
+    image = Image.fromarray(255 - pixels if negative else pixels)
+    image.getexif()[ExifTags.Base.Orientation] = int(told.get("Orientation") or 1)
+    _decode(image)
+    return _rgb(image)

@@ -50,6 +50,8 @@ LABELS_INSIDE = (
 FIRST_CSV = "00000/GT-00000.csv"
 TEST_CSV = "GT-final_test.csv"  # with classes; GT-final_test.test.csv beside the images has none
 TEST_LABELS = "GTSRB_Final_Test_GT.zip"  # holds it
+TEST_LABELS_UNPACKED = f"GTSRB_Final_Test_GT/{TEST_CSV}"
+FIRST_TEST_IMAGE = "00000.ppm"
 KAGGLE_CSV, KAGGLE_TEST_CSV = "Train.csv", "Test.csv"
 ROI = ("Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
 EXPECTED = "a GTSRB archive (official, torchvision's, Kaggle's or Udacity's), zip or unpacked"
@@ -159,6 +161,11 @@ def holds_training_images(path: str | os.PathLike) -> bool:
     return False
 
 
+def holds_test_images(path: pathlib.Path) -> bool:
+    """Whether the official test images are in the folder."""
+    return _folder_holding(FIRST_TEST_IMAGE, path, INSIDE_TEST) is not None
+
+
 def holds_kaggle_test(path: str | os.PathLike) -> bool:
     """Whether Kaggle's test images, which come with their classes, are in the folder or zip."""
     with contextlib.suppress(BadInput), _opened(path) as top:
@@ -173,7 +180,8 @@ def find_test_labels(path: str | os.PathLike) -> pathlib.Path | None:
     """
     path = pathlib.Path(path)
     folders = [path / part for part in LABELS_INSIDE] if path.is_dir() else []
-    places = [folder / name for folder in (*folders, path.absolute().parent) for name in (TEST_CSV, TEST_LABELS)]
+    names = (TEST_CSV, TEST_LABELS, TEST_LABELS_UNPACKED)
+    places = [folder / name for folder in (*folders, path.absolute().parent) for name in names]
     return next((place for place in places if place.is_file()), None)
 
 

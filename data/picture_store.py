@@ -26,7 +26,7 @@ from typing import BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from common.files import BadInput, open_regular, start_of, written_whole
+from common.files import BadInput, open_regular, reported, start_of, written_whole
 from common.locks import one_at_a_time
 from data import DATA_DIR, images
 
@@ -75,7 +75,7 @@ def concatenated(parts: list[np.ndarray], cache: str | os.PathLike | None) -> np
     """
     if cache is None:
         return np.concatenate(parts)
-    with tempfile.TemporaryFile(dir=cache) as file:
+    with reported(cache), tempfile.TemporaryFile(dir=cache) as file:
         for part in parts:
             file.write(np.ascontiguousarray(part).data)
         file.flush()

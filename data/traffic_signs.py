@@ -31,7 +31,7 @@ UNPACKED = [DATA_DIR, DATA_DIR / "GTSRB_Final_Training_Images"]  # where it may 
 
 TEST_FILE = DATA_DIR / "test.p"
 TEST_ARCHIVE = DATA_DIR / "GTSRB_Final_Test_Images.zip"
-TEST_UNPACKED = DATA_DIR / "GTSRB" / "Final_Test" / "Images"
+TEST_UNPACKED = [DATA_DIR, DATA_DIR / "GTSRB_Final_Test_Images"]
 MD5 = {TEST_ARCHIVE.name: "c7e4e6327067d32654124b0fe9e82185", archives.TEST_LABELS: "fe31e9c9270bbcd7b84b7f21a9d9d9e5"}
 
 # Tracks per class in the full file: 30 images each, but 29 in track 19 of class 33.
@@ -205,7 +205,8 @@ def _made_test() -> dict[str, np.ndarray]:
     """Make data/test.p, and return its arrays."""
     labels = TEST_FILE.parent / archives.TEST_LABELS
     kaggle = archives.holds_kaggle_test(TEST_FILE.parent)
-    place = TEST_FILE.parent if kaggle or TEST_UNPACKED.is_dir() else TEST_ARCHIVE
+    unpacked = [folder for folder in TEST_UNPACKED if archives.holds_test_images(folder)]
+    place = TEST_FILE.parent if kaggle else next(iter(unpacked), TEST_ARCHIVE)
     if not place.exists() and (other := _zip_here("test.p", archives.holds_kaggle_test)):
         arrays = _read(other, "test.p", archives.read_test_archive)
     else:

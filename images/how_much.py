@@ -27,6 +27,7 @@ from common.program import run
 
 import numpy as np
 
+from common.files import check_writable
 from common.flags import LARGEST_SEED, Parser, at_least
 from common.locks import exclusive
 from data import cifar10, datasets, traffic_signs
@@ -274,6 +275,7 @@ def main() -> None:
                 if 0 < per_class <= SEVERAL_SEEDS or seed == args.seeds[0]
             ]  # fmt: skip
             if not set(points) <= done and time.monotonic() <= until:
+                check_writable(args.out)
                 parts = parts or load(dataset)
                 measure(parts, points, done, args.weights, args.cache, args.out, until)
     found = [each for each in measured(args.out).values()

@@ -48,6 +48,7 @@ def keep(path: pathlib.Path, measurement: dict) -> None:
     """Add a line. The file is replaced as a whole, so a process that is killed leaves no half line."""
     with one_at_a_time(path.with_name(f".{path.name}.lock"), f"waiting for another process that writes {path}"):
         text = path.read_text() if path.exists() else ""
+        text += "\n" if text and not text.endswith("\n") else ""  # an editor's
         with written_whole(path) as temporary:
             temporary.write_text(f"{text}{json.dumps(measurement)}\n")
 

@@ -19,6 +19,7 @@ from common.program import run
 
 import numpy as np
 
+from common.files import check_writable
 from common.flags import Parser
 from data import cifar10, datasets, traffic_signs
 from data.datasets import Split
@@ -121,6 +122,7 @@ def main() -> None:
         for name, source in sources.items():
             points = [Point(dataset, name, layer) for layer in dict.fromkeys(args.layers)]
             if missing := [point for point in points if point not in done]:
+                check_writable(args.out)
                 split = split or load(dataset)
                 measure(split, missing, source, args.cache, args.out)
     found = measurements.read(args.out, KINDS)

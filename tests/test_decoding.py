@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 
@@ -621,6 +622,35 @@ def test_heic(tmp_path):
     assert np.abs(images.read(saved(tmp_path / "a.heic", grey)) - 200.0).max() <= 3
     (tmp_path / "b.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:200])
     assert "b.heic" in refused("images", images.read, tmp_path / "b.heic")
+
+
+def test_tifffile_s_images_are_upright(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    grey = RNG.random((4, 7))
+    tifffile.imwrite(tmp_path / "a.tif", grey, extratags=[(274, "H", 1, 6, True)])
+    np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), three(np.rint(np.rot90(grey, -1) * 255)))
+
+
+def test_targa_of_32_bits_that_uses_24(tmp_path):
+    header = bytes([0, 0, 2, *[0] * 9, 2, 0, 1, 0, 32, 0x20])
+    for alpha, pixels in {(0, 0): [[10, 20, 30], [40, 50, 60]], (0, 255): [[255] * 3, [40, 50, 60]]}.items():
+        (tmp_path / "a.tga").write_bytes(header + bytes([30, 20, 10, alpha[0], 60, 50, 40, alpha[1]]))
+        np.testing.assert_array_equal(images.read(tmp_path / "a.tga"), [pixels])
+
+
+def test_tiff_whose_tiles_have_sides_of_text(tmp_path):
+    """Two letters times half a milliard are a gigabyte."""
+    whole = struct.pack("<2sHIH", b"II", 42, 8, 4) + b"".join(
+        struct.pack("<HHII", *entry)
+        for entry in ((256, 4, 1, 8), (257, 4, 1, 8), (322, 2, 3, 0x6261), (323, 4, 1, 500_000_000))
+    )
+    (tmp_path / "a.tif").write_bytes(whole + bytes(600))
+    tracemalloc.start()
+    try:
+        assert "a.tif" in refused("images", images.read, tmp_path / "a.tif")
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_floats_in_colour(tmp_path):

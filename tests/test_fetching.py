@@ -167,7 +167,7 @@ def test_wrong_hash(server, tmp_path):
 
 
 def test_less_than_announced(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "_blocks", lambda _: iter([CONTENT[:1000]]))
+    monkeypatch.setattr(fetching, "_blocks", lambda response, decode: iter([CONTENT[:1000]]))
     with pytest.raises(BadInput, match="only 4,000 of 5,120,000 bytes came"):
         fetching.fetch([server.url + "good"], tmp_path / "file.bin")
     assert not (tmp_path / "file.bin").exists()
@@ -296,6 +296,13 @@ def test_bytes_that_the_server_has_compressed_are_unpacked_piece_by_piece(raw, t
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_what_the_server_calls_the_gzip_of_a_gzip_is_kept(raw, tmp_path):
+    packed = gzip.compress(BODY)
+    raw.sent = OK + b"Content-Encoding: x-gzip\r\n\r\n" + packed
+    assert fetching.fetch([f"{raw.url}.tar.gz"], tmp_path / "file.tar.gz").read_bytes() == packed
+    assert fetching.fetch([raw.url], tmp_path / "file.bin").read_bytes() == BODY
 
 
 SLOW = {

@@ -2,12 +2,14 @@
 
 import gzip
 import os
+import subprocess
+import sys
 
 import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import SHARED, in_one_line
+from conftest import ROOT, SHARED, in_one_line
 
 from weights import hdf5, keras_files
 
@@ -325,6 +327,34 @@ def test_libhdf5_hangs_or_crashes(arrays, tmp_path, monkeypatch, child, found):
     monkeypatch.setattr(hdf5, "CHILD", tmp_path / "child.py")
     monkeypatch.setattr(hdf5, "TIME_LIMIT", 2)
     assert found in in_one_line(keras_files.read, path, SHAPES, "VGG16")
+
+
+def test_libhdf5_ends_between_two_arrays(arrays, tmp_path):
+    """As the system ends what takes too much memory: it is the file's fault, not that of a pipe that nobody reads."""
+    path = write_legacy_h5(tmp_path / "a.h5", arrays)
+    script = (
+        "import os, sys; from common.program import run; from weights import hdf5; import subprocess\n"
+        "def main():\n"
+        "    started = []\n"
+        "    class Child(subprocess.Popen):\n"
+        "        def __init__(self, *all, **named): super().__init__(*all, **named); started.append(self)\n"
+        "    subprocess.Popen = Child\n"
+        "    with hdf5.opened(sys.argv[1], 'weights', 'get others') as layers:\n"
+        "        first, second, *_ = [array for arrays in layers.values() for array in arrays]\n"
+        "        first.read(); started[0].kill(); started[0].wait(); second.read()\n"
+        "run(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "a.h5" in done.stderr, done
+
+
+def test_what_lies_beside_the_child_is_not_run(arrays, tmp_path, monkeypatch):
+    path = write_legacy_h5(tmp_path / "a.h5", arrays)
+    (tmp_path / "child.py").write_text(hdf5.CHILD.read_text())
+    (tmp_path / "h5py.py").write_text("raise SystemExit")
+    monkeypatch.setattr(hdf5, "CHILD", tmp_path / "child.py")
+    with hdf5.opened(path, "weights", "get others") as layers:
+        assert layers
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the file on which libhdf5 hangs is not here")

@@ -578,6 +578,15 @@ def test_three_processes_decode_once(flowers, load, tmp_path):
     assert sorted((tmp_path / "kept").iterdir()) == sorted([array, record])
 
 
+def test_class_names_of_all_scripts(tmp_path):
+    names = ["猫\u3000黒", "می\u200cخواهم", "क्\u200dष"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
+    loaded = own_images.load(tmp_path, WHOLE, cache=None)
+    assert sorted(loaded.class_names) == sorted(names)
+
+
 def test_a_class_name_that_is_no_text_is_refused(tmp_path):
     for name in (b"a", b"b\xff"):
         folder = os.path.join(os.fsencode(tmp_path), name)

@@ -230,6 +230,10 @@ HOSTILE = {
     "copies as sets": SHARED_LIST + b"(" + b"cbuiltins\nset\n(h\x00tR" * 300 + b"l.",
     "copies as bytes": b"X\x40\x0d\x03\0" + b"x" * 200_000 + b"\x94("
         + b"c_codecs\nencode\n(h\x00U\x06latin1tR" * 3000 + b"l.",
+    "copies as sets, in protocol 1": SHARED_LIST + b"(" + b"(cbuiltins\nset\nh\x00o" * 300 + b"l.",
+    "copies as bytes, in protocol 0": b"X\x40\x0d\x03\0" + b"x" * 200_000 + b"\x94("
+        + b"(h\x00U\x06latin1i_codecs\nencode\n" * 3000 + b"l.",
+    "arrays of 100,000 arguments": SHARED_LIST + b"(" + b"cnumpy\nndarray\nh\x00R" * 300 + b"l.",
     "two arrays of the same objects": SHARED_LIST + b"(" + (
         EMPTY_ARRAY + b"(K\x01(J\xa0\x86\x01\0t" + dtype(b"O") + b"\x89h\x00tb") * 300 + b"l.",
 }  # fmt: skip
@@ -355,6 +359,7 @@ HEADERS = {
         "header",
         "evil",
         "cut off",
+        "long header",
     ],
 )
 def test_bad_npy(case, tmp_path):
@@ -368,8 +373,10 @@ def test_bad_npy(case, tmp_path):
         path.write_bytes({
             "text": b"not weights\n", "empty": b"", "header": b"\x93NUMPY\x01\x00\x10\x00{'descr': os}   ",
             "evil": whole, "cut off": whole[:-9],
+            "long header": b"\x93NUMPY\x02\x00" + (1 << 20).to_bytes(4, "little") + b" " * (1 << 20),
         }[case])  # fmt: skip
-    assert refused("npy", safe_pickle.load_npy, path).startswith(f"{path}: ")
+    message = refused("npy", safe_pickle.load_npy, path)
+    assert message.startswith(f"{path}: ") and ("1,048,576 bytes" in message) == (case == "long header")
     assert not (tmp_path / "ran").exists()
 
 

@@ -358,7 +358,7 @@ def empty_data(tmp_path, monkeypatch):
     monkeypatch.setattr(traffic_signs, "UNPACKED", [tmp_path])
     monkeypatch.setattr(traffic_signs, "TEST_FILE", tmp_path / "test.p")
     monkeypatch.setattr(traffic_signs, "TEST_ARCHIVE", tmp_path / "GTSRB_Final_Test_Images.zip")
-    monkeypatch.setattr(traffic_signs, "TEST_UNPACKED", tmp_path / "GTSRB/Final_Test/Images")
+    monkeypatch.setattr(traffic_signs, "TEST_UNPACKED", [tmp_path, tmp_path / "GTSRB_Final_Test_Images"])
     return tmp_path
 
 
@@ -436,6 +436,17 @@ def test_zips_of_any_name_in_data(name, empty_data, monkeypatch):
     assert traffic_signs.here()  # train.p was made of it
     (empty_data / "train.p").unlink()
     assert not traffic_signs.here()
+
+
+@pytest.mark.parametrize("images_in", ["", "GTSRB_Final_Test_Images", "gtsrb"])
+@pytest.mark.parametrize("labels_in", ["", "GTSRB_Final_Test_GT"])
+def test_the_test_images_unpacked_in_data(empty_data, monkeypatch, images_in, labels_in):
+    """By unzip, by systems that make a folder for each zip, by torchvision."""
+    files, labels, images = official_test_set()
+    unpacked(empty_data / images_in, files)
+    unpacked(empty_data / labels_in, labels)
+    asked = fake_fetch(monkeypatch)
+    assert as_written(traffic_signs.load_test(empty_data / "test.p"), images) and asked == []
 
 
 def test_the_test_images_in_their_place_do_not_stand_for_the_training_images(empty_data, monkeypatch):

@@ -36,6 +36,7 @@ def opened(
         "HDF5_PLUGIN_PRELOAD": "::",
         "HDF5_USE_FILE_LOCKING": "FALSE",
         "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONSAFEPATH": "1",  # downloads land beside the child: an h5py.py among them would be run
     }
     command = [sys.executable, str(CHILD), os.path.abspath(path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -54,6 +55,8 @@ def opened(
         finally:
             watch.cancel()
             child.kill()
+            with contextlib.suppress(OSError):  # what it has not read of our questions; said once, above
+                child.stdin.close()
 
 
 def _layers(child: subprocess.Popen) -> dict[str, list[Stored]]:

@@ -9,11 +9,11 @@ import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from common import zips
+from common import npy, zips
 from common.files import foreign, open_regular
 from common.pickled_arrays import check_text
 
@@ -60,7 +60,8 @@ class _Budget:
 
 def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget) -> Stored:
     with archive.open(info) as member:
-        shape, dtype, start = _header(member)
+        shape, dtype = npy.header(member)
+        start = member.tell()
     size = math.prod(shape) * dtype.itemsize
     if dtype.kind not in PLAIN or not dtype.itemsize:
         raise ValueError(f"{info.filename!a:.60} holds {dtype}, not plain numbers or text")
@@ -75,15 +76,3 @@ def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget) ->
         return array
 
     return Stored(shape, dtype, read)
-
-
-def _header(member: BinaryIO) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, type and length of the header of a .npy file."""
-    version = np.lib.format.read_magic(member)
-    if version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError(f"a .npy file of version {version}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(member)
-    if any(side < 0 for side in shape):
-        raise ValueError(f"a shape of {shape!s:.60}")
-    return shape, dtype, member.tell()
