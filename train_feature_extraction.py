@@ -87,14 +87,15 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
 
     # 2. A folder that keeps the run: the flags, an entry per epoch, checkpoints, and the result.
     origin = trained.provenance_of(network, case.layer, source, args.seed, split.dataset.name, framing)
+    taught_by = None  # another classifier to learn from
+    if args.teacher:
+        taught_by = teacher.load(args.teacher, split, here, cache, args.teacher_weights)
     this_run = runs.begin_or_resume(folder, script, resuming.as_kept(args), split, origin, here.chief)
     log = runs.log_folder(args.logdir, this_run, script)
     with this_run.locked():
-        this_run.change_flags(resuming.changeable(args))
-        taught_by = None  # another classifier to learn from
-        if args.teacher:
-            taught_by = teacher.load(args.teacher, split, here, cache, args.teacher_weights)
+        if taught_by:
             this_run.check_teacher(taught_by.fingerprint)
+        this_run.change_flags(resuming.changeable(args))
         if not case.fine_tuning:
             # 3. Frozen layers always give the same features: compute them once, then train the head on them.
             images = split.dataset.images

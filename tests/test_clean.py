@@ -62,6 +62,10 @@ def test_what_is_being_computed_is_not_deleted(kept, monkeypatch):
     with exclusive(lock, "in use"):
         assert "features: vgg-pool5-0123456789abcdef is being written there; wait for it" in in_one_line(clean.main)
     assert names("features") == ["a.npy", "b.npy"]
+    monkeypatch.setattr("sys.argv", ["clean", "--delete", "bottleneck"])
+    with exclusive(kept / "data" / ".vgg_cifar10_100_bottleneck_features_train.p.lock", "in use"):
+        assert "data: vgg_cifar10_100_bottleneck_features_train.p is being" in in_one_line(clean.main)
+    monkeypatch.setattr("sys.argv", ["clean", "--delete", "features"])
     lock.touch()  # of a process that was killed
     clean.main()
     assert names("features") == []

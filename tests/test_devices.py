@@ -117,8 +117,16 @@ def test_two_devices_of_one_machine_end_with_the_weights_of_one(one, tmp_path):
     assert_same(weights(tmp_path / "run"), one)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"index": 2}}',
-                                  '{"cluster": {"ps": ["a:1"], "worker": ["a:1", "b:2"]}}'])  # fmt: skip
+@pytest.mark.parametrize("text", [
+    "{", "[]", '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"index": 2}}',
+    '{"cluster": {"ps": ["a:1"], "worker": ["a:1", "b:2"]}}',
+    '{"cluster": {"worker": ["a:1", "b:2"]}}',
+    '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"index": 0}}',
+    '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}}',
+    '{"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}}',
+    '{"cluster": {"worker": "ab"}, "task": {"type": "worker", "index": 0}}',
+    '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", "index": 0}}',
+])  # fmt: skip
 def test_a_wrong_tf_config_is_told(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
     assert "TF_CONFIG" in in_one_line(devices.find)

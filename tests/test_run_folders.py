@@ -38,7 +38,8 @@ def test_a_run_is_begun_then_resumed(folder, tmp_path):
     """folder: puts the runs into `tmp_path`."""
     split, flags = split_of([0, 1, 0]), {"out": None, "demo": True, "epochs": 3}
     begun = runs.begin_or_resume(None, "script", flags, split, ORIGIN)
-    assert begun.folder.name.startswith("demo-script-") and run_files.read_settings(begun.folder)["flags"] == flags
+    assert begun.folder.name.startswith("demo-script-")
+    assert run_files.read_settings(begun.folder)["flags"] == flags | {"precision": ORIGIN.precision}
     assert (begun.class_names, begun.provenance, begun.writes) == (["a", "b"], ORIGIN, True)
     again = runs.begin_or_resume(begun.folder, "script", flags, split, ORIGIN)
     assert again.folder == begun.folder

@@ -3,6 +3,7 @@
 Most are programs of their own. What takes another way through the same script runs in this process.
 """
 
+import json
 import re
 import sys
 from types import SimpleNamespace
@@ -34,6 +35,13 @@ def test_training_demo_then_inference_with_its_head(tmp_path, run_here):
     epochs = re.findall(epoch, done.stdout)
     assert [int(number) for number, _ in epochs] == list(range(1, 11))
     assert float(epochs[-1][1]) > 0.23  # 43 classes, chance is 0.023; ten times that, even from random weights
+    flags = json.loads((folder / "settings.json").read_text())["flags"]
+    assert flags["precision"] == loading.compute_dtype("auto").name  # what auto is here; resumed elsewhere, it stays
+
+    done = run_here("train_feature_extraction_cifar10.py", "--demo", "--per_class", 2, "--validation_per_class", 2,
+                    "--teacher", folder, "--out", tmp_path / "student")  # fmt: skip
+    assert done.returncode == 2 and "its 43 classes are not the 10" in done.stderr
+    assert not (tmp_path / "student").exists()  # the name is free for the right command
 
     done = run_here("feature_extraction.py", "--demo", "--head", folder, "--top", 43)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

@@ -22,6 +22,7 @@ from data.picture_store import PICTURES_DIR
 from transfer import run_files
 from transfer.feature_store import FEATURES_DIR
 
+BOTTLENECK_FILES = "*_bottleneck_features_*.p"
 KINDS = {
     "features": "computed features",
     "images": "decoded images of your own",
@@ -41,7 +42,7 @@ def find(kind: str, keep: int = 0) -> list[pathlib.Path]:
         folder = FEATURES_DIR if kind == "features" else PICTURES_DIR
         return sorted(folder.iterdir()) if folder.is_dir() else []
     if kind == "bottleneck":
-        return [path for path in sorted(DATA_DIR.glob("*_bottleneck_features_*.p")) if was_made_here(path)]
+        return [path for path in sorted(DATA_DIR.glob(BOTTLENECK_FILES)) if was_made_here(path)]
     folders = sorted((path.parent for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}")), key=run_files.age)
     folders = [folder for folder in folders if not run_files.is_locked(folder)]
     if kind == "demo":
@@ -64,7 +65,9 @@ def check_at_rest(kinds: Iterable[str]) -> None:
     for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}"):
         if {"features", "images", "bottleneck"} & set(kinds) and run_files.is_locked(path.parent):
             raise BadInput(f"{shown(path.parent)}: is being trained, maybe on what would be deleted; wait for it")
-    for lock in (path for kind in {"features", "images"} & set(kinds) for path in find(kind) if path.suffix == ".lock"):
+    locks = [path for kind in {"features", "images"} & set(kinds) for path in find(kind) if path.suffix == ".lock"]
+    locks += DATA_DIR.glob(f".{BOTTLENECK_FILES}.lock") if "bottleneck" in kinds else ()
+    for lock in locks:
         if is_held(lock):  # by what has no run yet, or has one elsewhere
             raise BadInput(f"{shown(lock.parent)}: {lock.stem[1:]} is being written there; wait for it")
 

@@ -15,6 +15,7 @@ import functools
 import json
 import os
 import platform
+import re
 import sys
 from typing import Any
 
@@ -22,6 +23,8 @@ import numpy as np
 
 from common import program
 from common.files import BadInput
+
+ADDRESS = re.compile(r".+:\d+")  # of a worker
 
 
 class Devices:
@@ -112,8 +115,11 @@ def _cluster() -> tuple[list[str], int]:
     try:
         config = json.loads(text)
         workers = config.get("cluster", {}).get("worker", [])
-        index = config.get("task", {}).get("index", 0)
+        task = config.get("task", {})
+        index = task.get("index", 0)
         if set(config.get("cluster", {})) - {"worker"} or not (0 <= index < max(1, len(workers))):
+            raise ValueError
+        if workers and (task.get("type") != "worker" or not all(ADDRESS.fullmatch(worker) for worker in workers)):
             raise ValueError
         return workers, index
     except (ValueError, AttributeError, TypeError):

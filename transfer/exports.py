@@ -21,7 +21,7 @@ PHONES, ONNX = ".tflite", ".onnx"  # the suffixes that ask for a file; any other
 
 def check(path: pathlib.Path | None, quantize: str | None = None, calibrate: pathlib.Path | None = None) -> None:
     """`BadInput` for a place that cannot be written, and for flags that do not fit it: told before seconds of work."""
-    suffix = path.suffix if path else ""
+    suffix = path.suffix.lower() if path else ""
     if quantize and suffix != PHONES:
         raise BadInput(f"--quantize {quantize}: is for --export NAME{PHONES}; name such a file, or leave it out")
     if calibrate and quantize != "int8":
@@ -52,11 +52,11 @@ def write(classifier: Trained, path: pathlib.Path, calibration: np.ndarray | Non
     """
     network, head, side = classifier.network, classifier.head, classifier.framing.size
     framing = f"red, green, blue, upright, on white where transparent: {images.described(classifier.framing)}"
-    if path.suffix == PHONES:
+    if path.suffix.lower() == PHONES:
         _write_for_phones(classifier, path, calibration)
         print(f"Input: uint8 (1, {side}, {side}, 3), {framing}")
         print(f"Output: probabilities (1, {len(head.class_names)}), in the order of {shown(labels_of(path))}")
-    elif path.suffix == ONNX:
+    elif path.suffix.lower() == ONNX:
         from transfer import onnx_file
 
         size = onnx_file.export(network, head, path)

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from common.files import BadInput, check_writable
+from common.files import BadInput, check_utf8, check_writable
 from common.flags import LARGEST_SEED, at_least, check_together
 from data import datasets, own_images, picture_store, traffic_signs
 from data.datasets import Split
@@ -245,6 +245,7 @@ def check_paths(args: argparse.Namespace) -> None:
             if path.resolve().is_relative_to(images.resolve()):
                 raise BadInput(f"--{name} {path}: lies in {images}, among the folders of classes; name one outside")
     if args.logdir:
+        check_utf8(args.logdir, "name another folder with --logdir")
         check_writable(args.logdir / "events")
 
 

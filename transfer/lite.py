@@ -98,7 +98,7 @@ def classifying(network: Network, model: Served, head: Head) -> tf.types.experim
 
     @tf.function(input_signature=[tf.TensorSpec((1, size, size, 3), tf.uint8, name="images")], autograph=False)
     def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.name_scope(KEPT):
+        with tf.name_scope(KEPT):  # int8 would give the input and the output of `tf.reverse` different scales
             x = network(network.preprocess_features(images), first)
         features = pooled(network(x, layer, after=first))
         return {"probabilities": tf.nn.softmax(features @ model.kernel + model.bias)}

@@ -222,6 +222,7 @@ def begin_or_resume(
     """
     fingerprint, seen = datasets.fingerprint(split), as_seen(split.dataset.images, provenance)
     if chief and folder is None:
+        flags = flags | {"precision": provenance.precision}  # "auto" may be another on another machine
         folder = begin(script, flags, fingerprint, provenance.fingerprint, flags["out"], flags["demo"], seen)
     run = Run(folder, provenance, split.dataset.class_names, chief)
     run.check(fingerprint, seen)
