@@ -52,12 +52,12 @@ def made_once(
     split: training images first, see `datasets.in_order`. compute: uint8 (n, H, W, 3) -> (n, D). made_from: all that
     shapes the features besides the images. per_class: training images per class; 0: all.
     """
-    waiting, split_hash = f"waiting for another process that makes {files[0].name}", datasets.fingerprint(split)
+    waiting = f"waiting for another process that makes {files[0].name}"
+    made_from = made_from | {"images": datasets.fingerprint(split)}
     with one_at_a_time(files[0].with_name(f".{files[0].name}.lock"), waiting):  # from other weights, maybe
         for path, rows, count in zip(files, (split.training, split.validation), (per_class, 0)):
             images = split.dataset.images[rows]
-            shaped = {"per_class": count, "images": split_hash, "pixels": feature_store.fingerprint(images)}
-            facts = made_from | shaped
+            facts = made_from | {"per_class": count, "pixels": feature_store.fingerprint(images)}
             if not bottleneck_files.is_made_from(path, facts):
                 bottleneck_files.write(path, compute(images), split.dataset.labels[rows], facts)
         features, *_ = bottleneck_files.read_both(*files)

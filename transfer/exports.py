@@ -52,11 +52,12 @@ def write(classifier: Trained, path: pathlib.Path, calibration: np.ndarray | Non
     """
     network, head, side = classifier.network, classifier.head, classifier.framing.size
     framing = f"red, green, blue, upright, on white where transparent: {images.described(classifier.framing)}"
-    if path.suffix.lower() == PHONES:
+    suffix = path.suffix.lower()
+    if suffix == PHONES:
         _write_for_phones(classifier, path, calibration)
         print(f"Input: uint8 (1, {side}, {side}, 3), {framing}")
         print(f"Output: probabilities (1, {len(head.class_names)}), in the order of {shown(labels_of(path))}")
-    elif path.suffix.lower() == ONNX:
+    elif suffix == ONNX:
         from transfer import onnx_file
 
         size = onnx_file.export(network, head, path)
