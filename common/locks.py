@@ -16,6 +16,7 @@ from typing import BinaryIO
 from common.files import BadInput, lock, make_folder, open_without_waiting, reported
 
 POLL = 0.2  # seconds between two looks at a lock that another process holds
+TRIES = 20  # a lock that is another file at each look: on a file system that numbers its files anew each time
 
 
 @contextlib.contextmanager
@@ -69,21 +70,32 @@ def _held(path: pathlib.Path, file: BinaryIO) -> Iterator[None]:
 
 def _locked(path: pathlib.Path) -> BinaryIO | None:
     """Return the file at `path`, open and locked, or None when another process holds the lock."""
+    for _ in range(TRIES):
+        file = _opened(path)
+        if not _lock(file):
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # the process before us has just deleted it: a lock on it would keep nobody out
+    return _opened(path)  # nobody waits, as where there are no locks
+
+
+def _opened(path: pathlib.Path) -> BinaryIO:
+    """Return the file at `path`, open; it is made if need be. `BadInput` where it cannot be."""
     with reported(path, advice="choose another place"):
         make_folder(path.parent)
         if path.is_symlink():  # in a folder from elsewhere; opened, it would make a file wherever it leads
             path.unlink()
-        file = open(path, "ab", opener=open_without_waiting)
+        return open(path, "ab", opener=open_without_waiting)
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock the open file; False, and it is closed, when another process holds the lock."""
     try:
         lock(file.fileno())
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # others: locks are not known here
             file.close()
-            return None
-    try:
-        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-    except FileNotFoundError:
-        pass
-    file.close()  # the process before us has just deleted it: a lock on it would keep nobody out
-    return _locked(path)
+            return False
+    return True

@@ -101,7 +101,7 @@ def real():
 
 needs_real_signs = pytest.mark.skipif(
     not (SHARED / "data" / "gtsrb_train.npz").exists(),
-    reason="the real signs, shared/data/gtsrb_train.npz, are not here",
+    reason="the real signs are not here",
 )
 
 

@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT, refused
 
 from common.files import BadInput, check_writable, foreign, open_regular, printable, written_whole
+from common.locks import exclusive
 
 NO_REGULAR_FILES = {
     "absent": "No such file", "folder": "is a folder", "pipe": "is a pipe", "link to a pipe": "is a pipe",
@@ -138,6 +139,13 @@ def test_places_that_cannot_be_written(name, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     assert NOT_WRITABLE[name] in refused("check_writable", check_writable, tmp_path / name)
+
+
+def test_a_lock_where_files_are_numbered_anew_at_each_look_keeps_nobody_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "samestat", lambda one, other: False)
+    with exclusive(tmp_path / "lock", "held"):
+        assert (tmp_path / "lock").exists()
+    assert not (tmp_path / "lock").exists()
 
 
 PROCESS = """

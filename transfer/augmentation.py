@@ -176,8 +176,8 @@ def sampled(images: tf.Tensor, maps: tf.Tensor, size: int) -> tf.Tensor:
     a, b, c, d, e, f = tf.unstack(maps[:, :, None, None], axis=1)
     across = tf.range(size, dtype=tf.float32)
     down = across[:, None]
-    row, below, lower = neighbours(d * across + e * down + f, height)
-    column, beside, right = neighbours(a * across + b * down + c, width)
+    row, below, lower = pixels_around(d * across + e * down + f, height)
+    column, beside, right = pixels_around(a * across + b * down + c, width)
     pixels = tf.reshape(images, (-1, 3))
     first = tf.range(count)[:, None, None] * height * width  # the place of an image's first pixel among them
 
@@ -188,7 +188,7 @@ def sampled(images: tf.Tensor, maps: tf.Tensor, size: int) -> tf.Tensor:
     return (1 - lower) * along(row) + lower * along(below)
 
 
-def neighbours(place: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def pixels_around(place: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The pixels before and after places along a side of `length` pixels, and the share of the latter, (..., 1)."""
     place = tf.clip_by_value(place, 0.0, tf.cast(length - 1, tf.float32))
     before = tf.floor(place)
