@@ -7,9 +7,11 @@ import hashlib
 import os
 import pathlib
 import re
+import shutil
 import stat
 import tempfile
 import time
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -19,6 +21,7 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
+JOINERS = "\u200c\u200d"  # join or part the letters of Persian and of India's scripts
 STALE = 60  # seconds after which a temporary file that nobody has locked is a killed writer's
 LONGEST_MESSAGE = 500  # characters
 LONGEST_REASON = 150  # characters of a reader's own words
@@ -44,12 +47,17 @@ class BadInput(Exception):
 def printable(text: object, longest: int | None = None) -> str:
     """`text` as one printable line: control characters and line breaks escaped, the middle left out if too long."""
     text = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
+        character if is_text(character) else character.encode("unicode_escape").decode() for character in str(text)
     )
     if longest is None or len(text) <= longest:
         return text
     head = (longest - 5) * 3 // 5
     return f"{text[:head]} ... {text[head + 5 - longest :]}"
+
+
+def is_text(character: str) -> bool:
+    """Whether a character may stand in a class's name: what can be printed, spaces of all scripts, their joiners."""
+    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
 
 
 def open_regular(path: str | os.PathLike, expected: str = "a file") -> BinaryIO:
@@ -191,6 +199,36 @@ def written_whole(path: str | os.PathLike, keep: bool = False) -> Iterator[pathl
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def folder_written_whole(folder: str | os.PathLike, last: str) -> Iterator[pathlib.Path]:
+    """The same for a folder, which may be there, empty: then it is filled, and the entry `last` comes last.
+
+    An empty folder is not replaced: it may be where the user stands, a link's, or another disk's.
+    """
+    folder = pathlib.Path(folder).resolve()
+    with reported(folder):
+        make_folder(folder.parent)
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
+            _clear_away(left)
+        temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+        handle = None if os.name == "nt" else os.open(temporary, os.O_RDONLY)  # Windows opens no folder
+        try:
+            if handle is not None:
+                with contextlib.suppress(OSError):  # no locks on this file system
+                    lock(handle)
+            yield temporary
+            if folder.is_dir():
+                for entry in sorted(temporary.iterdir(), key=lambda entry: entry.name == last):
+                    shutil.move(entry, folder / entry.name)
+            else:
+                os.chmod(temporary, 0o777 & ~_umask())  # mkdtemp's folders are private
+                temporary.rename(folder)
+        finally:
+            if handle is not None:
+                os.close(handle)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _linked(temporary: pathlib.Path, path: pathlib.Path) -> bool:
     """Give the file its second name unless another one has it; False on a file system without links."""
     try:
@@ -224,6 +262,7 @@ def check_new_folder(folder: str | os.PathLike, flag: str) -> None:
         occupied = os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir()))
     if occupied:
         raise BadInput(f"{folder}: exists already; name another folder with {flag}, or delete it")
+    folder = folder.resolve()
     check_writable(folder.parent / f"{folder.name}.part")
 
 
@@ -250,12 +289,15 @@ def _temporary(path: pathlib.Path, advice: str = "choose another place") -> tupl
 
 
 def _clear_away(left: pathlib.Path) -> None:
-    """Delete the temporary file of a writer that was killed: old enough to be locked, and not locked."""
+    """Delete the temporary file or folder of a writer that was killed: old enough to be locked, and not locked."""
     with contextlib.suppress(OSError):
         if os.name != "nt" and time.time() - left.stat().st_mtime > STALE:
-            with open(left, "rb", opener=open_without_waiting) as file:
-                lock(file.fileno())
-                left.unlink()
+            handle = open_without_waiting(left, os.O_RDONLY)
+            try:
+                lock(handle)
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            finally:
+                os.close(handle)
 
 
 def regular_or_absent(path: pathlib.Path) -> os.stat_result | None:

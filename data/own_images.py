@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from common.files import BadInput, file_hash, printable
+from common.files import BadInput, file_hash, is_text, printable
 from data import images, picture_store, traffic_signs
 from data.datasets import Dataset, Split, check, joined, split, with_copies_shared
 from data.decoding import longest_side
@@ -27,7 +27,6 @@ SYSTEM_FILES = {  # of Windows, macOS and network drives; in lower case
     "lost+found", "@eadir", "#recycle", "@recycle",
 }  # fmt: skip
 NAMED = 5  # classes listed by name in a message
-JOINERS = "\u200c\u200d"  # join or part the letters of Persian and of India's scripts
 FEWEST = 100  # images that a sample is worth taking of
 
 
@@ -310,11 +309,6 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     return files
 
 
-def _is_text(character: str) -> bool:
-    """Whether a character may stand in a class's name: what can be printed, spaces of all scripts, their joiners."""
-    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
-
-
 def _check_classes(folder: pathlib.Path, classes: dict[str, list], known: list[str] | None) -> dict[str, int]:
     """{class: its label}; `BadInput` for classes that are too few, empty or not `known`."""
     if len(classes) < (1 if known else 2):
@@ -324,7 +318,7 @@ def _check_classes(folder: pathlib.Path, classes: dict[str, list], known: list[s
     if known and traffic_signs.are_signs(known):  # GTSRB's own folders are 0 to 42, or 00000 to 00042
         labels |= {name: int(name) for name in classes if name.isdecimal() and int(name) < len(known)}
     for name, inside in classes.items():
-        if not all(map(_is_text, name)):  # no undecodable bytes, no line breaks: no table could show them
+        if not all(map(is_text, name)):  # no undecodable bytes, no line breaks: no table could show them
             raise BadInput(f"{folder}: a folder's name, {name!a}, is not printable text; rename it")
         if name not in labels:
             raise BadInput(f"{folder / name}: the training images have no class {name}; only {', '.join(known):.200}")

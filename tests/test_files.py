@@ -14,7 +14,16 @@ import zlib
 import pytest
 from conftest import ROOT, refused
 
-from common.files import BadInput, check_writable, foreign, open_regular, printable, written_whole
+from common.files import (
+    BadInput,
+    check_new_folder,
+    check_writable,
+    folder_written_whole,
+    foreign,
+    open_regular,
+    printable,
+    written_whole,
+)
 from common.locks import exclusive
 
 NO_REGULAR_FILES = {
@@ -103,6 +112,8 @@ def test_messages_are_printable_and_keep_both_ends(name):
 def test_readable_names_stay_as_they_are():
     assert printable("停车 naïve café") == "停车 naïve café"
     assert printable("x" * 500, 500) == "x" * 500
+    for persian_and_fullwidth in "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "red\u3000apple":
+        assert printable(persian_and_fullwidth) == persian_and_fullwidth
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no locks of this kind")
@@ -123,6 +134,65 @@ def test_temporary_files_of_killed_writers_are_deleted_those_at_work_are_not(tmp
         ".head[1].npz.just begun.part",
         path.name,
     ]
+
+
+def written_to(folder):
+    check_new_folder(folder, "--export")
+    with folder_written_whole(folder, last="model") as temporary:
+        assert not folder.exists() or not any(folder.iterdir())
+        for name in "model", "variables":
+            (temporary / name).mkdir()
+            (temporary / name / "file").write_text("whole")
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("place", ["new", "above/new", "empty", ".", "link", "dangling"])
+def test_folders_are_written_whole_wherever_one_may_name_them(place, tmp_path, monkeypatch):
+    """An empty folder stays the same one: a shell may stand in it, or a link or a disk lead there."""
+    here = tmp_path / "here"
+    (tmp_path / "empty").mkdir()
+    here.mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    monkeypatch.chdir(here)
+    before = here.stat().st_ino
+    if place == "dangling":
+        (tmp_path / "dangling").symlink_to("nowhere")
+        assert "exists already" in refused("check_new_folder", check_new_folder, tmp_path / place, "--export")
+        return
+    folder = pathlib.Path(".") if place == "." else tmp_path / place
+    assert written_to(folder) == ["model", "variables"]
+    assert here.stat().st_ino == before == os.stat(".").st_ino and (tmp_path / "link").is_symlink()
+    assert not [path for path in tmp_path.rglob("*.part")]
+
+
+def test_a_folder_that_could_not_be_filled_leaves_nothing(tmp_path):
+    for folder in tmp_path / "new", tmp_path:
+        with pytest.raises(KeyboardInterrupt), folder_written_whole(folder, last="model") as temporary:
+            (temporary / "model").mkdir()
+            raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir()) and not list(tmp_path.parent.glob(f".{tmp_path.name}*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locks of this kind")
+def test_what_killed_writers_leave_of_a_folder_is_deleted(tmp_path):
+    left = tmp_path / ".model.killed.part"
+    left.mkdir()
+    (left / "file").write_text("half")
+    with folder_written_whole(tmp_path / "model", last="model") as at_work:
+        for old in left, at_work:
+            os.utime(old, (time.time() - 100,) * 2)
+        with folder_written_whole(tmp_path / "model", last="model"):
+            assert at_work.exists() and not left.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no permissions of this kind")
+def test_a_folder_has_the_permissions_of_any_other(tmp_path):
+    before = os.umask(0o027)
+    try:
+        written_to(tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o750
 
 
 NOT_WRITABLE = {

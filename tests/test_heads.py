@@ -50,6 +50,13 @@ def test_a_description_is_one_printable_line(tmp_path):
     assert line.isprintable() and r"signs\x1b]0;x\x07\nAccuracy" in line
 
 
+def test_an_accuracy_says_on_which_images(tmp_path):
+    path = write(tmp_path / "head.npz", {"validation_accuracy": 0.9876})
+    assert trained.description(heads.load(path), path).endswith(", validation accuracy 0.988")
+    write(path, {"validation_accuracy": 0.9876, "trained_on": "German traffic signs, none held out"})
+    assert trained.description(heads.load(path), path).endswith("accuracy 0.988 on images that it was trained on")
+
+
 def test_probabilities_are_the_softmax_of_each_row():
     features = np.float32([[1, 2, 3], [-1, 0.5, 0], [100, 100, 100]])  # logits of 899: exp alone overflows
     found = Head(KERNEL, np.float32([1, -1]), ["a", "b"]).probabilities(features)
@@ -125,6 +132,8 @@ WRONG_ARRAYS = {
     "numbered names": {"class_names": np.arange(2)}, "bytes": {"class_names": np.array([b"a", b"b"])},
     "objects": {"class_names": np.array(["a", {}], object)}, "a table": {"class_names": np.array([["a", "b"]])},
     "no characters": {"class_names": np.frombuffer(np.uint32([1 << 30, 65]).tobytes(), "<U1")},
+    "huge": {"kernel": np.full((3, 2), -3e38, np.float32)},
+    "half a character": {"class_names": np.array(["a", "\udcff"])},
     "no JSON": {"provenance": "{"}, "a list": {"provenance": "[1]"}, "deep": {"provenance": "[" * 100_000},
     "a huge integer": {"provenance": '{"network": "vgg", "seed": ' + "9" * 5000 + "}"},
 }  # fmt: skip

@@ -210,7 +210,8 @@ def test_a_run_of_the_previous_version_is_used(tmp_path, run_here):
     done = run_here("feature_extraction.py", "--demo", "--head", "run", "--export", "model")
     assert done.returncode == 0, done.stderr
     assert (
-        "Head: run, 10 classes, trained on ten drawn signs, accuracy 0.140 (unfinished, 2 epochs so far)" in done.stdout
+        "Head: run, 10 classes, trained on ten drawn signs, validation accuracy 0.140 (unfinished, 2 epochs so far)"
+        in done.stdout
     )
 
 

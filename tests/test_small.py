@@ -186,10 +186,21 @@ def test_numbers_of_classes():
     assert list(shrink.numbers_of(class_names[:134])) == list(range(134))
     assert "none of ImageNet's classes" in in_one_line(shrink.numbers_of, ["a traffic light that talks"])
     assert "--synsets" in in_one_line(shrink.numbers_of, ["n01443537"])
-    many = [f"n{number:08} a thing" for number in range(1001)]
-    assert "--synsets: has 1,001 lines" in in_one_line(shrink.numbers_of, ["n00000003"], many)
     assert "crane: is 2 of" in in_one_line(shrink.numbers_of, ["crane"])
     assert "the same" in in_one_line(shrink.numbers_of, ["goldfish", "Carassius auratus"])
+
+
+def test_synsets_in_another_order_would_name_every_class_wrongly(tmp_path):
+    """Tiny-ImageNet's own list has 200 numbers without names, and the competition's kit another order."""
+    lines = [f"n{number:08} {name}" for number, name in enumerate(class_names)]
+    shrink.check_synsets(lines)
+    assert "has 2 lines; expected" in in_one_line(shrink.check_synsets, ["n02124075", "n04067472"])
+    assert "has 0 lines" in in_one_line(shrink.check_synsets, [])
+    message = in_one_line(shrink.check_synsets, [lines[1], lines[0], *lines[2:]])
+    assert "line 1 is 'n00000001 goldfish" in message and "'tench, Tinca tinca'" in message
+    assert "line 1,000" in in_one_line(shrink.check_synsets, [*lines[:-1], "n00000999"])
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbftench\r\ngoldfish\r\n")  # Notepad's
+    assert shrink.read_lines(tmp_path / "classes.txt") == ["tench", "goldfish"]
 
 
 PROVENANCE = heads.Provenance("alexnet", "fc7", 227, False, "float32", "random", 0, "0" * 16, "photos", 0.5, 64,

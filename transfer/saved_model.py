@@ -5,19 +5,16 @@
     answer["probabilities"]        # float32 (N, classes)
     answer["class_names"]          # (classes,), in the same order
 
-Images are uint8, or numbers of another type with the same values. Floats of which none is above 1 are taken to be 0-1,
-as many programs have them. Anything else (negative numbers, as after subtracting a mean, or NaN) is refused with an
-InvalidArgumentError. The signature `serving_default`, for servers and other languages, takes uint8.
+Images are uint8, or int32, int64 or floats (16, 32 or 64 bits) with the same values. Floats of which none is above 1
+are taken to be 0-1, as many programs have them. Other values (negative numbers, as after subtracting a mean, or NaN)
+are refused with an InvalidArgumentError. The signature `serving_default`, for servers and other languages, takes uint8.
 """
 
 import os
-import pathlib
-import shutil
-import tempfile
 
 import tensorflow as tf
 
-from common.files import check_new_folder, reported
+from common.files import check_new_folder, folder_written_whole
 from data.images import Framing, framing_of
 from networks.network import Network, pooled
 from weights.heads import Head
@@ -115,17 +112,8 @@ def shares(length: tf.Tensor, size: int, scale: tf.Tensor, shift: tf.Tensor) -> 
 
 def export(network: Network, head: Head, folder: str | os.PathLike) -> None:
     """Write the SavedModel to `folder`, whole or not at all. `BadInput` when something lies there already."""
-    folder = pathlib.Path(folder).absolute()
     check_new_folder(folder, "--export")
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        with reported(folder):
-            served = Served(network, head)
-            uint8, *_ = [served.__call__.get_concrete_function(images) for images in IMAGES]
-            tf.saved_model.save(served, str(temporary), signatures=uint8)
-            os.chmod(temporary, 0o755)
-            if folder.exists():
-                folder.rmdir()
-            temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with folder_written_whole(folder, last="saved_model.pb") as temporary:
+        served = Served(network, head)
+        uint8, *_ = [served.__call__.get_concrete_function(images) for images in IMAGES]
+        tf.saved_model.save(served, str(temporary), signatures=uint8)

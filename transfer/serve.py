@@ -217,7 +217,7 @@ def about(head: Head, path: pathlib.Path | None) -> About:
     title = card.small.title if card.small and origin.weights == "small" else card.title
     if path is None:
         return About("A head before training", f"{title}, {classes}", "The head is not trained yet: it guesses.")
-    facts = f"{title}, {classes}, trained on {origin.trained_on}, validation accuracy {origin.validation_accuracy:.3f}"
+    facts = f"{title}, {classes}, trained on {origin.trained_on}, {trained.accuracy(origin)}"
     return About(
         trained.place(path),
         facts + trained.state(path),

@@ -44,7 +44,7 @@ LONGEST_LIST = 1_000_000  # bytes of a list of classes
 def read_lines(path: pathlib.Path) -> list[str]:
     """The lines of a text file, of its first LONGEST_LIST bytes, that are not empty; BadInput if it cannot be read."""
     with open_regular(path, "a list of classes, one per line") as file:
-        text = file.read(LONGEST_LIST).decode(errors="replace")
+        text = file.read(LONGEST_LIST).decode("utf-8-sig", errors="replace")  # as Windows begins a text
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -52,16 +52,14 @@ def numbers_of(names: Sequence[str], synsets: Sequence[str] = ()) -> np.ndarray:
     """ImageNet's numbers, 0-999, of classes: (k,) int, in the order of the names.
 
     names: as `caffe_classes` has them, one of the synonyms that no other class has (case and underscores do not
-    matter), or WordNet's numbers. synsets: 1,000 lines such as "n01440764 tench, Tinca tinca", in ImageNet's order.
-    Raises BadInput for a class that is not ImageNet's, and for one that is named twice.
+    matter), or WordNet's numbers. synsets: the lines of Caffe's synset_words.txt, see `check_synsets`. Raises BadInput
+    for a class that is not ImageNet's, and for one that is named twice.
     """
     whole, synonyms = {}, {}
     for number, name in enumerate(class_names):
         whole.setdefault(_plain(name), set()).add(number)
         for each in name.split(", "):
             synonyms.setdefault(_plain(each), set()).add(number)
-    if len(synsets) > len(class_names):
-        raise BadInput(f"--synsets: has {len(synsets):,} lines; expected a line for each of ImageNet's 1,000 classes")
     by_synset = {line.split()[0]: {number} for number, line in enumerate(synsets)}
     known, numbers = synonyms | whole | by_synset, []
     for name in names:
@@ -73,6 +71,19 @@ def numbers_of(names: Sequence[str], synsets: Sequence[str] = ()) -> np.ndarray:
     if len(set(numbers)) < len(numbers):
         raise BadInput(f"two of the {len(numbers)} classes are the same one of ImageNet's; name each once")
     return np.array(numbers)
+
+
+def check_synsets(lines: Sequence[str]) -> None:
+    """`BadInput` unless line by line they name ImageNet's 1,000 classes in its order: "n01440764 tench, Tinca tinca".
+
+    Other lists of WordNet's numbers have other orders: with them every class would get another one's name.
+    """
+    expected = "expected Caffe's synset_words.txt"
+    if len(lines) != len(class_names):
+        raise BadInput(f"--synsets: has {len(lines):,} lines; {expected}, with a line for each of 1,000 classes")
+    for number, (line, name) in enumerate(zip(lines, class_names), 1):
+        if not re.fullmatch(rf"n\d{{8}}\s+{re.escape(name)}", line):
+            raise BadInput(f"--synsets: line {number:,} is {line!a:.60}; {expected}, where it names {name!r}")
 
 
 def _plain(name: str) -> str:
@@ -202,6 +213,8 @@ def main() -> None:
     head = heads.load(head_path) if head_path else None
     names = read_lines(args.classes) if args.classes else []
     synsets = read_lines(args.synsets) if args.synsets else []
+    if args.synsets:
+        check_synsets(synsets)
     weights = network_of(args.network, card)
     packable, numbers = with_classifier(weights, card, head, names, synsets)
     inputs = judged = None

@@ -17,6 +17,7 @@ import numpy as np
 
 from common.files import BadInput, printable
 from common.rows import batches
+from data import datasets
 from data import images as image_files
 from data.images import Framing, framing_of
 from transfer import run_files
@@ -118,8 +119,15 @@ def description(head: Head, path: pathlib.Path) -> str:
     provenance = head.provenance
     return (
         f"Head: {place(path)}, {len(head.class_names)} classes, trained on {printable(provenance.trained_on)}, "
-        f"accuracy {provenance.validation_accuracy:.3f}{state(path)}"
+        f"{accuracy(provenance)}{state(path)}"
     )
+
+
+def accuracy(provenance: Provenance) -> str:
+    """How good a head was at the end of its training, a clause: on images held out, if there were any."""
+    if provenance.trained_on.endswith(datasets.UNDIVIDED):
+        return f"accuracy {provenance.validation_accuracy:.3f} on images that it was trained on"
+    return f"validation accuracy {provenance.validation_accuracy:.3f}"
 
 
 def place(path: pathlib.Path) -> str:

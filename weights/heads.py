@@ -22,6 +22,7 @@ from weights import cards, npz
 
 FILE = "head.npz"  # its name in the folder of a run
 MOST_CLASSES = 100_000
+LARGEST = 1e20  # of a head's numbers, which times features must stay finite; trained ones are far below 1,000
 LONGEST_TEXT = 4096  # characters of a path or a name
 ADVICE = "the training scripts write such files; train one, or name another with --head"
 Framed = Literal["whole", "squeeze", "crop"]
@@ -114,7 +115,20 @@ def _problem(kernel: np.ndarray, bias: np.ndarray, class_names: np.ndarray) -> s
         return f"a kernel of {kernel.shape[0]} features and {kernel.shape[1]} classes"
     if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in (kernel, bias)):
         return "its numbers are not finite float32, the file is damaged"
+    if max(np.abs(kernel).max(), np.abs(bias).max()) > LARGEST:
+        return f"it holds numbers beyond {LARGEST:.0e}, the file is damaged"
+    if not all(map(_is_utf8, class_names)):
+        return "the name of a class is not text, the file is damaged"
     return None
+
+
+def _is_utf8(name: str) -> bool:
+    """Half a character (a lone surrogate) could go into no table and no export."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _provenance(values: Any) -> Provenance:
