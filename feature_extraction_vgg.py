@@ -237,6 +237,8 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None, set[str]
 
 def main() -> None:
     args, folder, given = parse_arguments()
+    if folder and "training_file" in given:
+        raise BadInput(f"--training_file {args.training_file}: {folder} was made of images; leave it out to continue")
     files = None if folder else feature_files(args, given)  # a run that goes on was made of images
     if files:
         train_on_files(args, *files)

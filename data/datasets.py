@@ -136,13 +136,16 @@ def split(dataset: Dataset, by: str, seed: int, held_out: float = HELD_OUT) -> S
 
 
 def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) -> Split:
-    """At most so many images of each class, chosen at random; 0: all. The others leave the data set as well."""
+    """At most so many images of each class, chosen at random; 0: all. The others leave the data set as well.
+
+    Where several training images are copies of a validation image, one of them may stay: see `with_copies_shared`.
+    """
     if not (per_class or validation_per_class):
         return parts
     labels = parts.dataset.labels
     training = few(parts.training, labels, per_class, seed)
     validation = few(parts.validation, labels, validation_per_class, seed)
-    return in_order(Split(parts.dataset, training, validation))
+    return in_order(with_copies_shared(Split(parts.dataset, training, validation)))
 
 
 def few(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes a
     from weights.heads import Provenance
 
 RESULTS = pathlib.Path(__file__).resolve().with_name("how_much.jsonl")
-WORK = run_files.RUNS_DIR / "how_much"  # a fine-tuning that was stopped continues from here
+WORK = run_files.MEASURED_DIR  # a fine-tuning that was stopped continues from here
 PER_CLASS = (10, 30, 100, 300, 0)  # 0: all
 SEVERAL_SEEDS = 100  # images per class; with more, the choice of images matters little, and takes hours
 EPOCHS = {1: 30, 2: 30, 3: 8, 4: 8}  # of each case

@@ -19,6 +19,7 @@ def kept(tmp_path, monkeypatch):
     monkeypatch.setattr(clean, "PICTURES_DIR", tmp_path / "pictures")
     monkeypatch.setattr(clean, "DATA_DIR", tmp_path / "data")
     monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
+    monkeypatch.setattr(run_files, "MEASURED_DIR", tmp_path / "runs" / "how_much")
     (tmp_path / "features").mkdir()
     for name in "a.npy", "b.npy":
         (tmp_path / "features" / name).write_bytes(bytes(1000))
@@ -71,6 +72,18 @@ def test_what_is_being_computed_is_not_deleted(kept, monkeypatch):
     assert names("features") == []
 
 
+def test_measurements_that_were_not_finished(kept, monkeypatch):
+    assert names("measurements") == []
+    begun = kept / "runs" / "how_much" / "signs-3"
+    (begun / "checkpoint").mkdir(parents=True)
+    monkeypatch.setattr("sys.argv", ["clean", "--delete", "measurements"])
+    with exclusive(begun.with_name(".signs-3.lock"), "in use"):
+        assert "how_much: signs-3 is being written there" in in_one_line(clean.main)
+    assert names("runs") == ["demo-x", "finished", "unfinished"] and begun.exists()
+    clean.main()
+    assert names("measurements") == []
+
+
 def test_bottleneck_features_of_others_are_left_alone(kept):
     (kept / "data").mkdir()
     name = "vgg_cifar10_bottleneck_features_validation.p"
@@ -104,4 +117,4 @@ def test_only_what_is_named_is_deleted(kept, monkeypatch, capsys):
     assert sorted(path.name for path in (kept / "runs").iterdir()) == ["finished", "unfinished"]
     assert list((kept / "features").iterdir()) == []
     printed = capsys.readouterr().out
-    assert "features          0.0 MB  computed features: deleted" in printed and printed.count("deleted") == 2
+    assert "features            0.0 MB  computed features: deleted" in printed and printed.count("deleted") == 2

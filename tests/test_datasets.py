@@ -147,6 +147,21 @@ def test_fewer_images_of_each_class():
         np.testing.assert_array_equal(whole.dataset.tracks[originals], parts.dataset.tracks[kept])
 
 
+def test_fewer_of_images_of_which_some_are_copies_trains_on_no_hidden_one():
+    """Whichever of the copies stay in training, the one that validates counts as seen."""
+    hidden = shared = 0
+    for seed in range(100):
+        whole = made_up(np.repeat([0, 1], 30))
+        whole.images[[3, 7, 11]] = whole.images[3]  # three of the first class
+        parts = datasets.fewer(datasets.with_copies_shared(datasets.split(whole, "random", seed)), 5, 0, seed)
+        contents = [image.tobytes() for image in parts.dataset.images]
+        trained = {contents[row] for row in parts.training}
+        seen = np.isin(parts.validation, parts.training)
+        shared += seen.sum()
+        hidden += sum(contents[row] in trained for row in parts.validation[~seen])
+    assert shared and not hidden
+
+
 @pytest.mark.parametrize("per_class, validation_per_class", [(0, 0), (7, 0), (0, 7), (1000, 1000), (1, 1)])
 def test_fewer_keeps_all_where_nothing_is_asked_and_every_class_anyway(per_class, validation_per_class):
     whole = datasets.split(made_up(np.repeat([0, 2], [2, 40]), names=list("abc")), "random", 0)

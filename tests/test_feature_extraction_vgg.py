@@ -1,5 +1,6 @@
 """Bottleneck files: made here, from the course, and wrong ones; run as a program."""
 
+import argparse
 import pickle
 import re
 import sys
@@ -10,8 +11,9 @@ from conftest import DEMO_SAYS, SHARED, in_one_line, run
 
 import feature_extraction_vgg as script
 from common.locks import exclusive
-from data import bottleneck_files, traffic_signs
-from transfer import run_files
+from data import bottleneck_files, datasets, traffic_signs
+from transfer import bottlenecks, run_files
+from weights import cards
 
 RNG = np.random.default_rng(0)
 
@@ -126,6 +128,34 @@ def test_features_are_those_of_this_process_s_weights(tmp_path, monkeypatch):
     assert list((tmp_path / "runs").glob("*/filters.png"))  # as the help of --plot says
 
 
+def test_other_numbers_of_images_share_the_file_of_the_validation_images(tmp_path):
+    """Made once for all of them; and what one process has just written there, another does not read as its own."""
+    signs = datasets.split(traffic_signs.drawn(per_class=6, seed=0), "random", 0)
+    computed = []
+
+    def compute(images):
+        computed.append(len(images))
+        return images.reshape(len(images), -1)[:, :4].astype(np.float32)
+
+    def made(per_class, seed=0):
+        files = bottlenecks.names(tmp_path, cards.VGG, "traffic", 32, per_class)
+        split = datasets.fewer(signs, per_class, 0, seed)
+        waiting = files[1].with_name(f".{files[1].name}.lock")
+        with exclusive(waiting, "in use"):
+            pass  # this is the name that both wait for
+        features = bottlenecks.made_once(files, split, compute, {"seed": seed}, per_class)
+        np.testing.assert_array_equal(features, split.dataset.images.reshape(len(features), -1)[:, :4])
+        return len(split.training), len(split.validation)
+
+    two, validated = made(2)
+    three, _ = made(3)
+    made(2)
+    assert computed == [two, validated, three]
+    made(2, seed=1)
+    made(3)
+    assert computed[3:] == [two, validated, validated]
+
+
 def test_without_a_cache_no_features_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
     monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
@@ -162,6 +192,13 @@ def test_the_course_s_files_under_their_names_need_no_images(dataset, tmp_path, 
         monkeypatch.setattr(sys, "argv", [*sys.argv, "--split", "track"])
         args, _, given = script.parse_arguments()
         assert script.feature_files(args, given) is None
+
+
+def test_files_of_features_do_not_go_on_with_a_run_of_images(tmp_path, monkeypatch):
+    given = {"training_file", "validation_file"}
+    args = argparse.Namespace(training_file=tmp_path / "a.p", validation_file=tmp_path / "b.p")
+    monkeypatch.setattr(script, "parse_arguments", lambda: (args, tmp_path / "run", given))
+    assert "a.p: " in (message := in_one_line(script.main)) and "run was made of images" in message
 
 
 def test_ctrl_c_while_features_are_computed_says_how_to_go_on(tmp_path, monkeypatch, capsys):

@@ -72,7 +72,7 @@ def test_a_prolonged_run_with_averages_ends_as_if_it_had_been_that_long_from_the
     """Two epochs at a held rate, stopped on the way to nine, then a third in which it falls: the same bit by bit."""
     images = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
     examples = loop.Examples(images, np.arange(24) % 3, np.arange(24), np.arange(24))
-    recipe = Recipe(batch_size=3, lower_learning_rate=0.001, ema=0.9, decay_epochs=1, augment=True, dropout=True,
+    recipe = Recipe(batch_size=5, lower_learning_rate=0.001, ema=0.9, decay_epochs=1, augment=True, dropout=True,
                     random_crop=0.5, label_smoothing=0.1, keep_last=True)  # fmt: skip
 
     def trained_to(folder, epochs, stop_at=None):

@@ -44,6 +44,14 @@ def test_a_cosine_falls_from_the_start():
     assert rates[10] == pytest.approx(0.01) and rates[55] == pytest.approx(0.005) and rates[100] < 1e-6
 
 
+@pytest.mark.parametrize("steps, epochs", [(1, 5), (1, 15), (3, 6), (1, 30)])
+def test_no_epoch_of_a_short_training_is_lost_to_the_warm_up(steps, epochs):
+    """A warm-up of one step would be a step at rate 0."""
+    rate = schedule(0.01, steps, epochs)
+    dead = [float(rate(step)) for step in range(steps * epochs)].count(0)
+    assert dead == (steps * epochs >= 20)
+
+
 def test_a_held_rate_does_not_depend_on_the_length_of_the_run_before_it_falls():
     short, long = schedule(0.01, 100, 10, 1), schedule(0.01, 100, 40, 2)
     rates = np.array([float(short(step)) for step in range(1000)])

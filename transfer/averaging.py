@@ -1,7 +1,7 @@
 """Exponential moving averages of weights: steadier than the weights, which every batch pulls somewhere else.
 
     average = Average(variables, 0.998, strategy)
-    average.update(step)                # after each training step
+    average.update(step, step + 1 == steps_per_epoch)   # after each training step
     with average.in_place():            # the variables hold their averages, to validate or to keep them
 
 An average over the last few hundred steps does much of what a falling learning rate does, at any time: a long run shows
@@ -24,20 +24,23 @@ class Average:
     def __init__(self, variables: Sequence[tf.Variable], decay: float, strategy: tf.distribute.Strategy) -> None:
         self.sources, self.decay, self.strategy = list(variables) if decay else [], decay, strategy
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA  # all replicas hold the same numbers
+        self.waiting = 0  # steps since the averages were moved; 0 between epochs, where a run may be stopped
         with strategy.scope():
             self.variables = [tf.Variable(each, trainable=False, aggregation=first) for each in self.sources]
 
-    def update(self, step: int) -> None:
-        """Move the averages after the training step `step`, counted from 0 over all epochs.
+    def update(self, step: int, last: bool) -> None:
+        """Move the averages after the training step `step`, counted from 0 over all epochs, if it is time.
 
-        After each of the first steps, so that a training of fewer than EVERY has an average, too.
+        last: of its epoch; then it always is, since the averages are about to be validated.
         """
-        steps = step + 1
-        count, since = (steps // EVERY, EVERY) if steps >= EVERY else (steps, 1)
-        if self.sources and steps % since == 0:
+        self.waiting += 1
+        if self.sources and (self.waiting == EVERY or last):
             # The average begins as the first, random weights. The second term forgets them: 2/11, 3/12, 4/13 ...
-            kept = min(self.decay**since, (1 + count) / (10 + count))
+            kept = min(self.decay, (2 + step) / (11 + step)) ** self.waiting
             self._update(np.float32(1 - kept))
+        self.waiting %= EVERY
+        if last:
+            self.waiting = 0
 
     @tf.function(autograph=False)
     def _update(self, share: tf.Tensor) -> None:

@@ -52,13 +52,14 @@ def made_once(
     split: training images first, see `datasets.in_order`. compute: uint8 (n, H, W, 3) -> (n, D). made_from: all that
     shapes the features besides the images. per_class: training images per class; 0: all.
     """
-    waiting = f"waiting for another process that makes {files[0].name}"
-    made_from = made_from | {"images": datasets.fingerprint(split)}
-    with one_at_a_time(files[0].with_name(f".{files[0].name}.lock"), waiting):  # from other weights, maybe
+    shared = files[1]  # with trainings on more or fewer images
+    waiting = f"waiting for another process that makes {shared.name}"
+    with one_at_a_time(shared.with_name(f".{shared.name}.lock"), waiting):  # from other weights or images, maybe
         for path, rows, count in zip(files, (split.training, split.validation), (per_class, 0)):
-            images = split.dataset.images[rows]
-            facts = made_from | {"per_class": count, "pixels": feature_store.fingerprint(images)}
-            if not bottleneck_files.is_made_from(path, facts):
-                bottleneck_files.write(path, compute(images), split.dataset.labels[rows], facts)
+            part = datasets.subset(split.dataset, rows)
+            of_part = datasets.fingerprint(datasets.for_test(part))
+            facts = {"per_class": count, "images": of_part, "pixels": feature_store.fingerprint(part.images)}
+            if not bottleneck_files.is_made_from(path, made_from | facts):
+                bottleneck_files.write(path, compute(part.images), part.labels, made_from | facts)
         features, *_ = bottleneck_files.read_both(*files)
     return features

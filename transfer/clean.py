@@ -27,6 +27,7 @@ KINDS = {
     "features": "computed features",
     "images": "decoded images of your own",
     "bottleneck": "bottleneck features in data/, made here",
+    "measurements": "what images.how_much has begun and not finished",
     "demo": "runs with --demo",
     "unfinished": "runs that were not finished",
     "runs": "all runs",
@@ -38,8 +39,8 @@ def find(kind: str, keep: int = 0) -> list[pathlib.Path]:
 
     A run whose history is damaged may have finished, so it is not among the unfinished ones.
     """
-    if kind in ("features", "images"):
-        folder = FEATURES_DIR if kind == "features" else PICTURES_DIR
+    folder = {"features": FEATURES_DIR, "images": PICTURES_DIR, "measurements": run_files.MEASURED_DIR}.get(kind)
+    if folder:
         return sorted(folder.iterdir()) if folder.is_dir() else []
     if kind == "bottleneck":
         return [path for path in sorted(DATA_DIR.glob(BOTTLENECK_FILES)) if was_made_here(path)]
@@ -65,7 +66,8 @@ def check_at_rest(kinds: Iterable[str]) -> None:
     for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}"):
         if {"features", "images", "bottleneck"} & set(kinds) and run_files.is_locked(path.parent):
             raise BadInput(f"{shown(path.parent)}: is being trained, maybe on what would be deleted; wait for it")
-    locks = [path for kind in {"features", "images"} & set(kinds) for path in find(kind) if path.suffix == ".lock"]
+    with_locks = {"features", "images", "measurements"} & set(kinds)
+    locks = [path for kind in with_locks for path in find(kind) if path.suffix == ".lock"]
     locks += DATA_DIR.glob(f".{BOTTLENECK_FILES}.lock") if "bottleneck" in kinds else ()
     for lock in locks:
         if is_held(lock):  # by what has no run yet, or has one elsewhere
@@ -102,7 +104,7 @@ def main() -> None:
         size = size_of(found)
         if kind in args.delete:
             delete(found)
-        print(f"{kind:10} {size / 1e6:10,.1f} MB  {what}{': deleted' * (kind in args.delete)}")
+        print(f"{kind:12} {size / 1e6:10,.1f} MB  {what}{': deleted' * (kind in args.delete)}")
     print(f"in {shown(FEATURES_DIR)}, {shown(PICTURES_DIR)}, {shown(run_files.RUNS_DIR)}")
     for folder in find("runs"):
         if run_files.state(folder) == run_files.DAMAGED:

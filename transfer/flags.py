@@ -148,7 +148,7 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
     add("--image_size", type=at_least(32, most=LARGEST_SIZE), help="side of the network's input in pixels: 64 "
         "costs a twelfth of 224; for alexnet 67 or more, with --layer pool5 or lower (default: the "
         "network's)")  # fmt: skip
-    add("--label_smoothing", type=at_least(0, float, 1), default=0.0, help="share of each label that is spread over "
+    add("--label_smoothing", type=at_least(0, float, 0.99), default=0.0, help="share of each label that is spread over "
         "all classes: 0.1 guards against overconfidence in long runs (default 0)")  # fmt: skip
     group = parser.add_argument_group("fine-tuning, when more than the head is trained")
     add = group.add_argument
@@ -301,6 +301,8 @@ def check_case(args: argparse.Namespace, case: Case, card: Card) -> None:
     for name in ("random_crop", "relight", "flip", "progressive_resizing"):
         if getattr(args, name) and args.no_augment:
             raise BadInput(f"--{name}: shows other images in each epoch; leave out this or --no_augment")
+    if args.teacher and not args.teacher_share and not args.resume:
+        raise BadInput("--teacher_share 0: nothing would be learned from the --teacher; give more, or leave out both")
     if args.patience and (args.keep_last or args.progressive_resizing):
         raise BadInput(f"--patience {args.patience}: the last epoch is the result (--keep_last, --progressive_resizing "
                        "or a recipe), and stopping early would end with a worse; leave out one of them")  # fmt: skip

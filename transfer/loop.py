@@ -298,7 +298,7 @@ def train_once(training: Training, examples: Examples, epoch: int) -> list[float
     with tqdm(total=len(order), desc=f"Epoch {epoch}", unit="images", leave=False, delay=2, disable=None) as bar:
         for number, (size, batch) in enumerate(prefetched(fetched()), (epoch - 1) * calls):
             total += steps.train_step(Batch(*devices.distribute(*batch)), size, number)
-            training.average.update(number)
+            training.average.update(number, (number + 1) % calls == 0)
             bar.update(size)
     return [float(each) for each in total / len(order)]
 

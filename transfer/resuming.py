@@ -72,7 +72,8 @@ def resumed(
     if "epochs" in typed:
         check_decay(flags.get("decay_epochs") or 0, args.epochs)
         if finished:
-            print(other_length(args.epochs, flags.get("epochs", defaults.epochs), flags), end="", flush=True)
+            before = flags.get("epochs", defaults.epochs)
+            print(other_length(args.epochs, before, len(finished), flags), end="", flush=True)
     if finished and "patience" in typed:
         check_patience(folder, args.patience, flags)
     if not run_files.begun_here(folder):
@@ -111,14 +112,13 @@ def check_patience(folder: pathlib.Path, patience: int, flags: dict) -> None:
                        "start a new run")  # fmt: skip
 
 
-def other_length(epochs: int, before: int, flags: dict) -> str:
+def other_length(epochs: int, before: int, finished: int, flags: dict) -> str:
     """A line where a run of `before` epochs takes other steps from here on because it is to have `epochs`; else ""."""
-    if epochs == before or not fine_tuned(flags) or flags.get("decay_epochs"):
+    held = flags.get("decay_epochs") and finished <= min(epochs, before) - flags["decay_epochs"]
+    if epochs == before or held or not fine_tuned(flags):
         return ""
-    longer = epochs > before
-    sizes = ", and the images shrink" * (longer and bool(flags.get("progressive_resizing")))
-    change = f"it {'rises' if longer else 'drops'} at once{sizes}"
-    return f"From here on the learning rate is that of {epochs} epochs, not {before}: {change}\n"
+    what = "size of the images and learning rate are" if flags.get("progressive_resizing") else "the learning rate is"
+    return f"From here on {what} as in a run of {epochs} epochs, not {before}: a jump, not a glide\n"
 
 
 def fine_tuned(flags: dict) -> bool:

@@ -17,6 +17,7 @@ from common.locks import is_held
 from transfer import checkpoints
 
 RUNS_DIR = pathlib.Path(__file__).resolve().parents[1] / "runs"
+MEASURED_DIR = RUNS_DIR / "how_much"  # where images.how_much keeps a fine-tuning that was stopped
 SETTINGS, HISTORY, LOCK = "settings.json", "history.json", ".lock"
 KEY, KEY_SIZE = ".key", 32  # in RUNS_DIR: random bytes that tell this machine's own settings from foreign ones
 DAMAGED = "its history is damaged"  # the state of a run

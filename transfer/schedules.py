@@ -20,7 +20,9 @@ def schedule(rate: float, steps_per_epoch: int, epochs: int, decay_epochs: int =
         return Held(rate, steps, min(steps_per_epoch, LONGEST_WARM_UP), decay_epochs * steps_per_epoch)
     warm_up = int(WARM_UP * steps)
     cosine = tf.keras.optimizers.schedules.CosineDecay
-    return cosine(0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up) if warm_up else cosine(rate, steps)
+    if warm_up < 2:  # its first step, at rate 0, would be all of it
+        return cosine(rate, steps)
+    return cosine(0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up)
 
 
 def image_sizes(largest: int, epochs: int) -> list[int]:
