@@ -93,7 +93,8 @@ def fine_tune(
     watched = split._replace(validation=datasets.some(split.validation, recipe.validated, recipe.seed))
     alone = None
     if recipe.head_epochs:
-        alone = head_first(network, watched, case, recipe, devices, run, report, cache, logdir, teacher)
+        features = shared_features(network, images, case.layer, run.provenance, devices, cache=cache)
+        alone = head_first(features, watched, recipe, devices, run, report, logdir, teacher)
 
     first = network.layer_names[0] if case.train == "all" else case.train
     below = network.before(first)
@@ -120,20 +121,17 @@ def fine_tune(
 
 
 def head_first(
-    network: Network,
+    features: Any,
     split: Split,
-    case: Case,
     recipe: Recipe,
     devices: Devices,
     run: Run,
-    report: Report | None,
-    cache: pathlib.Path | None,
-    logdir: pathlib.Path | None,
-    teacher: Any,
+    report: Report | None = None,
+    logdir: pathlib.Path | None = None,
+    teacher: Any = None,
 ) -> Outcome:
-    """The head alone, `recipe.head_epochs` on features of the network as it is; its result is kept in the run."""
+    """As `train_head`, for `recipe.head_epochs` before those of all layers; the result is kept in the run."""
     print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
-    features = shared_features(network, split.dataset.images, case.layer, run.provenance, devices, cache=cache)
     log = None if run.begun() else logdir and logdir / "head"  # a run that goes on has logged them
     outcome = train_head(features, split, of_head_alone(recipe), devices, None, report, log, teacher)
     return outcome._replace(history=run.keep_head(outcome.classifier, outcome.history))
