@@ -129,7 +129,7 @@ def _download(url: str, part: pathlib.Path) -> bool:
 def _attempt(url: str, part: pathlib.Path) -> bool:
     start, headers = _continuation(url, part)
     with _answer(url, headers) as response:
-        place = _inspected(response, start)
+        place = _inspected(response, start, headers.get("If-Range"))
         if place is None:  # the server does not continue this part
             _discard(part)
             return _attempt(url, part)
@@ -218,11 +218,11 @@ def _version(response: requests.Response) -> str:
     return version if "Content-Encoding" not in response.headers else ""
 
 
-def _inspected(response: requests.Response, start: int) -> tuple[int, int | None] | None:
+def _inspected(response: requests.Response, start: int, version: str | None) -> tuple[int, int | None] | None:
     """Return where the bytes of the answer belong, and how long the whole file is (None: not said).
 
-    None when the server does not go on from byte `start`, as was asked: the part is as long as its file, or longer,
-    or it answers with another part.
+    None when the server does not go on from byte `start` of this `version`, as was asked: the part is as long as its
+    file, or longer, or it answers with another part, or one of another version.
     """
     if start and response.status_code == 416:
         return None
@@ -235,6 +235,8 @@ def _inspected(response: requests.Response, start: int) -> tuple[int, int | None
         known = re.fullmatch("[0-9]{1,18}", length) and "Content-Encoding" not in response.headers
         return 0, int(length) if known else None
     given = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", response.headers.get("Content-Range", ""))
+    if start and _version(response) not in ("", version):  # a server that does not know If-Range
+        return None
     if given and int(given[1]) == start:
         return start, int(given[2])
     if start:

@@ -106,7 +106,7 @@ class Array:
         flat = np.empty(count, dtype=object)
         for index, item in enumerate(self.data):
             flat[index] = plain(item)
-        return flat.reshape(self.shape, order=self.order)
+        return flat.reshape(self.shape)  # a list has the order of the rows, however the array lay in memory
 
 
 def _array_protocol_5(data: bytes, dtype: Dtype, shape: tuple, order: str, axes: tuple | None = None) -> Array:

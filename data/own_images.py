@@ -10,9 +10,10 @@ import contextlib
 import functools
 import os
 import pathlib
+import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -144,25 +145,34 @@ def find_split(
 ) -> tuple[pathlib.Path, pathlib.Path | None, str | None]:
     """(training folder, validation folder or None, a sentence to print or None) for the folders that a user names.
 
-    Archives often hold `train` and `val` (`valid`, `validation`, `test`), in any case, each with a folder per class.
-    They are a split, not two classes; a `validation_dir` takes the place of theirs. `BadInput` if such folders hold
-    no folders of classes, or not the same, and for one that lies among the classes.
+    Archives often hold `train` and `val` (`valid`, `validation`, `test`), in any case, or names with one of these words
+    (`training_set`, `seg_test`), each with a folder per class. They are a split, not two classes; a `validation_dir`
+    takes the place of theirs. `BadInput` if such folders hold no folders of classes, or not the same, and for one that
+    lies among the classes.
     """
     training_dir = pathlib.Path(training_dir)
     validation_dir = validation_dir and pathlib.Path(validation_dir)
-    parts = {folder.name.lower(): folder for folder in _folders(training_dir)}
-    train = next((parts[name] for name in TRAINING if name in parts), None)
-    held_out = next((parts[name] for name in VALIDATION if name in parts), None)
+    folders = _folders(training_dir)
+    train, held_out = _part(folders, TRAINING), _part(folders, VALIDATION)
     classes = [set(_names(part)) for part in (train, held_out) if part]
-    if train is None or not (held_out or len(parts) == 1) or not set.intersection(*classes):
-        _check_no_split(training_dir, list(parts.values()))
+    alone = len(folders) == 1 and folders[0].name.lower() in TRAINING
+    if train is None or not (held_out or alone) or not set.intersection(*classes):
+        _check_no_split(training_dir, folders)
         return training_dir, validation_dir, None
     if validation_dir is None or validation_dir.resolve() == training_dir.resolve():
         validation_dir = held_out
     validating = f"validating on {validation_dir}" if validation_dir else "a third of it held out for validation"
-    unused = sorted(folder.name for folder in parts.values() if folder not in (train, validation_dir))
+    unused = sorted(folder.name for folder in folders if folder not in (train, validation_dir))
     others = f" (not used: {', '.join(unused)})" if unused else ""
     return train, validation_dir, f"{training_dir} holds a split: training on {train}, {validating}{others}"
+
+
+def _part(folders: list[pathlib.Path], names: Sequence[str]) -> pathlib.Path | None:
+    """The folder with one of these names; else one with such a word in its name."""
+    words = [(name, re.split(r"[\s._-]+", folder.name.lower()), folder) for name in names for folder in folders]
+    found = [folder for name, parts, folder in words if parts == [name]]
+    found += [folder for name, parts, folder in words if name in parts]
+    return next(iter(found), None)
 
 
 def _check_no_split(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:

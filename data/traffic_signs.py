@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from common.fetching import fetch
-from common.files import BadInput
+from common.files import BadInput, hash_record
 from common.flags import LARGEST_SEED
 from common.kinds import ZIP, kind_of
 from data import DATA_DIR, drawn_signs, images, pickles
@@ -168,18 +168,32 @@ def _made() -> Dataset:
     """Make data/train.p, and return it as a `Dataset`."""
     archive = _archive_here()
     if archive is None:
-        try:
-            fetch([COURSE], TRAIN_FILE)
-            return _dataset(_read(TRAIN_FILE, "train.p", None), TRAIN_FILE)
-        except BadInput as error:  # the address is dead, or answers with something else
-            for file in TRAIN_FILE, TRAIN_FILE.with_name(f"{TRAIN_FILE.name}.sha256"):  # fetch's record of it
-                file.unlink(missing_ok=True)
-            print(f"{error}; trying the official archive", file=sys.stderr)
+        fetched = _fetched()
+        if fetched:
+            return fetched
         _fetch_official(ARCHIVE, f"or from {COURSE} to {TRAIN_FILE}")
         archive = ARCHIVE
     arrays = archives.read_archive(archive) if archive.is_dir() else _read(archive, "train.p", archives.read_archive)
     pickles.write(TRAIN_FILE, arrays)
     return _dataset(arrays, TRAIN_FILE)
+
+
+def _fetched() -> Dataset | None:
+    """data/train.p from the course's address; None where that is dead, or answers with something else."""
+    try:
+        fetch([COURSE], TRAIN_FILE)
+    except BadInput as error:
+        if TRAIN_FILE.exists():  # by now the user, or another process, has put it there
+            return _dataset(_read(TRAIN_FILE, "train.p", None), TRAIN_FILE)
+        print(f"{error}; trying the official archive", file=sys.stderr)
+        return None
+    try:
+        return _dataset(_read(TRAIN_FILE, "train.p", None), TRAIN_FILE)
+    except BadInput as error:
+        TRAIN_FILE.unlink()
+        hash_record(TRAIN_FILE).unlink(missing_ok=True)
+        print(f"{error}; trying the official archive", file=sys.stderr)
+        return None
 
 
 def _archive_here() -> pathlib.Path | None:

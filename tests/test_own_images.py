@@ -345,7 +345,14 @@ def layout(folder, *names):
     (("training/a", "training/b", "test/a", "docs/x"), "training", "test"),
     (("train/a", "train/b"), "train", None),
     (("train/a", "train/b", "__MACOSX/a"), "train", None),
+    (("training_set/a", "training_set/b", "test_set/a", "test_set/b"), "training_set", "test_set"),
+    (("seg_train/a", "seg_test/a", "seg_pred/x"), "seg_train", "seg_test"),
+    (("Images-Train/a", "images-val/a", "images-test/a"), "Images-Train", "images-val"),
+    (("old_train/a", "train/a", "test/a"), "train", "test"),
     (("train", "plane"), "", None),  # vehicles
+    (("train station/1", "test tube/2"), "", None),
+    (("trainer/a", "tester/a"), "", None),
+    (("train station/a",), "", None),
     (("train/steam", "car/red", "test/blue"), "", None),
     (("a", "b"), "", None),
 ])  # fmt: skip

@@ -388,6 +388,18 @@ def test_archive_is_fetched_when_the_course_is_gone(empty_data, monkeypatch, tra
     np.testing.assert_array_equal(made.images, again.images)
 
 
+def test_a_file_that_the_user_puts_there_meanwhile_is_used_and_kept(empty_data, monkeypatch):
+    """While the dead address is asked, for a minute or two."""
+
+    def fetch(urls, path):
+        path.write_bytes(pickle.dumps(signs()))
+        raise BadInput(f"{path}: could not be fetched")
+
+    monkeypatch.setattr(traffic_signs, "fetch", fetch)
+    assert len(traffic_signs.load(empty_data / "train.p").images) == 172
+    assert (empty_data / "train.p").read_bytes() == pickle.dumps(signs())
+
+
 def test_course_file_is_fetched(empty_data, monkeypatch):
     asked = fake_fetch(monkeypatch, train=pickle.dumps(signs()))
     assert len(traffic_signs.load(empty_data / "train.p").images) == 172 and asked == ["train.p"]

@@ -389,6 +389,24 @@ def test_memory_is_bounded(tmp_path, kind):
     assert peak < 3 * path.stat().st_size + 30e6, f"{peak:,}"
 
 
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_weights_are_not_held_twice(tmp_path, kind):
+    """Layer by layer the file's arrays give way to those that are kept."""
+    path = tmp_path / f"w.{kind}"
+    if kind == "npy":
+        save_npy(path, reading.random_weights(cards.GOOGLENET))
+    else:
+        reading.save(reading.random_weights(cards.GOOGLENET), path)
+    tracemalloc.start()
+    try:
+        weights = reading.load(cards.GOOGLENET, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    size = sum(array.nbytes for pair in weights.values() for array in pair)
+    assert peak < 1.4 * size, f"{peak / size:.2f}"
+
+
 def test_numbers_in_fields_of_their_own(tmp_path):
     """A field for each number (as many as there may be), packs of several, and both mixed, are one array."""
     numbers = np.arange(150_000, dtype="<f4")

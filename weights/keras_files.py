@@ -24,6 +24,7 @@ import numpy as np
 from common import kinds, zips
 from common.files import BadInput, foreign, open_regular
 from weights import hdf5, npz, reading
+from weights.arrays import all_finite
 from weights.npz import Stored
 
 FORMATS = "a .h5, .keras, .npz or .npy"
@@ -186,7 +187,7 @@ def _checked(
                 problems.append(f"{name} {problem}")
             elif not problems:  # else nothing more is read
                 checked[name] = np.asarray(arrays[name].read(), dtype=np.float32)
-                if not np.isfinite(checked[name]).all():
+                if not all_finite(checked[name]):
                     problems.append(f"{name} holds NaN or infinite numbers")
     if problems:
         more = f" and {len(problems) - reading.MOST_PROBLEMS} more" if len(problems) > reading.MOST_PROBLEMS else ""

@@ -161,10 +161,10 @@ def pair(arrays: object) -> object:
 
 
 def checked(layers: Layers, card: Card, path: str | os.PathLike) -> Weights:
-    """`{layer: (kernel, bias)}` in the card's order, float32; BadInput with all that is wrong."""
+    """`{layer: (kernel, bias)}` in the card's order, float32; BadInput with all that is wrong. Empties `layers`."""
     names = {name.replace("/", "_"): name for name in card.shapes}
     ignored = (*card.ignored, *(name.replace("/", "_") for name in card.ignored))
-    layers = {names.get(layer, layer): arrays for layer, arrays in layers.items() if not layer.startswith(ignored)}
+    layers = {names.get(layer, layer): layers.pop(layer) for layer in list(layers) if not layer.startswith(ignored)}
     problems = [f"{layer} is missing" for layer in card.shapes if layer not in layers]
     problems += [f"{layer!a:.60} is surplus" for layer in layers if layer not in card.shapes]
     problems += [
