@@ -1,6 +1,6 @@
 """How much data? Accuracy against the number of training images per class, for the four cases of transfer learning.
 
-    python -m images.how_much                                                # the README's table; a day for cases 3 and 4
+    python -m images.how_much                                                # the README's table; a day for all of it
     python -m images.how_much --dataset signs --cases 1 2 --per_class 10 30  # a part of it; minutes
     python -m images.how_much --dataset drawn --network googlenet --weights random --image_size 32   # to try it out
 
