@@ -46,7 +46,8 @@ def find_images(
         return traffic_signs.load_test(test_file)
     source = datasets.of_classes(head.class_names)
     if source is None:
-        raise BadInput(f"{head.provenance.trained_on}: has no test images of its own; give some with --test_dir")
+        found = f"was trained on {head.provenance.trained_on}"
+        raise BadInput(f"the run {found}, of which no test images are known; name some with --test_dir")
     return source.load_test()
 
 

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from common.program import shown
+
 import requests
 import urllib3
 from tqdm import tqdm
@@ -92,7 +94,7 @@ def fetch(
                           "vouches for its bytes", file=sys.stderr)  # fmt: skip
                 return path
     reasons = "; ".join(failures)
-    raise BadInput(f"{path}: could not be fetched ({reasons}); download it by hand from {urls[0]} to {path}")
+    raise BadInput(f"{shown(path)}: could not be fetched ({reasons}); put it there by hand, from {urls[0]}")
 
 
 def _host(url: str) -> str:

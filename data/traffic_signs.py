@@ -171,7 +171,7 @@ def _made() -> Dataset:
         fetched = _fetched()
         if fetched:
             return fetched
-        _fetch_official(ARCHIVE, f"or from {COURSE} to {TRAIN_FILE}")
+        _fetch_official(ARCHIVE, f"or {TRAIN_FILE.name} from {COURSE}")
         archive = ARCHIVE
     arrays = archives.read_archive(archive) if archive.is_dir() else _read(archive, "train.p", archives.read_archive)
     pickles.write(TRAIN_FILE, arrays)
@@ -225,7 +225,7 @@ def _made_test() -> dict[str, np.ndarray]:
         arrays = _read(other, "test.p", archives.read_test_archive)
     else:
         if place == TEST_ARCHIVE:
-            _fetch_official(TEST_ARCHIVE, f"and from {OFFICIAL + labels.name}")
+            _fetch_official(TEST_ARCHIVE, f"and {labels.name} from {OFFICIAL + labels.name}")
         if not kaggle and archives.find_test_labels(place) is None:
             _fetch_official(labels)
         arrays = archives.read_test_archive(place)

@@ -324,8 +324,8 @@ def test_small_is_a_source_of_weights(small_alexnet, monkeypatch):
     assert reading.fingerprint(weights) == reading.fingerprint(reading.load(cards.ALEXNET, small_alexnet))
     assert reading.without_download(cards.ALEXNET) == "small"
     assert reading.without_download(cards.GOOGLENET) == "random"
-    assert "GoogLeNet (Inception v1) has no small file" in in_one_line(reading.load, cards.GOOGLENET, "small")
-    assert "VGG16 has no small file" in in_one_line(loading.load_network, cards.VGG, "small")
+    assert "of BVLC GoogLeNet (Inception v1) there is none" in in_one_line(reading.load, cards.GOOGLENET, "small")
+    assert "of VGG16 there is none; leave it out" in in_one_line(loading.load_network, cards.VGG, "small")
 
     def fetch(urls, path, sha1=None):
         raise BadInput(f"{path}: could not be fetched")

@@ -469,7 +469,7 @@ def test_the_test_images_in_their_place_do_not_stand_for_the_training_images(emp
 
 def test_without_a_network_all_addresses_are_told(empty_data, monkeypatch):
     fake_fetch(monkeypatch)
-    assert f"or from {traffic_signs.COURSE} to {empty_data}" in in_one_line(traffic_signs.load, empty_data / "train.p")
+    assert f"or train.p from {traffic_signs.COURSE}" in in_one_line(traffic_signs.load, empty_data / "train.p")
     message = in_one_line(traffic_signs.load_test, empty_data / "test.p")
     assert message.endswith(f"and from {traffic_signs.OFFICIAL}GTSRB_Final_Test_GT.zip")
 

@@ -68,7 +68,7 @@ def has_small(card: Card) -> bool:
 def small_path(card: Card) -> pathlib.Path:
     """The path of the card's small file; BadInput if it has none, or if the file is absent or another."""
     if not card.small:
-        raise BadInput(f"--weights small: {card.title} has no small file; give a weights file, or --weights random")
+        raise BadInput(f"--weights small: of {card.title} there is none; leave it out, or give a weights file")
     path = WEIGHTS_DIR / card.small.file
     if not path.exists():
         raise BadInput(f"{path}: no such file, though it is part of the repository; restore it, or {ADVICE}")
