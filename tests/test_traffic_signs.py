@@ -471,7 +471,8 @@ def test_without_a_network_all_addresses_are_told(empty_data, monkeypatch):
     fake_fetch(monkeypatch)
     assert f"or train.p from {traffic_signs.COURSE}" in in_one_line(traffic_signs.load, empty_data / "train.p")
     message = in_one_line(traffic_signs.load_test, empty_data / "test.p")
-    assert message.endswith(f"and from {traffic_signs.OFFICIAL}GTSRB_Final_Test_GT.zip")
+    labels = "GTSRB_Final_Test_GT.zip"
+    assert message.endswith(f"and {labels} from {traffic_signs.OFFICIAL}{labels}")
 
 
 def test_no_network_leaves_nothing_behind(empty_data, monkeypatch):
