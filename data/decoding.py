@@ -10,8 +10,6 @@ import logging
 import math
 import os
 import pathlib
-import re
-import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from common.files import BadInput, open_regular, reason
 from common.kinds import HEAD, UNKNOWN, kind_of
 from data.bit_depths import DEPTHS, eight_bits, on_white
+from data.wholeness import check, png_chunks
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")  # as Pillow calls them
 NAMES = "JPEG, PNG, GIF, BMP, TIFF, WebP, PNM, JPEG 2000, AVIF or HEIC"
@@ -46,10 +45,6 @@ GREY_WITH_ALPHA = "LA;16B"  # PNG's, which becomes RGBA: as many bytes per pixel
 PLANAR, SEPARATE, BITS = 284, 2, 258  # tags of TIFF: PlanarConfiguration and its value for planes, BitsPerSample
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # PhotometricInterpretation, as in scans of negatives and faxes
 TILE_SIDES = (322, 323)  # TileWidth and TileLength: libtiff decodes whole tiles, which may be larger than the image
-MOST_CHUNKS = 1000  # of a PNG, before its pixels
-MOST_SCANS = 100  # of a JPEG: each is a pass over the whole image, for a few bytes; progressive ones have about 10
-MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # begins a part of a JPEG that says how long it is, or ends the image
-SCAN, END = b"\xff\xda", b"\xff\xd9"
 
 
 def read(file: str | os.PathLike | BinaryIO, name: object = None) -> np.ndarray:
@@ -105,8 +100,7 @@ def _read(file: BinaryIO, suffix: str) -> np.ndarray:
         with _opened(file, suffix) as image:
             large = image.width * image.height > LARGE
             with ALONE if large or image.format == "TIFF" else contextlib.nullcontext():
-                if image.format in ("JPEG", "MPO"):
-                    _check_scans(file)
+                check(file, image)
                 bits, modes = _significant_bits(file, image), {_raw_mode(tile) for tile in image.tile}
                 _scale_transparency(image, modes)
                 _decode(image)
@@ -144,20 +138,6 @@ def _check_size(height: int, width: int, bytes_per_pixel: int = 4, what: str = "
     if height * width > MOST_PIXELS or height * width * bytes_per_pixel > MOST_BYTES:
         most = f"{MOST_PIXELS // 10**6} million, or {MOST_BYTES / 10**9:g} GB"
         raise BadInput(f"{what} {height * width / 10**6:,.0f} million pixels, expected at most {most}; make it smaller")
-
-
-def _check_scans(file: BinaryIO) -> None:
-    """`BadInput` for a JPEG that takes hours: a megabyte can ask for 100,000 passes over 100 million pixels."""
-    file.seek(0)
-    data = file.read()
-    if data.count(SCAN) <= MOST_SCANS:  # in nearly all files
-        return
-    place, scans = 0, 0
-    while (marker := MARKER.search(data, place)) and marker[0] != END:
-        scans += marker[0] == SCAN
-        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-    if scans > MOST_SCANS:
-        raise BadInput(f"has {scans:,} scans, expected a JPEG of at most {MOST_SCANS}; save it anew")
 
 
 def _decode(image: Image.Image) -> None:
@@ -217,13 +197,8 @@ def _significant_bits(file: BinaryIO, image: Image.Image) -> int | None:
         return bits if 8 < bits < 16 else None
     if image.format != "PNG":
         return None
-    file.seek(8)
-    for _ in range(MOST_CHUNKS):
-        length, kind = struct.unpack(">I4s", file.read(8))
-        if kind in (b"sBIT", b"IDAT"):
-            return max(file.read(length), default=None) if kind == b"sBIT" and 0 < length <= 4 else None
-        file.seek(length + 4, os.SEEK_CUR)  # and its checksum
-    return None
+    length, kind = next((chunk for chunk in png_chunks(file) if chunk[1] in (b"sBIT", b"IDAT")), (0, b""))
+    return max(file.read(length), default=None) if kind == b"sBIT" and 0 < length <= 4 else None
 
 
 def _rgb(image: Image.Image, bits: int | None = None) -> np.ndarray:
@@ -302,6 +277,7 @@ def _read_heic(file: BinaryIO) -> np.ndarray:
 
     pillow_heif.register_heif_opener()
     with _opened(file, formats=("HEIF",)) as image:
+        check(file, image)
         _decode(image)
         return _rgb(image)
 

@@ -1,0 +1,111 @@
+"""Is an image file whole? What the decoders do not say: they make up what is missing.
+
+Programs that download often reserve a file's whole length first. Broken off, it ends in zeros, or in whatever byte the
+disk is filled with, and most decoders take these for pixels. A BMP, PNM or plain TIFF cannot show it: zeros are black.
+"""
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from PIL import Image
+
+from common.files import BadInput
+
+MOST_PARTS = 1000  # of a PNG before its pixels, and of a HEIC or AVIF
+MOST_SCANS = 100  # of a JPEG: each is a pass over the whole image, for a few bytes; progressive ones have about 10
+MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # begins a part of a JPEG that says how long it is, or ends the image
+SCAN, END = b"\xff\xda", b"\xff\xd9"
+BLOCK = 1 << 20  # bytes of which a checksum is taken at a time
+BLANK = 64  # equal bytes at the end that are no pixels, however small the image ...
+FLAT = {b"VP8L": 2, b"VP8 ": 24, b"mdat": 4096}  # ... and pixels of one colour that such a byte may stand for at least:
+# WebP without loss spends up to 4 zero bits on each; with loss libwebp's fastest method was seen to reach 40 a byte.
+UNFINISHED = "is half a download: its end is blank; get another copy"
+
+
+def check(file: BinaryIO, image: Image.Image) -> None:
+    """`BadInput` where the file of this image, which Pillow has opened, is not whole, or would take hours to decode."""
+    if image.format in ("JPEG", "MPO"):
+        _check_scans(file)
+    elif image.format == "PNG":
+        _check_pixels(file)
+    elif image.format == "WEBP":
+        file.seek(0)
+        data = file.read()
+        codec = b"VP8L" if b"VP8L" in data else b"VP8 "
+        _check_end(file, 8 + int.from_bytes(data[4:8], "little"), FLAT[codec], image)
+    elif image.format in ("AVIF", "HEIF"):
+        _check_end(file, _end_of_media(file), FLAT[b"mdat"], image)
+
+
+def _check_scans(file: BinaryIO) -> None:
+    """`BadInput` for a JPEG that never ends, and for one that takes hours.
+
+    A megabyte can ask for 100,000 passes over 100 million pixels.
+    """
+    file.seek(0)
+    data = file.read()
+    ends = not data.endswith(b"\0") or data.rstrip(b"\0").endswith(END)  # or Pillow says that it does not
+    if ends and data.count(SCAN) <= MOST_SCANS:  # in nearly all files
+        return
+    place, scans = 0, 0
+    while (marker := MARKER.search(data, place)) and marker[0] != END:
+        scans += marker[0] == SCAN
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    if scans > MOST_SCANS:
+        raise BadInput(f"has {scans:,} scans, expected a JPEG of at most {MOST_SCANS}; save it anew")
+    if not ends and not marker:  # after the image's end may be anything: previews, a camera's notes
+        raise BadInput(UNFINISHED)
+
+
+def png_chunks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Length and kind of a PNG's parts, up to the end of its pixels (IDAT); the file stands at what each contains."""
+    place, left = 8, MOST_PARTS
+    while left and len(head := file.read(8) if file.seek(place) else b"") == 8:
+        length, kind = struct.unpack(">I4s", head)
+        yield length, kind
+        left -= kind != b"IDAT"
+        place += 8 + length + 4  # and its checksum
+
+
+def _check_pixels(file: BinaryIO) -> None:
+    """`BadInput` unless the checksums of a PNG's pixels are right: Pillow stops as soon as it has all rows."""
+    for length, kind in png_chunks(file):
+        if kind != b"IDAT":
+            continue
+        checksum = zlib.crc32(kind)
+        while length and (block := file.read(min(length, BLOCK))):
+            checksum, length = zlib.crc32(block, checksum), length - len(block)
+        if not length and checksum != int.from_bytes(file.read(4), "big"):  # Pillow sees where a part is cut
+            raise BadInput("is damaged: its pixels do not have the checksum that it gives; get another copy")
+
+
+def _end_of_media(file: BinaryIO) -> int:
+    """Where a HEIC or AVIF has the end of its last box of pixels (mdat); the end of the file where it has none."""
+    place, size = 0, file.seek(0, os.SEEK_END)
+    end = size
+    for _ in range(MOST_PARTS):
+        file.seek(place)
+        head = file.read(16)
+        length, kind = struct.unpack(">I4s", head[:8]) if len(head) >= 8 else (0, b"")
+        length = int.from_bytes(head[8:], "big") if length == 1 else length or size - place  # 0: all that is left
+        if kind == b"mdat":
+            end = place + length
+        place += max(length, 8)
+    return min(end, size)
+
+
+def _check_end(file: BinaryIO, end: int, flat: int, image: Image.Image) -> None:
+    """`BadInput` where the bytes before `end` are blank.
+
+    More of them, that is, than pixels of one colour take (`flat` a byte) and the notes (EXIF) behind the pixels end in.
+    """
+    file.seek(max(end - 1, 0))
+    last, exif = file.read(1), image.info.get("exif") or b""
+    most = BLANK + image.width * image.height // flat + len(exif) - len(exif.rstrip(last))
+    file.seek(max(end - most, 0))
+    if end >= most and not file.read(most).strip(last):
+        raise BadInput(UNFINISHED)
