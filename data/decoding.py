@@ -104,7 +104,7 @@ def _read(file: BinaryIO, suffix: str) -> np.ndarray:
                 bits, modes = _significant_bits(file, image), {_raw_mode(tile) for tile in image.tile}
                 _scale_transparency(image, modes)
                 _decode(image)
-                if image.format == "TGA" and _alpha_is_unused(file, image):
+                if image.format in ("TGA", "BMP") and _alpha_is_unused(file, image):
                     return np.array(image.convert("RGB"))
                 if modes == {GREY_WITH_ALPHA} and _is_dark(image):
                     return _sixteen_bits_of_grey(file, bits)
@@ -217,9 +217,11 @@ def _rgb(image: Image.Image, bits: int | None = None) -> np.ndarray:
 
 
 def _alpha_is_unused(file: BinaryIO, image: Image.Image) -> bool:
-    """Whether a Targa of 32 bits per pixel uses 24: it declares no bits of alpha, and they are 0 everywhere."""
+    """Whether a Targa or BMP of 32 bits per pixel uses 24: alpha is 0 everywhere (Targa: and not declared)."""
+    if image.mode != "RGBA" or image.getextrema()[3] != (0, 0):
+        return False
     file.seek(17)
-    return image.mode == "RGBA" and not file.read(1)[0] & 15 and image.getextrema()[3] == (0, 0)
+    return image.format == "BMP" or not file.read(1)[0] & 15
 
 
 def _is_dark(image: Image.Image) -> bool:

@@ -631,6 +631,18 @@ def test_tifffile_s_images_are_upright(tmp_path):
     np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), three(np.rint(np.rot90(grey, -1) * 255)))
 
 
+@pytest.mark.parametrize("masks, comments", [(56, b""), (108, b"BGRs" + bytes(48)), (124, b"BGRs" + bytes(64))])
+def test_bmp_of_32_bits_that_uses_24(tmp_path, masks, comments):
+    """It declares alpha, and writes none: 0 everywhere, which would be all white."""
+    colours = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", masks, 2, 1, 1, 32, 3, 8, 2835, 2835, 0, 0) + colours + comments
+    for alpha, pixels in {(0, 0): [[10, 20, 30], [40, 50, 60]], (0, 255): [[255] * 3, [40, 50, 60]]}.items():
+        body = bytes([30, 20, 10, alpha[0], 60, 50, 40, alpha[1]])
+        start = 14 + len(header)
+        (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<IHHI", start + 8, 0, 0, start) + header + body)
+        np.testing.assert_array_equal(images.read(tmp_path / "a.bmp"), [pixels])
+
+
 def test_targa_of_32_bits_that_uses_24(tmp_path):
     header = bytes([0, 0, 2, *[0] * 9, 2, 0, 1, 0, 32, 0x20])
     for alpha, pixels in {(0, 0): [[10, 20, 30], [40, 50, 60]], (0, 255): [[255] * 3, [40, 50, 60]]}.items():
