@@ -19,7 +19,7 @@ from common.program import stderr_kept_back
 
 import imageio.v3 as iio
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 
 from common.files import BadInput, open_regular, reason
 from common.kinds import HEAD, UNKNOWN, kind_of
@@ -42,8 +42,17 @@ CAN_BE_SWAPPED = {  # raw modes of 16 bits per channel, of which Pillow keeps th
 }  # fmt: skip
 ALONE = threading.RLock()  # for large images, which would fill the memory, and for libtiff's messages
 GREY_WITH_ALPHA = "LA;16B"  # PNG's, which becomes RGBA: as many bytes per pixel
-PLANAR, SEPARATE, BITS = 284, 2, 258  # tags of TIFF: PlanarConfiguration and its value for planes, BitsPerSample
-PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # PhotometricInterpretation, as in scans of negatives and faxes
+BITS, BANDS = 258, 277  # tags of TIFF: BitsPerSample, SamplesPerPixel
+PLANAR, SEPARATE = 284, 2  # PlanarConfiguration, and its value for planes
+PHOTOMETRIC, WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 262, 0, 1, 2, 5  # PhotometricInterpretation; 0: negatives, faxes
+SAMPLE_FORMAT, SIGNED = 339, 2
+EXTRA, NO_ALPHA, MULTIPLIED, APART = 338, 0, 1, 2  # ExtraSamples; the colours may be multiplied by alpha already
+MODES = {  # Pillow's modes for what lies in a TIFF
+    WHITE_IS_ZERO: {NO_ALPHA: "L", APART: "LA"},
+    BLACK_IS_ZERO: {NO_ALPHA: "L", MULTIPLIED: "La", APART: "LA"},
+    RGB: {NO_ALPHA: "RGB", MULTIPLIED: "RGBa", APART: "RGBA"},
+    CMYK: {NO_ALPHA: "CMYK"},
+}
 TILE_SIDES = (322, 323)  # TileWidth and TileLength: libtiff decodes whole tiles, which may be larger than the image
 
 
@@ -129,9 +138,17 @@ def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS
         if not all(isinstance(side, int) for side in sides):  # a text times a number is a longer text
             raise BadInput("is damaged: the sides of its tiles are no numbers; get another copy")
         _check_size(*sides, what="has tiles of")
-    if image.format == "TIFF" and image.tag_v2.get(PLANAR) == SEPARATE and image.tag_v2.get(BITS, (8,))[0] != 8:
-        raise UnidentifiedImageError  # Pillow 13 reads the halves of 16 bits as pixels
+        if _is_misread(image.tag_v2):
+            raise UnidentifiedImageError
     return image
+
+
+def _is_misread(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    """Whether Pillow 13 takes a TIFF of these tags for another: halves of 16 bits for pixels, or -1 for 255."""
+    bits, bands, extra = tags.get(BITS, (8,))[0], tags.get(BANDS, 1), tags.get(EXTRA, ())
+    if tags.get(PLANAR) != SEPARATE or bands == 1:
+        return bits == 8 and SIGNED in tags.get(SAMPLE_FORMAT, ())
+    return bits != 8 or (tags.get(PHOTOMETRIC), bands, extra) not in ((RGB, 3, ()), (RGB, 4, (APART,)), (CMYK, 4, ()))
 
 
 def _check_size(height: int, width: int, bytes_per_pixel: int = 4, what: str = "has") -> None:
@@ -211,6 +228,7 @@ def _rgb(image: Image.Image, bits: int | None = None) -> np.ndarray:
         if transparent is not None:
             grey[pixels == transparent] = 255
         return np.repeat(grey[:, :, None], 3, axis=2)
+    image = image.convert("LA") if image.mode == "La" else image  # grey multiplied by alpha becomes nothing else
     if not image.has_transparency_data:
         return np.array(image.convert("RGB"))  # half the time of the way below
     return on_white(np.asarray(image.convert("RGBA")))
@@ -287,21 +305,32 @@ def _read_heic(file: BinaryIO) -> np.ndarray:
 def _read_tiff(file: BinaryIO) -> np.ndarray:
     """The first page of a TIFF that Pillow does not read: floats in colour or of 64 bits, planes of 16 bits."""
     with iio.imopen(file, "r", plugin="tifffile") as opened:
-        page = opened.properties(index=..., page=0)
-        told = opened.metadata(index=..., page=0)
+        page, told = opened.properties(index=..., page=0), opened.metadata(index=..., page=0)
         planes = len(page.shape) == 3 and told["planar_configuration"] == SEPARATE
         height, width = page.shape[-2:] if planes else page.shape[:2]
         _check_size(height, width, math.prod(page.shape) * page.dtype.itemsize // (height * width))
         pixels = opened.read(index=..., page=0)
-    if planes:
-        pixels = np.moveaxis(pixels, 0, 2)
-    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
-        raise BadInput(f"has pixels of the shape {pixels.shape}; expected grey or RGB")
-    if pixels.shape[2:] == (1,):
-        pixels = pixels[:, :, 0]
-    pixels = pixels if pixels.dtype == np.uint8 else eight_bits(pixels)
-    negative = told.get("PhotometricInterpretation") == WHITE_IS_ZERO
-    image = Image.fromarray(255 - pixels if negative else pixels)
+    pixels = np.moveaxis(pixels, 0, 2) if planes else np.atleast_3d(pixels)
+    image = _of_bands(pixels, told.get("PhotometricInterpretation"), told.get("ExtraSamples") or (APART,))
     image.getexif()[ExifTags.Base.Orientation] = int(told.get("Orientation") or 1)
     _decode(image)
     return _rgb(image)
+
+
+def _of_bands(pixels: np.ndarray, photometric: int | None, extra: tuple[int, ...]) -> Image.Image:
+    """A TIFF's bands, (H, W, bands), as a Pillow image: grey, RGB or CMYK, and one more, alpha if `extra` says so."""
+    bands = pixels.shape[2]
+    if photometric in (None, BLACK_IS_ZERO):  # nor do all programs that write three bands say that they are colours
+        photometric = RGB if bands in (3, 4) else BLACK_IS_ZERO
+    if photometric not in MODES:
+        raise BadInput(f"has colours of the kind {getattr(photometric, 'name', photometric)}; convert it to RGB")
+    modes = MODES[photometric]
+    colours = Image.getmodebands(modes[NO_ALPHA])
+    mode = modes.get(NO_ALPHA if bands == colours else extra[-1])
+    if mode is None or pixels.ndim > 3 or bands not in (colours, colours + 1):
+        raise BadInput(f"has pixels of the shape {pixels.shape}; expected grey or RGB")
+    pixels = pixels[:, :, : Image.getmodebands(mode)]  # without near infrared and the like
+    pixels = pixels if pixels.dtype == np.uint8 else eight_bits(pixels)
+    if photometric == WHITE_IS_ZERO:
+        pixels = np.concatenate([255 - pixels[:, :, :1], pixels[:, :, 1:]], axis=2)
+    return Image.frombytes(mode, pixels.shape[1::-1], pixels.tobytes())

@@ -388,6 +388,78 @@ def test_planes_of_16_bits_are_never_misread(tmp_path):
     )
 
 
+DEEPEST = {np.uint8: 255, np.uint16: 65535, np.float32: 1, np.float64: 1}
+UNIT = np.random.default_rng(1).random((6, 9, 4))
+UNIT[0, 0], UNIT[0, 1] = 1, (0, 1, 1, 0)  # so that the whole range is used; and wholly transparent
+
+
+def write_bands(path, unit, kind, planes, **tags):
+    """A TIFF of bands of 0 to 1, (H, W, bands), as numbers of this kind."""
+    tifffile = pytest.importorskip("tifffile")
+    pixels = unit * DEEPEST[kind]
+    pixels = (np.rint(pixels) if np.issubdtype(kind, np.integer) else pixels).astype(kind)
+    pixels = np.ascontiguousarray(np.moveaxis(pixels, 2, 0)) if planes else pixels
+    tifffile.imwrite(path, pixels, planarconfig="separate" if planes else "contig", **tags)
+    return path
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("kind", DEEPEST)
+def test_a_tiff_says_what_its_fourth_band_is(tmp_path, kind, planes):
+    """Near infrared, alpha, or alpha by which the colours are multiplied already."""
+    colour, alpha = UNIT[:, :, :3], UNIT[:, :, 3:]
+    shown = (colour * alpha + 1 - alpha) * 255
+    multiplied = np.concatenate([colour * alpha, alpha], axis=2)
+    for name, unit, expected in (
+        ("unspecified", UNIT, colour * 255),
+        ("unassalpha", UNIT, shown),
+        ("assocalpha", multiplied, shown),
+    ):
+        path = write_bands(tmp_path / f"{name}.tif", unit, kind, planes, photometric="rgb", extrasamples=[name])
+        assert np.abs(images.read(path) - expected).max() <= 3, name  # Pillow keeps the high bytes
+    grey = multiplied[:, :, 2:]
+    path = write_bands(tmp_path / "grey.tif", grey, kind, planes, photometric="minisblack", extrasamples=["assocalpha"])
+    assert np.abs(images.read(path) - three(shown[:, :, 2])).max() <= 3
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("planes", [False, True])
+def test_cmyk_tiff(tmp_path, kind, planes):
+    expected = (1 - UNIT[:, :, :3]) * (1 - UNIT[:, :, 3:]) * 255
+    read = images.read(write_bands(tmp_path / "a.tif", UNIT, kind, planes, photometric="separated"))
+    assert np.abs(read - expected).max() <= 2
+
+
+@pytest.mark.parametrize("kind, planes", [(np.uint8, True), (np.uint16, False), (np.uint16, True), (np.float32, False)])
+@pytest.mark.parametrize("colours", ["cielab", "ycbcr"])
+def test_tiff_in_other_colours_is_never_taken_for_rgb(tmp_path, kind, planes, colours):
+    path = write_bands(tmp_path / "a.tif", UNIT[:, :, :3], kind, planes, photometric=colours)
+    assert f"has colours of the kind {colours.upper()}" in refused("images", images.read, path)
+
+
+def test_three_bands_that_do_not_say_that_they_are_colours(tmp_path):
+    path = write_bands(tmp_path / "a.tif", UNIT[:, :, :3], np.float32, False, photometric="minisblack")
+    np.testing.assert_array_equal(images.read(path), np.rint(UNIT[:, :, :3].astype(np.float32) * 255))
+
+
+def test_negative_numbers_of_8_bits_are_refused(tmp_path):
+    """As those of 16 bits are; Pillow takes -1 for 255."""
+    tifffile = pytest.importorskip("tifffile")
+    for kind in np.int8, np.int16:
+        tifffile.imwrite(tmp_path / "a.tif", np.arange(-1, 53, dtype=kind).reshape(6, 9), photometric="minisblack")
+        assert "has values from -1 to 52" in refused("images", images.read, tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "group4"}])
+def test_one_plane_is_no_planes(tmp_path, options):
+    """Pillow reads it: 1 bit, compressed as a fax, which tifffile alone does not."""
+    bits = GREY > 99
+    path = saved(tmp_path / "a.tif", Image.fromarray(bits), tiffinfo={284: 2}, **options)
+    with Image.open(path) as image:
+        assert image.tag_v2[284] == 2
+    np.testing.assert_array_equal(images.read(path), three(255 * bits))
+
+
 # What is no image
 
 
