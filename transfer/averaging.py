@@ -38,8 +38,6 @@ class Average:
             # The average begins as the first, random weights. The second term forgets them: 2/11, 3/12, 4/13 ...
             kept = min(self.decay, (2 + step) / (11 + step)) ** self.waiting
             self._update(np.float32(1 - kept))
-        self.waiting %= EVERY
-        if last:
             self.waiting = 0
 
     @tf.function(autograph=False)

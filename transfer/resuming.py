@@ -118,7 +118,7 @@ def other_length(epochs: int, before: int, finished: int, flags: dict) -> str:
     if epochs == before or held or not fine_tuned(flags):
         return ""
     what = "size of the images and learning rate are" if flags.get("progressive_resizing") else "the learning rate is"
-    return f"From here on {what} as in a run of {epochs} epochs, not {before}: a jump, not a glide\n"
+    return f"From here on {what} as in a run of {epochs} epochs, not {before}\n"
 
 
 def fine_tuned(flags: dict) -> bool:
