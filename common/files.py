@@ -218,8 +218,7 @@ def folder_written_whole(folder: str | os.PathLike, last: str) -> Iterator[pathl
                     lock(handle)
             yield temporary
             if folder.is_dir():
-                for entry in sorted(temporary.iterdir(), key=lambda entry: entry.name == last):
-                    shutil.move(entry, folder / entry.name)
+                _fill(folder, sorted(temporary.iterdir(), key=lambda entry: entry.name == last))
             else:
                 os.chmod(temporary, 0o777 & ~_umask())  # mkdtemp's folders are private
                 temporary.rename(folder)
@@ -227,6 +226,18 @@ def folder_written_whole(folder: str | os.PathLike, last: str) -> Iterator[pathl
             if handle is not None:
                 os.close(handle)
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fill(folder: pathlib.Path, entries: list[pathlib.Path]) -> None:
+    """Move files and folders into an empty folder: all, or none."""
+    try:
+        for entry in entries:
+            shutil.move(entry, folder / entry.name)
+    except BaseException:
+        for moved in (folder / entry.name for entry in entries):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(moved) if moved.is_dir() else moved.unlink()
+        raise
 
 
 def _linked(temporary: pathlib.Path, path: pathlib.Path) -> bool:

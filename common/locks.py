@@ -78,7 +78,7 @@ def _locked(path: pathlib.Path) -> BinaryIO | None:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()  # the process before us has just deleted it: a lock on it would keep nobody out
-    return _opened(path)  # nobody waits, as where there are no locks
+    return _opened(path)  # without a lock: nobody waits, as on a file system that has none
 
 
 def _opened(path: pathlib.Path) -> BinaryIO:

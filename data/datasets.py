@@ -204,7 +204,8 @@ def with_copies_shared(parts: Split) -> Split:
     """
     dataset, training, validation = parts
     known = dict(zip(_contents(dataset, training), training))
-    rows = np.array([known.get(key, row) for key, row in zip(_contents(dataset, validation), validation)])
+    rows = [known.get(key, row) for key, row in zip(_contents(dataset, validation), validation)]
+    rows = np.array(rows, dtype=np.asarray(validation).dtype)  # even of none
     tracks, copied = dataset.tracks, rows != validation
     if tracks is not None:
         track = np.arange(tracks.max() + 1)

@@ -44,7 +44,8 @@ ALONE = threading.RLock()  # for large images, which would fill the memory, and 
 GREY_WITH_ALPHA = "LA;16B"  # PNG's, which becomes RGBA: as many bytes per pixel
 BITS, BANDS = 258, 277  # tags of TIFF: BitsPerSample, SamplesPerPixel
 PLANAR, SEPARATE = 284, 2  # PlanarConfiguration, and its value for planes
-PHOTOMETRIC, WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 262, 0, 1, 2, 5  # PhotometricInterpretation; 0: negatives, faxes
+PHOTOMETRIC, WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, YCBCR = 262, 0, 1, 2, 5, 6  # 0: negatives, faxes
+COMPRESSION, LZW, JPEG = 259, 5, 7
 SAMPLE_FORMAT, SIGNED = 339, 2
 EXTRA, NO_ALPHA, MULTIPLIED, APART = 338, 0, 1, 2  # ExtraSamples; the colours may be multiplied by alpha already
 MODES = {  # Pillow's modes for what lies in a TIFF
@@ -148,7 +149,10 @@ def _is_misread(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
     bits, bands, extra = tags.get(BITS, (8,))[0], tags.get(BANDS, 1), tags.get(EXTRA, ())
     if tags.get(PLANAR) != SEPARATE or bands == 1:
         return bits == 8 and SIGNED in tags.get(SAMPLE_FORMAT, ())
-    return bits != 8 or (tags.get(PHOTOMETRIC), bands, extra) not in ((RGB, 3, ()), (RGB, 4, (APART,)), (CMYK, 4, ()))
+    read = {(RGB, 3, ()), (RGB, 4, (APART,)), (CMYK, 4, ())}
+    if tags.get(COMPRESSION) in (LZW, JPEG):  # by libtiff
+        read |= {(YCBCR, 3, ()), (RGB, 4, (NO_ALPHA,))}
+    return bits != 8 or (tags.get(PHOTOMETRIC), bands, extra) not in read
 
 
 def _check_size(height: int, width: int, bytes_per_pixel: int = 4, what: str = "has") -> None:
@@ -309,7 +313,13 @@ def _read_tiff(file: BinaryIO) -> np.ndarray:
         planes = len(page.shape) == 3 and told["planar_configuration"] == SEPARATE
         height, width = page.shape[-2:] if planes else page.shape[:2]
         _check_size(height, width, math.prod(page.shape) * page.dtype.itemsize // (height * width))
-        pixels = opened.read(index=..., page=0)
+        try:
+            pixels = opened.read(index=..., page=0)
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            advice = "pip install imagecodecs to read it, or convert it to PNG"
+            raise BadInput(f"is a TIFF compressed in a way that Pillow does not read; {advice}") from None
     pixels = np.moveaxis(pixels, 0, 2) if planes else np.atleast_3d(pixels)
     image = _of_bands(pixels, told.get("PhotometricInterpretation"), told.get("ExtraSamples") or (APART,))
     image.getexif()[ExifTags.Base.Orientation] = int(told.get("Orientation") or 1)

@@ -13,7 +13,7 @@ import pathlib
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -147,13 +147,13 @@ def find_split(
 
     Archives often hold `train` and `val` (`valid`, `validation`, `test`), in any case, or names with one of these words
     (`training_set`, `seg_test`), each with a folder per class. They are a split, not two classes; a `validation_dir`
-    takes the place of theirs. `BadInput` if such folders hold no folders of classes, or not the same, and for one that
-    lies among the classes.
+    takes the place of theirs. `BadInput` if folders of just these names hold no folders of classes, or not the same,
+    and for one that lies among the classes.
     """
     training_dir = pathlib.Path(training_dir)
     validation_dir = validation_dir and pathlib.Path(validation_dir)
     folders = _folders(training_dir)
-    train, held_out = _part(folders, TRAINING), _part(folders, VALIDATION)
+    train, held_out = _parts(folders)
     classes = [set(_names(part)) for part in (train, held_out) if part]
     alone = len(folders) == 1 and folders[0].name.lower() in TRAINING
     if train is None or not (held_out or alone) or not set.intersection(*classes):
@@ -167,12 +167,28 @@ def find_split(
     return train, validation_dir, f"{training_dir} holds a split: training on {train}, {validating}{others}"
 
 
-def _part(folders: list[pathlib.Path], names: Sequence[str]) -> pathlib.Path | None:
-    """The folder with one of these names; else one with such a word in its name."""
-    words = [(name, re.split(r"[\s._-]+", folder.name.lower()), folder) for name in names for folder in folders]
-    found = [folder for name, parts, folder in words if parts == [name]]
-    found += [folder for name, parts, folder in words if name in parts]
-    return next(iter(found), None)
+def _parts(folders: list[pathlib.Path]) -> tuple[pathlib.Path | None, pathlib.Path | None]:
+    """The folders for training and for validation, or None: by their names, else by a word in one folder's name alone.
+
+    By a word only where no other folder holds the same classes: it would be a class beside them.
+    """
+    exact = {folder.name.lower(): folder for folder in folders}
+    words = {folder: set(re.split(r"[\s._-]+", folder.name.lower())) for folder in folders}
+    found = []
+    for names, others in (TRAINING, VALIDATION), (VALIDATION, TRAINING):
+        part = next((exact[name] for name in names if name in exact), None)
+        for name in () if part else names:
+            worded = [folder for folder in folders if name in words[folder] and not words[folder] & set(others)]
+            if worded:
+                part = worded[0] if len(worded) == 1 else None
+                break
+        found.append(part)
+    train, held_out = found
+    if train and train.name.lower() not in TRAINING:
+        beside = [folder for folder in folders if not words[folder] & {*TRAINING, *VALIDATION}]
+        if any(set(_names(train)) & set(_names(folder)) for folder in beside):
+            return None, None
+    return train, held_out
 
 
 def _check_no_split(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:

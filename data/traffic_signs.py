@@ -190,7 +190,7 @@ def _fetched() -> Dataset | None:
     try:
         return _dataset(_read(TRAIN_FILE, "train.p", None), TRAIN_FILE)
     except BadInput as error:
-        TRAIN_FILE.unlink()
+        TRAIN_FILE.unlink(missing_ok=True)
         hash_record(TRAIN_FILE).unlink(missing_ok=True)
         print(f"{error}; trying the official archive", file=sys.stderr)
         return None

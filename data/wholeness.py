@@ -22,7 +22,7 @@ SCAN, END = b"\xff\xda", b"\xff\xd9"
 BLOCK = 1 << 20  # bytes of which a checksum is taken at a time
 BLANK = 64  # equal bytes at the end that are no pixels, however small the image ...
 FLAT = {b"VP8L": 2, b"VP8 ": 24, b"mdat": 4096}  # ... and pixels of one colour that such a byte may stand for at least:
-# WebP without loss spends up to 4 zero bits on each; with loss libwebp's fastest method was seen to reach 40 a byte.
+# libwebp without loss spends up to 4 zero bits on each; with loss its fastest method was seen to reach 40 a byte.
 UNFINISHED = "is half a download: its end is blank; get another copy"
 
 
@@ -62,10 +62,12 @@ def _check_scans(file: BinaryIO) -> None:
 
 
 def png_chunks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Length and kind of a PNG's parts, up to the end of its pixels (IDAT); the file stands at what each contains."""
+    """Length and kind of a PNG's parts, up to its end; the file then stands at what each contains."""
     place, left = 8, MOST_PARTS
     while left and len(head := file.read(8) if file.seek(place) else b"") == 8:
         length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":  # what lies behind it is none of the image's
+            return
         yield length, kind
         left -= kind != b"IDAT"
         place += 8 + length + 4  # and its checksum
@@ -101,11 +103,11 @@ def _end_of_media(file: BinaryIO) -> int:
 def _check_end(file: BinaryIO, end: int, flat: int, image: Image.Image) -> None:
     """`BadInput` where the bytes before `end` are blank.
 
-    More of them, that is, than pixels of one colour take (`flat` a byte) and the notes (EXIF) behind the pixels end in.
+    More of them, that is, than pixels of one colour take (`flat` a byte), and than the notes behind the pixels end in.
     """
     file.seek(max(end - 1, 0))
-    last, exif = file.read(1), image.info.get("exif") or b""
-    most = BLANK + image.width * image.height // flat + len(exif) - len(exif.rstrip(last))
+    last, notes = file.read(1), [image.info.get(kind) or b"" for kind in ("exif", "xmp")]
+    most = BLANK + image.width * image.height // flat + sum(len(note) - len(note.rstrip(last)) for note in notes)
     file.seek(max(end - most, 0))
     if end >= most and not file.read(most).strip(last):
         raise BadInput(UNFINISHED)

@@ -171,6 +171,12 @@ def test_fewer_keeps_all_where_nothing_is_asked_and_every_class_anyway(per_class
     assert counts == expected
 
 
+def test_fewer_of_images_none_of_which_validate():
+    whole = Split(made_up(np.repeat([0, 1], 9)), np.arange(18), np.arange(0))
+    parts = datasets.fewer(whole, 5, 0, 0)
+    assert len(parts.training) == 10 and not len(parts.validation)
+
+
 def test_fewer_of_an_undivided_set_are_still_trained_on_and_validate():
     whole = datasets.split(tracked(), "none", 0)
     parts = datasets.fewer(whole, 25, 20, seed=0)

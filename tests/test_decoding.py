@@ -1,5 +1,6 @@
 """data/decoding.py: every kind of image becomes the same RGB; what is none, damaged or too large becomes one line."""
 
+import importlib.util
 import io
 import os
 import struct
@@ -386,6 +387,18 @@ def test_planes_of_16_bits_are_never_misread(tmp_path):
     np.testing.assert_array_equal(
         images.read(write_tiff(tmp_path / "b.tif", planes, 8, planes=True)), planes.transpose(1, 2, 0)
     )
+
+
+def test_a_compression_that_needs_another_package(tmp_path):
+    """The file is sound; that Pillow misreads its planes is no fault of it."""
+    if importlib.util.find_spec("imagecodecs"):
+        pytest.skip("imagecodecs is installed")
+    path = write_bands(tmp_path / "a.tif", UNIT[:, :, :3], np.uint16, True, photometric="rgb")
+    data = path.read_bytes()
+    entry = struct.pack("<HHI", 259, 3, 1)
+    assert data.count(entry) == 1
+    path.write_bytes(data.replace(entry + b"\1", entry + b"\5"))  # LZW
+    assert "pip install imagecodecs" in refused("images", images.read, path)
 
 
 DEEPEST = {np.uint8: 255, np.uint16: 65535, np.float32: 1, np.float64: 1}

@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -171,6 +172,23 @@ def test_a_folder_that_could_not_be_filled_leaves_nothing(tmp_path):
             (temporary / "model").mkdir()
             raise KeyboardInterrupt
     assert not list(tmp_path.iterdir()) and not list(tmp_path.parent.glob(f".{tmp_path.name}*"))
+
+
+def test_a_folder_is_filled_with_all_or_nothing(tmp_path, monkeypatch):
+    """On another disk entries are copied, and it may be full."""
+    (tmp_path / "there").mkdir()
+    move = shutil.move
+
+    def moved(source, target):
+        if source.name == "model":
+            raise KeyboardInterrupt
+        move(source, target)
+
+    monkeypatch.setattr(shutil, "move", moved)
+    with pytest.raises(KeyboardInterrupt):
+        written_to(tmp_path / "there")
+    monkeypatch.undo()
+    assert written_to(tmp_path / "there") == ["model", "variables"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no locks of this kind")

@@ -353,6 +353,10 @@ def layout(folder, *names):
     (("train station/1", "test tube/2"), "", None),
     (("trainer/a", "tester/a"), "", None),
     (("train station/a",), "", None),
+    (("train_val/a", "train_val/b"), "", None),
+    (("train_val/a", "masks/x"), "", None),
+    (("bullet_train/day", "crash_test/day", "car/day"), "", None),
+    (("train_1/a", "train_2/a", "test/a"), "", None),
     (("train/steam", "car/red", "test/blue"), "", None),
     (("a", "b"), "", None),
 ])  # fmt: skip

@@ -109,8 +109,8 @@ NO_SPACE = "error: No space left on device; free space, or choose another place\
 def test_a_full_stdout(body, python):
     done = script(body, redirected=">/dev/full", python=python)
     assert "Traceback" not in done.stderr and "ignored" not in done.stderr
-    if python and "help" in body:  # argparse keeps the error for itself
-        assert done.stderr == ""
+    if python and "help" in body:  # argparse keeps the error for itself, but for Python 3.11's first releases
+        assert done.stderr == "" or done.stderr.endswith(NO_SPACE)
     else:
         assert done.returncode == 2 and done.stderr.endswith(NO_SPACE)
         assert ("the mistake" in done.stderr) == ("the mistake" in body and not python)  # else it is not reached

@@ -157,7 +157,7 @@ def test_a_data_set_that_is_added_to_the_table_is_known_everywhere(monkeypatch, 
     assert evaluate.find_images(head, demo=True) is drawn
     assert calibration.find(tmp_path, head).shape == (4, 8, 8, 3)
     unknown = head_of("images of dawns", ["dawn"])
-    assert "images of dawns: has no test images" in in_one_line(evaluate.find_images, unknown)
+    assert "trained on images of dawns, of which no test images are known" in in_one_line(evaluate.find_images, unknown)
     assert "images of dawns, which it was trained on, cannot be found" in in_one_line(
         calibration.find, tmp_path, unknown
     )

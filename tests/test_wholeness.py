@@ -67,6 +67,9 @@ def test_notes_that_end_in_zeros_do_no_harm(kind):
     exif = Image.Exif()
     exif[0xEA1C] = b"\x1c\xea" + bytes(30_000)
     read(encoded(kind, exif=exif.tobytes()))
+    if kind in ("WEBP", "HEIF"):
+        for padding in b" ", b"\0":  # room for a program that changes them
+            read(encoded(kind, xmp=b"<x/>" + 5000 * padding))
 
 
 @pytest.mark.parametrize("lossless", [False, True])
@@ -86,6 +89,10 @@ def test_previews_behind_a_jpeg_may_be_cut():
     first = encoded("JPEG")
     assert read(whole[: len(whole) * 3 // 4] + bytes(len(whole) // 4)).shape == (192, 256, 3)
     assert read(first + whole + bytes(9)).shape == (192, 256, 3)
+
+
+def test_what_looks_like_pixels_behind_the_end_of_a_png():
+    read(encoded("PNG") + struct.pack(">I4s4sI", 4, b"IDAT", b"note", 0))
 
 
 def test_checksums_of_every_part_of_a_png():

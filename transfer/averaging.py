@@ -1,7 +1,7 @@
 """Exponential moving averages of weights: steadier than the weights, which every batch pulls somewhere else.
 
     average = Average(variables, 0.998, strategy)
-    average.update(step, step + 1 == steps_per_epoch)   # after each training step
+    average.update(step, (step + 1) % steps_per_epoch == 0)   # after each training step, counted over all epochs
     with average.in_place():            # the variables hold their averages, to validate or to keep them
 
 An average over the last few hundred steps does much of what a falling learning rate does, at any time: a long run shows
