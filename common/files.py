@@ -208,8 +208,7 @@ def folder_written_whole(folder: str | os.PathLike, last: str) -> Iterator[pathl
     folder = pathlib.Path(folder).resolve()
     with reported(folder):
         make_folder(folder.parent)
-        for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
-            _clear_away(left)
+        _clear_away(folder)
         temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
         handle = None if os.name == "nt" else os.open(temporary, os.O_RDONLY)  # Windows opens no folder
         try:
@@ -290,8 +289,7 @@ def _temporary(path: pathlib.Path, advice: str = "choose another place") -> tupl
         make_folder(path.parent)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-            _clear_away(left)
+        _clear_away(path)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     if os.name != "nt":  # where a locked file is closed to its own writer, too
         with contextlib.suppress(OSError):  # no locks on this file system
@@ -299,16 +297,17 @@ def _temporary(path: pathlib.Path, advice: str = "choose another place") -> tupl
     return handle, pathlib.Path(temporary)
 
 
-def _clear_away(left: pathlib.Path) -> None:
-    """Delete the temporary file or folder of a writer that was killed: old enough to be locked, and not locked."""
-    with contextlib.suppress(OSError):
-        if os.name != "nt" and time.time() - left.stat().st_mtime > STALE:
-            handle = open_without_waiting(left, os.O_RDONLY)
-            try:
-                lock(handle)
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-            finally:
-                os.close(handle)
+def _clear_away(path: pathlib.Path) -> None:
+    """Delete the temporary files and folders of killed writers of `path`: old enough to be locked, and not locked."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            if os.name != "nt" and time.time() - left.stat().st_mtime > STALE:
+                handle = open_without_waiting(left, os.O_RDONLY)
+                try:
+                    lock(handle)
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                finally:
+                    os.close(handle)
 
 
 def regular_or_absent(path: pathlib.Path) -> os.stat_result | None:

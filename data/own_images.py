@@ -174,16 +174,17 @@ def _parts(folders: list[pathlib.Path]) -> tuple[pathlib.Path | None, pathlib.Pa
     """
     exact = {folder.name.lower(): folder for folder in folders}
     words = {folder: set(re.split(r"[\s._-]+", folder.name.lower())) for folder in folders}
-    found = []
-    for names, others in (TRAINING, VALIDATION), (VALIDATION, TRAINING):
-        part = next((exact[name] for name in names if name in exact), None)
-        for name in () if part else names:
-            worded = [folder for folder in folders if name in words[folder] and not words[folder] & set(others)]
+
+    def part(names: tuple[str, ...], others: tuple[str, ...]) -> pathlib.Path | None:
+        if found := next((exact[name] for name in names if name in exact), None):
+            return found
+        for name in names:
+            worded = [folder for folder in folders if name in words[folder] and not words[folder] & {*others}]
             if worded:
-                part = worded[0] if len(worded) == 1 else None
-                break
-        found.append(part)
-    train, held_out = found
+                return worded[0] if len(worded) == 1 else None
+        return None
+
+    train, held_out = part(TRAINING, VALIDATION), part(VALIDATION, TRAINING)
     if train and train.name.lower() not in TRAINING:
         beside = [folder for folder in folders if not words[folder] & {*TRAINING, *VALIDATION}]
         if any(set(_names(train)) & set(_names(folder)) for folder in beside):

@@ -34,23 +34,27 @@ KINDS = {
 }
 
 
+def folders() -> dict[str, pathlib.Path]:
+    """The folders of the kinds that have one of their own; what is being written there has a lock beside it."""
+    return {"features": FEATURES_DIR, "images": PICTURES_DIR, "measurements": run_files.MEASURED_DIR}
+
+
 def find(kind: str, keep: int = 0) -> list[pathlib.Path]:
     """The files and folders of a kind; of "runs" all but the newest `keep`. Runs in training are left out.
 
     A run whose history is damaged may have finished, so it is not among the unfinished ones.
     """
-    folder = {"features": FEATURES_DIR, "images": PICTURES_DIR, "measurements": run_files.MEASURED_DIR}.get(kind)
-    if folder:
+    if folder := folders().get(kind):
         return sorted(folder.iterdir()) if folder.is_dir() else []
     if kind == "bottleneck":
         return [path for path in sorted(DATA_DIR.glob(BOTTLENECK_FILES)) if was_made_here(path)]
-    folders = sorted((path.parent for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}")), key=run_files.age)
-    folders = [folder for folder in folders if not run_files.is_locked(folder)]
+    found = sorted((path.parent for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}")), key=run_files.age)
+    found = [folder for folder in found if not run_files.is_locked(folder)]
     if kind == "demo":
-        return [folder for folder in folders if run_files.is_demo(folder)]
+        return [folder for folder in found if run_files.is_demo(folder)]
     if kind == "unfinished":
-        return [folder for folder in folders if run_files.state(folder) not in ("", run_files.DAMAGED)]
-    return folders[: max(0, len(folders) - keep)]
+        return [folder for folder in found if run_files.state(folder) not in ("", run_files.DAMAGED)]
+    return found[: max(0, len(found) - keep)]
 
 
 def was_made_here(path: pathlib.Path) -> bool:
@@ -66,8 +70,7 @@ def check_at_rest(kinds: Iterable[str]) -> None:
     for path in run_files.RUNS_DIR.glob(f"*/{run_files.SETTINGS}"):
         if {"features", "images", "bottleneck"} & set(kinds) and run_files.is_locked(path.parent):
             raise BadInput(f"{shown(path.parent)}: is being trained, maybe on what would be deleted; wait for it")
-    with_locks = {"features", "images", "measurements"} & set(kinds)
-    locks = [path for kind in with_locks for path in find(kind) if path.suffix == ".lock"]
+    locks = [path for kind in folders().keys() & set(kinds) for path in find(kind) if path.suffix == ".lock"]
     locks += DATA_DIR.glob(f".{BOTTLENECK_FILES}.lock") if "bottleneck" in kinds else ()
     for lock in locks:
         if is_held(lock):  # by what has no run yet, or has one elsewhere

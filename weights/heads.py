@@ -19,6 +19,7 @@ from common import kinds
 from common.files import BadInput, written_whole
 from common.flags import LARGEST_SEED
 from weights import cards, npz
+from weights.arrays import all_finite
 
 FILE = "head.npz"  # its name in the folder of a run
 MOST_CLASSES = 100_000
@@ -113,7 +114,7 @@ def _problem(kernel: np.ndarray, bias: np.ndarray, class_names: np.ndarray) -> s
         return f"{shapes} do not belong together"
     if not (kernel.shape[0] and 0 < kernel.shape[1] <= MOST_CLASSES):
         return f"a kernel of {kernel.shape[0]} features and {kernel.shape[1]} classes"
-    if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in (kernel, bias)):
+    if not all(array.dtype == np.float32 and all_finite(array) for array in (kernel, bias)):
         return "its numbers are not finite float32, the file is damaged"
     if max(np.abs(kernel).max(), np.abs(bias).max()) > LARGEST:
         return f"it holds numbers beyond {LARGEST:.0e}, the file is damaged"
