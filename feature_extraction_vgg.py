@@ -42,7 +42,7 @@ FORWARD_BATCH = 32  # images of 224 pixels at a time: VGG16's first layers alone
 DEMO_SIZE = 64  # pixels; a twelfth of the work
 HEAD_FLAGS = {"epochs", "batch_size", "learning_rate", "l2", "patience", "seed", "logdir", "training_file",
               "validation_file"}  # fmt: skip
-NAME_FLAGS = {"network", "dataset", "image_size", "per_class", "split", "demo"}  # which of the files in data/
+NAME_FLAGS = {"network", "dataset", "image_size", "per_class", "split", "demo", "cache"}  # which files, and where
 
 
 def load_images(dataset: str, by: str, seed: int, demo: bool) -> Split:

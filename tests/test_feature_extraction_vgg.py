@@ -247,6 +247,15 @@ def test_flags_that_would_do_nothing_beside_files_of_features(flags, tmp_path, m
         assert files(*flags) is None
 
 
+def test_the_course_s_files_in_another_folder(tmp_path, monkeypatch):
+    """--cache names where they are, so it is no flag that does nothing."""
+    course = [write(tmp_path / f"vgg_cifar10_{part}.p", *clusters(9))
+              for part in ("100_bottleneck_features_train", "bottleneck_features_validation")]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", "--cache", str(tmp_path)])
+    args, _, given = script.parse_arguments()
+    assert script.feature_files(args, given) == tuple(course)
+
+
 def test_own_images_are_counted_as_in_the_sign_script(tmp_path, monkeypatch, capsys):
     """Of each class 100 are trained on, unless --per_class says otherwise."""
     from PIL import Image
