@@ -156,6 +156,16 @@ def test_other_numbers_of_images_share_the_file_of_the_validation_images(tmp_pat
     assert computed[3:] == [two, validated, validated]
 
 
+def test_the_course_s_files_are_not_replaced_by_a_run_that_goes_on(tmp_path):
+    """It was made of images; the files have come to lie under the same names since."""
+    split = datasets.split(traffic_signs.drawn(per_class=3, seed=0), "random", 0)
+    files = bottlenecks.names(tmp_path, cards.VGG, "traffic", 32, 0)
+    before = [write(path, *clusters(9)).read_bytes() for path in files]
+    message = in_one_line(bottlenecks.made_once, files, split, lambda images: pytest.fail("computed"), {}, 0)
+    assert f"{files[0]}: was not made here" in message and "move both away" in message
+    assert [path.read_bytes() for path in files] == before
+
+
 def test_without_a_cache_no_features_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "DATA_DIR", tmp_path)
     monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")

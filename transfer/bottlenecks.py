@@ -50,11 +50,15 @@ def made_once(
     """The features of all images, float32 (N, D), out of the files; written first, unless they were made like this.
 
     split: training images first, see `datasets.in_order`. compute: uint8 (n, H, W, 3) -> (n, D). made_from: all that
-    shapes the features besides the images. per_class: training images per class; 0: all.
+    shapes the features besides the images. per_class: training images per class; 0: all. `BadInput` for files that were
+    not made here, which are not replaced.
     """
     shared = files[1]  # with trainings on more or fewer images
     waiting = f"waiting for another process that makes {shared.name}"
     with one_at_a_time(shared.with_name(f".{shared.name}.lock"), waiting):  # from other weights or images, maybe
+        if are_of_others(files):  # put there since the run that goes on was begun
+            raise BadInput(f"{files[0]}: was not made here, nor was {shared.name}, and both would be replaced; move "
+                           "both away")  # fmt: skip
         for path, rows, count in zip(files, (split.training, split.validation), (per_class, 0)):
             part = datasets.subset(split.dataset, rows)
             of_part = datasets.fingerprint(datasets.for_test(part))
