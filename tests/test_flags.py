@@ -192,6 +192,7 @@ def test_flags_that_contradict_each_other(arguments, message, parse):
     (["--validation_dir", "."], "--validation_dir: --training_dir is missing"),
     (["--training_dir", ".", "--split", "random"], "--split random: is for the signs"),
     (["--validation_file", "valid.p", "--split", "none"], "--split none: --validation_file says"),
+    (["--per_class", 5, "--split", "none"], "--per_class 5: --split none trains on all images"),
     (["--training_dir", ".", "--validation_file", "valid.p"], "--validation_file: does nothing beside --training_dir"),
     (["--training_dir", ".", "--training_file", "my.p"], "--training_file: does nothing beside --training_dir"),
     (["--demo", "--training_file", "my.p"], "--training_file: does nothing beside --demo"),

@@ -250,10 +250,12 @@ def check_paths(args: argparse.Namespace) -> None:
 
 
 def check_split_flag(args: argparse.Namespace, defaults: argparse.Namespace) -> None:
-    """`BadInput` for a --split of images that are split already."""
+    """`BadInput` for a --split of images that are split already, and for fewer images where all are trained on."""
     split = getattr(args, "split", None)
     if split == getattr(defaults, "split", None):
         return
+    if split == "none" and args.per_class:  # else most of those that validate would not be trained on
+        raise BadInput(f"--per_class {args.per_class}: --split none trains on all images; leave out one of them")
     if args.training_dir:
         raise BadInput(f"--split {split}: is for the signs; of your own images a third is held out, or "
                        "--validation_dir names others; leave the flag out")  # fmt: skip
