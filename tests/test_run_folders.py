@@ -222,8 +222,8 @@ def test_the_head_to_beat_is_the_one_that_was_kept(folder):
     head = [dict(EPOCHS[0], validation_loss=0.7)]
     other = [dict(EPOCHS[0], validation_loss=0.1)]
     run = runs.Run(folder, ORIGIN, ["a", "b"])
-    run.head_history, run.kept = head, 2
-    run._write_history(EPOCHS[:2])
+    run.head_history = head
+    run._write_history(EPOCHS[:2], kept=2)
     (folder / "checkpoint").mkdir()
     (folder / "checkpoint" / "ckpt-2.index").touch()
     again = runs.Run(folder, ORIGIN, ["a", "b"])
@@ -277,7 +277,7 @@ def test_links_in_a_run_lead_nowhere(folder, tmp_path):
 
 def test_a_history_without_its_checkpoint_is_not_started_anew(folder):
     run = runs.Run(folder, ORIGIN, ["a", "b"])
-    run._write_history(EPOCHS)
+    run._write_history(EPOCHS, kept=0)
     assert "3 epochs in history.json, no checkpoint" in in_one_line(run.restore, [], [])
 
 
@@ -332,7 +332,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_history_that_was_changed(folder, change):
-    runs.Run(folder, ORIGIN, ["a", "b"])._write_history(EPOCHS)
+    runs.Run(folder, ORIGIN, ["a", "b"])._write_history(EPOCHS, kept=0)
     assert run_files.read_history(folder)["epochs"] == EPOCHS
     content = json.loads((folder / run_files.HISTORY).read_text())
     CHANGES[change](content)

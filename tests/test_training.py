@@ -12,7 +12,7 @@ from common.files import BadInput
 from data import datasets
 from data.datasets import Dataset, Split
 from data.images import Framing
-from transfer import cases, devices, fast, feature_store, features, results, run_files, runs, trained
+from transfer import cases, checkpoints, devices, fast, feature_store, features, loop, results, run_files, runs, trained
 from transfer.classifier import predict
 from transfer.recipe import Recipe
 from weights import heads
@@ -90,6 +90,47 @@ def test_a_stopped_run_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
     (data,) = (stopped / "checkpoint").glob("ckpt-4.data-*")
     data.write_bytes(data.read_bytes()[:-1] + b"\0")
     assert "changed after it was written" in in_one_line(trained_in, stopped)
+
+
+@pytest.mark.parametrize("killed_in, losses, kept", [
+    ((checkpoints, "write"), [0.6, 0.5, 0.7], 1),  # again, as in a run of another length, epoch 2 is no better
+    ((heads, "save"), [0.6, 0.5], 2),  # and it is not trained again
+])  # fmt: skip
+def test_the_result_is_the_epoch_that_the_history_says(killed_in, losses, kept, tmp_path, monkeypatch):
+    """Though the process was killed while it kept its second epoch."""
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
+    numbers, labels = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32), np.arange(40) % 2
+    split = Split(made_up(labels, ["a", "b"]), np.arange(40), np.arange(40))
+    origin = heads.Provenance(
+        "googlenet", "pool5", 64, False, "float32", "random", 0, "0" * 16, "made up", 0.5, 32, "whole", 0
+    )
+    folder, kernels, calls = runs.begin("script", {}, "", "", tmp_path / "run"), [], []
+    losses, keep = iter(losses), getattr(*killed_in)
+
+    def validate(*_):
+        if (folder / heads.FILE).exists() and not kernels:
+            kernels.append(heads.load(folder).kernel)  # of epoch 1
+        return [next(losses), 0.5]
+
+    def dying(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        keep(*arguments)
+
+    def trained():
+        recipe = Recipe(epochs=2, batch_size=10, patience=5)
+        return cases.train_head(numbers, split, recipe, devices.find(), runs.Run(folder, origin, ["a", "b"]))
+
+    monkeypatch.setattr(loop, "validate", validate)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(*killed_in, dying)
+        trained()
+    outcome = trained()
+    assert outcome.kept == kept and not list(losses)
+    kernels.append(outcome.classifier.folded()[0])  # of epoch 2
+    np.testing.assert_array_equal(heads.load(folder).kernel, kernels[kept - 1])
+    assert not np.array_equal(*kernels)
 
 
 @pytest.mark.parametrize("share", [pytest.param(0.003, marks=pytest.mark.slow), 0.1])

@@ -69,6 +69,9 @@ def train(
     history = run.restore(training.variables, training.optimizers) if run else []
     log = summaries(logdir) if logdir and devices.chief else lambda epoch: None
     keep_best = bool(recipe.patience or classifier.lower) and not recipe.keep_last
+    kept = best_epoch(history, to_beat) if keep_best else len(history)
+    if history and kept == len(history):
+        run.keep_result(history, training)  # a killed process may have kept its checkpoint only
     best_weights = None
     while len(history) < recipe.epochs and not out_of_patience(history, recipe.patience, to_beat):
         epoch = one_epoch(training, examples, len(history) + 1)
@@ -77,10 +80,10 @@ def train(
         log(epoch)
         check_finite(epoch)
         history.append(epoch)
-        is_best = not keep_best or best_epoch(history, to_beat) == len(history)
+        kept = best_epoch(history, to_beat) if keep_best else len(history)
         if run:
-            run.keep(history, is_best, training)
-        elif is_best:
+            run.keep(history, kept, training)
+        elif kept == len(history):
             with training.average.in_place():
                 best_weights = [variable.numpy() for variable in classifier.variables_of_training]
     if len(history) < recipe.epochs and devices.chief:
@@ -89,7 +92,7 @@ def train(
     training.average.assign()
     for variable, value in zip(classifier.variables_of_training, best_weights or []):
         variable.assign(value)
-    return history, best_epoch(history, to_beat) if keep_best else len(history)
+    return history, kept
 
 
 def check_finite(epoch: dict) -> None:

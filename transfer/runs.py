@@ -8,7 +8,7 @@
         network-7.npz       the whole network of that epoch, where more than the head was trained; a weights file like
                             those in weights/
 
-Each file is written whole or not at all, and in this order: history, network, head, checkpoint. Killed at any moment, a
+Each file is written whole or not at all, and in this order: history, checkpoint, network, head. Killed at any moment, a
 run has lost the epoch it was in and nothing else. A run is locked while it trains.
 """
 
@@ -51,7 +51,6 @@ class Run:
         self.folder, self.writes = folder, writes
         self.provenance, self.class_names = provenance, list(class_names)
         self.head_history: list[dict] = []
-        self.kept = 0  # the epoch whose weights are in head.npz
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -104,8 +103,7 @@ class Run:
         if self.folder is None:
             return []
         self._clear_away()
-        found = read_history(self.folder)
-        history, self.kept = found["epochs"], found["kept"]
+        history = read_history(self.folder)["epochs"]
         numbers = checkpoints.epochs(self.folder)
         if not history and not numbers:
             return []
@@ -135,17 +133,20 @@ class Run:
             settings["flags"] = unchanged | {name: value for name, value in flags.items() if value is not None}
             write_settings(self.folder, settings, signed=begun_here(self.folder))
 
-    def keep(self, history: list[dict], best: bool, training: Any) -> None:
-        """Keep the epoch that has just ended; as the result of the run when it is the best. training: a `Training`."""
+    def keep(self, history: list[dict], kept: int, training: Any) -> None:
+        """Keep the epoch that has just ended. kept: the one that is the result so far. training: a `Training`."""
         if not self.writes:
             return
-        if best:
-            self.kept = len(history)
-        self._write_history(history)
-        if best:
-            with training.average.in_place():  # the weights that are the result
-                self._keep_result(training.classifier, history[-1])
+        self._write_history(history, kept)
         checkpoints.write(self.folder, history, training.variables, training.optimizers)
+        if kept == len(history):
+            self.keep_result(history, training)
+
+    def keep_result(self, history: list[dict], training: Any) -> None:
+        """The last epoch is the result. After the checkpoint: without that, the epoch may come out otherwise again."""
+        if self.writes:
+            with training.average.in_place():  # the weights that are the result
+                self._write_result(training.classifier, history[-1])
 
     def begun(self) -> bool:
         """Whether it has an epoch to continue after."""
@@ -159,14 +160,13 @@ class Run:
         """
         self.head_history = (read_history(self.folder)["head"] if self.begun() else []) or history
         if self.writes and not self.begun():
-            self._write_history([])
-            self._keep_result(classifier, history[-1] | {"epoch": 0})
+            self._write_history([], 0)
+            self._write_result(classifier, history[-1] | {"epoch": 0})
         return self.head_history
 
     def end(self, history: list[dict], kept: int) -> None:
         """Mark the run as finished."""
-        self.kept = kept
-        self._write_history(history, ended=True)
+        self._write_history(history, kept, ended=True)
 
     def remember(self, accuracy: float) -> None:
         """Keep the accuracy that the report states with the head, in place of that of its epoch: of fewer images."""
@@ -181,7 +181,7 @@ class Run:
         if classifier.lower:
             classifier.network.restore(self.folder / head.provenance.weights)
 
-    def _keep_result(self, classifier: Any, epoch: dict) -> None:
+    def _write_result(self, classifier: Any, epoch: dict) -> None:
         provenance = self.provenance._replace(validation_accuracy=epoch["validation_accuracy"])
         network = None
         if classifier.lower:
@@ -195,8 +195,8 @@ class Run:
             if other != network:
                 other.unlink()
 
-    def _write_history(self, history: list[dict], ended: bool = False) -> None:
-        content = {"ended": ended, "kept": self.kept, "head": self.head_history, "epochs": history}
+    def _write_history(self, history: list[dict], kept: int, ended: bool = False) -> None:
+        content = {"ended": ended, "kept": kept, "head": self.head_history, "epochs": history}
         with written_whole(self.folder / HISTORY) as temporary:
             temporary.write_text(json.dumps(content | {"sha256": checkpoints.hash_of(content)}, indent=1))
 
