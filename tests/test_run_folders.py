@@ -179,6 +179,8 @@ def test_other_weights_than_those_it_was_begun_with(folder):
     """A head for the features of one network would be trained further on those of another."""
     run = runs.Run(folder, ORIGIN._replace(fingerprint="1" * 16, weights="other.npz"), ["a", "b"])
     assert "other weights of the network than other.npz" in in_one_line(run.check, "the split")
+    run.provenance = run.provenance._replace(weights=None)
+    assert "other weights of the network than the published ones" in in_one_line(run.check, "the split")
 
 
 def test_demos_are_kept_apart_wherever_they_lie(folder):

@@ -78,8 +78,9 @@ class Run:
             raise BadInput(f"{self.folder}: the images have changed since it was begun (added, removed, renamed, "
                            "other labels); restore them to resume it, or start a new run")  # fmt: skip
         if begun.get("network", self.provenance.fingerprint) != self.provenance.fingerprint:
-            raise BadInput(f"{self.folder}: was begun with other weights of the network than "
-                           f"{self.provenance.weights}; give it those with --weights, or start a new run")  # fmt: skip
+            found = self.provenance.weights or "the published ones"
+            raise BadInput(f"{self.folder}: was begun with other weights of the network than {found}; give it those "
+                           "with --weights, or start a new run")  # fmt: skip
 
     def check_teacher(self, fingerprint: str) -> None:
         """`BadInput` when a run that goes on is taught by another teacher than it was begun with; else remember it.
