@@ -41,6 +41,7 @@ CAN_BE_SWAPPED = {  # raw modes of 16 bits per channel, of which Pillow keeps th
     "RGBA;16N": "RGBA;16B", "RGBX;16B": "RGBX;16L", "RGBX;16L": "RGBX;16B", "RGBX;16N": "RGBX;16B",
 }  # fmt: skip
 ALONE = threading.RLock()  # for large images, which would fill the memory, and for libtiff's messages
+HIGH_BYTE_FIRST = {"I;16BS", "I;32BS", "F;32BF"}  # raw modes of TIFF; libtiff exchanges the bytes while it unpacks
 GREY_WITH_ALPHA = "LA;16B"  # PNG's, which becomes RGBA: as many bytes per pixel
 BITS, BANDS = 258, 277  # tags of TIFF: BitsPerSample, SamplesPerPixel
 PLANAR, SEPARATE = 284, 2  # PlanarConfiguration, and its value for planes
@@ -139,7 +140,7 @@ def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS
         if not all(isinstance(side, int) for side in sides):  # a text times a number is a longer text
             raise BadInput("is damaged: the sides of its tiles are no numbers; get another copy")
         _check_size(*sides, what="has tiles of")
-        if _is_misread(image.tag_v2):
+        if _is_misread(image.tag_v2) or any(t[0] == "libtiff" and _raw_mode(t) in HIGH_BYTE_FIRST for t in image.tile):
             raise UnidentifiedImageError
     return image
 

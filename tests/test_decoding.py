@@ -716,6 +716,17 @@ def test_tifffile_s_images_are_upright(tmp_path):
     np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), three(np.rint(np.rot90(grey, -1) * 255)))
 
 
+@pytest.mark.parametrize("kind, white", [("f4", 1), ("i2", 255), ("i4", 65535)])
+def test_compressed_numbers_with_the_high_byte_first(tmp_path, kind, white):
+    """Pillow exchanges their bytes, which libtiff has exchanged already: a mask became all black."""
+    tifffile = pytest.importorskip("tifffile")
+    mask = np.zeros((20, 30), kind)
+    mask[5:15, 10:20] = white
+    for order in "<>":
+        tifffile.imwrite(tmp_path / "a.tif", mask, byteorder=order, compression="zlib")
+        np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), three(mask / white * 255))
+
+
 @pytest.mark.parametrize("masks, comments", [(56, b""), (108, b"BGRs" + bytes(48)), (124, b"BGRs" + bytes(64))])
 def test_bmp_of_32_bits_that_uses_24(tmp_path, masks, comments):
     """It declares alpha, and writes none: 0 everywhere, which would be all white."""
