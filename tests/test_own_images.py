@@ -14,7 +14,7 @@ from conftest import ROOT, in_one_line
 from PIL import Image
 
 from common.locks import one_at_a_time
-from data import datasets, images, own_images, traffic_signs
+from data import datasets, images, own_images, picture_store, traffic_signs
 
 SIZE = 8
 CROP, WHOLE = images.Framing(SIZE, "crop", 10), images.Framing(SIZE)
@@ -561,6 +561,15 @@ def test_filters_for_warnings_are_left_as_they_were(flowers, load):
     before = list(warnings.filters)
     load(flowers)
     assert warnings.filters == before
+
+
+def test_what_earlier_versions_misread_is_read_anew(flowers, load, monkeypatch):
+    """Format 4 had some BMP all white, and the lower half of half a download grey."""
+    with monkeypatch.context() as patch:
+        patch.setattr(picture_store, "FORMAT", 4)
+        patch.setattr(images, "read_all", lambda paths, framing: np.full((1, framing.size, framing.size, 3), 255, "u1"))
+        assert load(flowers).images.min() == 255
+    np.testing.assert_array_equal(load(flowers).images, load(flowers, cache=None).images)
 
 
 @pytest.mark.slow
