@@ -83,6 +83,8 @@ def test_answers_as_the_scripts_do(network, exported, height, width):
     assert [name.decode() for name in answer["class_names"].numpy()] == CLASSES
     served = model.signatures["serving_default"](images=tf.constant(batch))
     np.testing.assert_array_equal(served["probabilities"], answer["probabilities"])
+    # TensorFlow Serving refuses a request for "instances" unless every output has a row per image.
+    assert served["class_names"].numpy().tolist() == [[name.encode() for name in CLASSES]] * len(batch)
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@
 
 Images are uint8, or int32, int64 or floats (16, 32 or 64 bits) with the same values. Floats of which none is above 1
 are taken to be 0-1, as many programs have them. Other values (negative numbers, as after subtracting a mean, or NaN)
-are refused with an InvalidArgumentError. The signature `serving_default`, for servers and other languages, takes uint8.
+are refused with an InvalidArgumentError. The signature `serving_default`, for servers and other languages, takes uint8;
+its class_names are (N, classes), each row the same, for TensorFlow Serving cuts every answer into one per image.
 """
 
 import os
@@ -48,6 +49,12 @@ class Served(tf.Module):
         blank = tf.zeros((tf.cast(count == 0, tf.int32), *framed.shape[1:]))  # some convolutions take no empty batch
         probabilities = self.probabilities(tf.concat([framed, blank], axis=0))[:count]
         return {"probabilities": probabilities, "class_names": tf.constant(self.class_names)}
+
+    @tf.function(input_signature=IMAGES[:1], autograph=False)
+    def rows(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The same for servers: the class names once per image."""
+        answer = self(images)
+        return answer | {"class_names": tf.repeat([answer["class_names"]], tf.shape(images)[0], axis=0)}
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3))], autograph=False)
     def probabilities(self, images: tf.Tensor) -> tf.Tensor:
@@ -115,5 +122,6 @@ def export(network: Network, head: Head, folder: str | os.PathLike) -> None:
     check_new_folder(folder, "--export")
     with folder_written_whole(folder, last="saved_model.pb") as temporary:
         served = Served(network, head)
-        uint8, *_ = [served.__call__.get_concrete_function(images) for images in IMAGES]
-        tf.saved_model.save(served, str(temporary), signatures=uint8)
+        for images in IMAGES:
+            served.__call__.get_concrete_function(images)
+        tf.saved_model.save(served, str(temporary), signatures=served.rows)
