@@ -48,7 +48,7 @@ MAGIC = {  # kind -> (offset, bytes) pairs; any of them decides
     "a GIF image": [(0, b"GIF87a"), (0, b"GIF89a")],
     "a TIFF image": [(0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")],
     "a WebP image": [(8, b"WEBP")],
-    "a HEIC image": [(4, b"ftyp" + brand) for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")],
+    "a HEIC image": [(4, b"ftyphei"), (4, b"ftyphev"), (4, b"ftypmif1"), (4, b"ftypmsf1")],  # heic, heix, hevc ...
     "an AVIF image": [(4, b"ftypavif"), (4, b"ftypavis")],
     "a JPEG 2000 image": [(0, b"\0\0\0\x0cjP  "), (0, b"\xff\x4f\xff\x51")],
     "a JPEG XL image": [(0, b"\0\0\0\x0cJXL "), (0, b"\xff\x0a")],

@@ -82,6 +82,7 @@ SAMPLES = [
     ("a safetensors file", (60).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'),
     ("a DICOM image", bytes(128) + b"DICM\x02\0\0\0UL"),
     ("a HEIC image", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+    ("a HEIC image", b"\0\0\0\x18ftyphevx\0\0\0\0msf1hevx"),
     ("a video", b"\0\0\0\x18ftypisom\0\0\2\0"),
     ("a PDF file", b"%PDF-1.7\n%\xe2\xe3"),
     ("a text file", b"conv1 0.1 0.2\n"),
