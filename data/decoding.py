@@ -19,7 +19,7 @@ from common.program import stderr_kept_back
 
 import imageio.v3 as iio
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, ImagePalette, TiffImagePlugin, UnidentifiedImageError, features
 
 from common.files import BadInput, open_regular, reason
 from common.kinds import HEAD, UNKNOWN, kind_of
@@ -47,6 +47,7 @@ BITS, BANDS = 258, 277  # tags of TIFF: BitsPerSample, SamplesPerPixel
 PLANAR, SEPARATE = 284, 2  # PlanarConfiguration, and its value for planes
 PHOTOMETRIC, WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, YCBCR = 262, 0, 1, 2, 5, 6  # 0: negatives, faxes
 COMPRESSION, LZW, JPEG = 259, 5, 7
+COLOUR_MAP = 320  # a palette
 SAMPLE_FORMAT, SIGNED = 339, 2
 EXTRA, NO_ALPHA, MULTIPLIED, APART = 338, 0, 1, 2  # ExtraSamples; the colours may be multiplied by alpha already
 MODES = {  # Pillow's modes for what lies in a TIFF
@@ -142,6 +143,9 @@ def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS
         _check_size(*sides, what="has tiles of")
         if _is_misread(image.tag_v2) or any(t[0] == "libtiff" and _raw_mode(t) in HIGH_BYTE_FIRST for t in image.tile):
             raise UnidentifiedImageError
+        colours = image.tag_v2.get(COLOUR_MAP, ())
+        if image.mode == "P" and max(colours) < 256:  # of 8 bits, from old programs; Pillow takes all for 16
+            image.palette = ImagePalette.raw("RGB;L", bytes(colours))
     return image
 
 

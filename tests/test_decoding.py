@@ -716,6 +716,15 @@ def test_tifffile_s_images_are_upright(tmp_path):
     np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), three(np.rint(np.rot90(grey, -1) * 255)))
 
 
+def test_a_tiff_s_palette_of_8_bits(tmp_path):
+    """As libtiff has it: 16 bits, unless no number is above 255."""
+    tifffile = pytest.importorskip("tifffile")
+    numbers, palette = RNG.integers(0, 256, (5, 7), np.uint8), RNG.integers(0, 256, (3, 256), np.uint16)
+    for colours in palette, 257 * palette:
+        tifffile.imwrite(tmp_path / "a.tif", numbers, photometric="palette", colormap=colours)
+        np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), np.moveaxis(palette, 0, 1)[numbers])
+
+
 @pytest.mark.parametrize("kind, white", [("f4", 1), ("i2", 255), ("i4", 65535)])
 def test_compressed_numbers_with_the_high_byte_first(tmp_path, kind, white):
     """Pillow exchanges their bytes, which libtiff has exchanged already: a mask became all black."""
