@@ -44,6 +44,8 @@ ALONE = threading.RLock()  # for large images, which would fill the memory, and 
 HIGH_BYTE_FIRST = {"I;16BS", "I;32BS", "F;32BF"}  # raw modes of TIFF; libtiff exchanges the bytes while it unpacks
 GREY_WITH_ALPHA = "LA;16B"  # PNG's, which becomes RGBA: as many bytes per pixel
 BITS, BANDS = 258, 277  # tags of TIFF: BitsPerSample, SamplesPerPixel
+KIND, SMALLER, INNER = 254, 1, 330  # NewSubfileType, its bit for a smaller copy of another page; pages in a page
+THUMBNAIL = 300  # pixels; a larger copy of the photo will do
 PLANAR, SEPARATE = 284, 2  # PlanarConfiguration, and its value for planes
 PHOTOMETRIC, WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, YCBCR = 262, 0, 1, 2, 5, 6  # 0: negatives, faxes
 COMPRESSION, LZW, JPEG = 259, 5, 7
@@ -140,6 +142,9 @@ def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS
         sides = [image.tag_v2.get(tag, 1) for tag in TILE_SIDES]
         if not all(isinstance(side, int) for side in sides):  # a text times a number is a longer text
             raise BadInput("is damaged: the sides of its tiles are no numbers; get another copy")
+        copy = image.tag_v2.get(KIND) == SMALLER and (image.tag_v2.next or INNER in image.tag_v2)
+        if copy and max(image.size) < THUMBNAIL:
+            raise BadInput("begins with a thumbnail, as cameras' raw files do; convert it to JPEG or PNG")
         _check_size(*sides, what="has tiles of")
         if _is_misread(image.tag_v2) or any(t[0] == "libtiff" and _raw_mode(t) in HIGH_BYTE_FIRST for t in image.tile):
             raise UnidentifiedImageError

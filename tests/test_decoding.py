@@ -716,6 +716,21 @@ def test_tifffile_s_images_are_upright(tmp_path):
     np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), three(np.rint(np.rot90(grey, -1) * 255)))
 
 
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("side", [40, 400])
+def test_a_thumbnail_is_not_taken_for_the_photo(tmp_path, side, inner):
+    """Raw files (DNG, NEF) and some scanners' begin with one; larger copies of the photo will do. Alone, it is all."""
+    tifffile = pytest.importorskip("tifffile")
+    copy = RNG.integers(0, 256, (30, side, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as pages:
+        pages.write(copy, subfiletype=1, subifds=int(inner))
+        pages.write(np.repeat(copy, 2, axis=0))
+    if side == 40:
+        assert "begins with a thumbnail" in refused("images", images.read, tmp_path / "a.tif")
+        tifffile.imwrite(tmp_path / "a.tif", copy, subfiletype=1)
+    np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), copy)
+
+
 def test_a_tiff_s_palette_of_8_bits(tmp_path):
     """As libtiff has it: 16 bits, unless no number is above 255."""
     tifffile = pytest.importorskip("tifffile")
