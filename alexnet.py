@@ -14,7 +14,7 @@ ImageNet validation set (centre crop), 60,965,224 parameters.
 
 import tensorflow as tf
 
-from common.files import BadInput
+from common.errors import BadInput
 from networks.network import Layers, Network, Normalize, Weights
 from weights.cards import ALEXNET
 

@@ -15,11 +15,11 @@ import pathlib
 
 from common.program import run, start_tensorflow
 
-from common.files import BadInput
+from common.errors import BadInput
 from common.flags import Parser, check_together
 from data import datasets, images, own_images, picture_store, traffic_signs
 from data.datasets import Dataset
-from transfer import flags, trained
+from transfer import command_line, flags, trained
 from weights import heads
 from weights.heads import Head
 
@@ -80,7 +80,10 @@ def main() -> None:
         raise BadInput(f"no run in runs/ has been trained{advice}")
     head = heads.load(path)
     print(f"{trained.description(head, path)}\n")
-    cache, pictures = flags.cache_of(args.cache, args.no_cache), flags.pictures_of(args.cache, args.no_cache)
+    cache, pictures = (
+        command_line.cache_of(args.cache, args.no_cache),
+        command_line.pictures_of(args.cache, args.no_cache),
+    )
     test = find_images(head, args.test_dir, args.test_file, args.skip_unreadable, pictures, args.demo)
     start_tensorflow()  # which would write to stderr, should `results` import it first
     from transfer import results

@@ -19,10 +19,10 @@ import time
 
 from common.program import run, shown
 
-from common.files import BadInput
+from common.errors import BadInput
 from common.flags import Parser, at_least, check_together
 from data import images, traffic_signs
-from transfer import answers, calibration, exports, flags, loading, novelty, serve, trained
+from transfer import answers, calibration, command_line, exports, flags, loading, novelty, serve, trained
 from weights import cards, heads
 
 ALEXNET = cards.ALEXNET  # before a training; afterwards the network that was trained on
@@ -32,7 +32,7 @@ def answer_untrained(args: argparse.Namespace) -> None:
     """A head before training: its features are right, its predictions are random."""
     print_untrained(args.demo)
     names, signs, problems = traffic_signs.find_signs(args.images, args.demo, args.seed)
-    source = flags.source_of(args.weights, args.demo, ALEXNET)
+    source = command_line.source_of(args.weights, args.demo, ALEXNET)
     classifier = untrained_classifier(source, args.seed, args.as_published)
     start = time.perf_counter()
     features = classifier.features(signs)  # fc7: (N, 4096)
@@ -71,7 +71,7 @@ def answer_in_browser(args: argparse.Namespace, path: pathlib.Path | None) -> No
     with serve.listen(args.port) as server:
         if path is None:
             print_untrained(args.demo)
-            source = flags.source_of(args.weights, args.demo, ALEXNET)
+            source = command_line.source_of(args.weights, args.demo, ALEXNET)
             classifier = untrained_classifier(source, args.seed, args.as_published)
             known = None
         else:
@@ -102,7 +102,7 @@ def weights_for(head: heads.Head, weights: str | None, demo: bool) -> str | None
     """The weights that the flags name; None: those that the head remembers."""
     if head.provenance.weights is not None:
         return weights
-    return flags.source_of(weights, demo, cards.CARDS[head.provenance.network])  # a demo downloads nothing
+    return command_line.source_of(weights, demo, cards.CARDS[head.provenance.network])  # a demo downloads nothing
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -24,11 +24,12 @@ from common.program import run, start_tensorflow
 
 import numpy as np
 
-from common.files import BadInput
+from common.errors import BadInput
 from common.flags import Parser, at_least
-from data import DATA_DIR, bottleneck_files, datasets
-from data.datasets import Dataset, Split
-from transfer import bottlenecks, devices, feature_store, flags, resuming, runs
+from data import DATA_DIR, bottleneck_files, datasets, splits
+from data.datasets import Dataset
+from data.splits import Split
+from transfer import bottlenecks, command_line, devices, feature_store, flags, resuming, runs
 from transfer.recipe import Case, Recipe
 from weights import cards
 from weights.heads import Provenance
@@ -48,11 +49,11 @@ NAME_FLAGS = {"network", "dataset", "image_size", "per_class", "split", "demo", 
 def load_images(dataset: str, by: str, seed: int, demo: bool) -> Split:
     """Labelled images; a third of the signs, or a fifth of other images, held out as in the course.
 
-    by: "track" or "random" (as the course did with the signs, too), see `datasets.split`.
+    by: "track" or "random" (as the course did with the signs, too), see `splits.split`.
     """
     source = datasets.named(dataset)
     images = source.drawn(seed=seed) if demo else source.load()
-    return datasets.split(images, by, seed, held_out=datasets.HELD_OUT if source.split == "track" else 0.2)
+    return splits.split(images, by, seed, held_out=splits.HELD_OUT if source.split == "track" else 0.2)
 
 
 def from_files(training_file: pathlib.Path, validation_file: pathlib.Path) -> tuple[np.ndarray, Split]:
@@ -68,20 +69,22 @@ def from_images(args: argparse.Namespace) -> tuple[np.ndarray, Split, Provenance
     from transfer import features, loading, trained
 
     card = cards.CARDS[args.network]
-    split, framing = flags.split_of(args, card, lambda: load_images(args.dataset, args.split, args.seed, args.demo))
-    source = flags.source_of(args.weights, args.demo, card)
+    split, framing = command_line.split_of(
+        args, card, lambda: load_images(args.dataset, args.split, args.seed, args.demo)
+    )
+    source = command_line.source_of(args.weights, args.demo, card)
     network = loading.load_network(
         card, source, seed=args.seed, image_size=args.image_size, precision=args.precision, classifier=False
     )
     origin = trained.provenance_of(network, card.bottleneck, source, args.seed, split.dataset.name, framing)
-    cache = flags.cache_of(args.cache, args.no_cache)
+    cache = command_line.cache_of(args.cache, args.no_cache)
 
     def compute(images: np.ndarray) -> np.ndarray:
         return features.frozen_features(network, images, card.bottleneck, origin, cache, FORWARD_BATCH)[:]
 
     if args.training_dir or cache is None:  # the feature store knows when an image has changed
         return compute(split.dataset.images), split, origin, network
-    split = datasets.in_order(split)  # training images first, as the two files hold them
+    split = splits.in_order(split)  # training images first, as the two files hold them
     made_from = features.key(origin, card.bottleneck, pool=True) | {
         "trained_on": split.dataset.name, "seed": args.seed, "split": args.split,
     }  # fmt: skip
@@ -146,7 +149,7 @@ def train_on_images(args: argparse.Namespace, folder: pathlib.Path | None) -> No
         results.conclude(this_run, outcome, split, here, args.plot, network)
     if here.chief:
         if args.test_file:
-            cache = flags.cache_of(args.cache, args.no_cache)
+            cache = command_line.cache_of(args.cache, args.no_cache)
             results.judge_signs(this_run.folder, args.test_file, args.weights, cache, args.plot)
         print(results.next_step(this_run.folder, args.demo, split.dataset.class_names))
 
@@ -170,7 +173,7 @@ def recipe_of(args: argparse.Namespace, split: Split) -> Recipe:
     from transfer import cases
 
     card = cards.CARDS[args.network]
-    recipe = flags.recipe_of(args, Case(card.bottleneck), card, len(split.training))
+    recipe = command_line.recipe_of(args, Case(card.bottleneck), card, len(split.training))
     cases.describe(split, recipe)
     return recipe
 
@@ -220,7 +223,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None, set[str]
         "course did (flattering: images of one sign are then in both training and validation)")  # fmt: skip
     add("--training_file", type=pathlib.Path, help="bottleneck features that you have; with --validation_file")
     add("--validation_file", type=pathlib.Path, help="bottleneck features to validate on")
-    args, folder = flags.parse(parser, SCRIPT)
+    args, folder = command_line.parse(parser, SCRIPT)
     args.dataset = args.dataset or ("traffic" if args.demo else "cifar10")
     card = cards.CARDS[args.network]
     fixed = card.bottleneck in card.fixed_layers

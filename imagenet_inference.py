@@ -16,10 +16,10 @@ import time
 from common.program import run
 
 from caffe_classes import class_names
-from common.files import BadInput
+from common.errors import BadInput
 from common.flags import Parser
 from data import images
-from transfer import answers, flags, loading
+from transfer import answers, command_line, flags, loading
 from weights import cards
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     paths = images.expand(args.images) or find_photos(args.demo)
     paths, photos, problems = images.read_readable(paths, framing)  # uint8 (N, size, size, 3)
 
-    source = flags.source_of(args.weights, args.demo, card)
+    source = command_line.source_of(args.weights, args.demo, card)
     network = loading.load_network(card, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
     probabilities = network.in_batches(photos)  # (n, 1000) of each batch

@@ -16,7 +16,7 @@ from common.program import run
 from caffe_classes import class_names
 from common.flags import Parser
 from data import images, traffic_signs
-from transfer import answers, flags, loading
+from transfer import answers, command_line, flags, loading
 from weights import cards
 
 
@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     names, signs, problems = traffic_signs.find_signs(args.images, args.demo, args.seed)  # uint8 (N, 32, 32, 3)
-    source = flags.source_of(args.weights, args.demo, cards.ALEXNET)
+    source = command_line.source_of(args.weights, args.demo, cards.ALEXNET)
     network = loading.load_network(cards.ALEXNET, source, seed=args.seed, as_published=args.as_published)
     start = time.perf_counter()
     probabilities = network.in_batches(signs)  # (n, 1000) of each batch

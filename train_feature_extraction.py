@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING
 
 from common.program import run
 
-from common.files import BadInput
+from common.errors import BadInput
 from common.flags import Parser
-from data import datasets, traffic_signs
-from data.datasets import Split
-from transfer import devices, flags, resuming, runs
+from data import splits, traffic_signs
+from data.splits import Split
+from transfer import command_line, devices, flags, resuming, runs
 from transfer.recipe import Case, check_layers
 from weights import cards
 from weights.cards import Card
@@ -60,12 +60,12 @@ def load_signs(
 ) -> Split:
     """39,209 photos of signs, or drawn ones; a third of them for validation, or those of `validation_file`.
 
-    by: "track", "random" or "none", see `datasets.split`.
+    by: "track", "random" or "none", see `splits.split`.
     """
     signs = traffic_signs.drawn(seed=seed) if demo else traffic_signs.load(training_file)
     if validation_file:
-        return datasets.with_copies_shared(datasets.joined(signs, traffic_signs.load_validation(validation_file)))
-    return datasets.split(signs, by, seed)
+        return splits.with_copies_shared(splits.joined(signs, traffic_signs.load_validation(validation_file)))
+    return splits.split(signs, by, seed)
 
 
 def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, load: Callable[[], Split]) -> None:
@@ -73,11 +73,13 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
 
     folder: of the run to resume, or None. load: gives the data set's images, where they are not the user's own.
     """
-    card, cache = cards.CARDS[args.network], flags.cache_of(args.cache, args.no_cache)
-    case = flags.case_of(args, card)
-    source = "random" if case.from_scratch else flags.source_of(args.weights, args.demo, card)
-    split, framing = flags.split_of(args, card, load)  # images uint8 (N, H, W, 3), labels (N,)
-    recipe = flags.recipe_of(args, case, card, len(split.training), flags.mirror_of(args, split.dataset.class_names))
+    card, cache = cards.CARDS[args.network], command_line.cache_of(args.cache, args.no_cache)
+    case = command_line.case_of(args, card)
+    source = "random" if case.from_scratch else command_line.source_of(args.weights, args.demo, card)
+    split, framing = command_line.split_of(args, card, load)  # images uint8 (N, H, W, 3), labels (N,)
+    recipe = command_line.recipe_of(
+        args, case, card, len(split.training), command_line.mirror_of(args, split.dataset.class_names)
+    )
     here = devices.find(case.fine_tuning)  # TensorFlow starts, once nothing is wrong with flags and images
     from transfer import cases, features, results, teacher, trained
 
@@ -158,14 +160,14 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     parser.add_argument(
         "--split", choices=("track", "random", "none"), default="track",
         help="how to hold out a third: whole tracks, or images at random, as the course did (flattering: see "
-        "data/datasets.py), or not at all, to train on all signs once the settings are chosen; default track",
+        "data/splits.py), or not at all, to train on all signs once the settings are chosen; default track",
     )  # fmt: skip
     flags.add_training_flags(parser, epochs=10)
     flags.add_case_flags(parser)
     told = "thorough, GoogLeNet with all layers trained for an hour on two cores; few, for about 100 images per class"
     flags.add_recipe_flag(parser, RECIPES, told)
     flags.add_as_published_flag(parser)
-    return flags.parse(parser, SCRIPT, RECIPES)
+    return command_line.parse(parser, SCRIPT, RECIPES)
 
 
 def main() -> None:

@@ -17,10 +17,10 @@ import pathlib
 from common.program import run
 
 from common.flags import Parser
-from data import cifar10, datasets
-from data.datasets import Split
+from data import cifar10, splits
+from data.splits import Split
 from train_feature_extraction import FEW, THOROUGH, train
-from transfer import flags
+from transfer import command_line, flags
 
 SCRIPT = pathlib.Path(__file__).stem
 UPPER = {"train": "inception_3a"}  # edges and colours are ImageNet's: the layers below stay, and need no gradients
@@ -39,8 +39,8 @@ RECIPES = {
 def load_images(seed: int, demo: bool) -> Split:
     """50,000 images to train on, 10,000 to validate."""
     if demo:
-        return datasets.joined(cifar10.drawn(seed=seed), cifar10.drawn_test(seed=seed))
-    return datasets.joined(cifar10.load(), cifar10.load_test())
+        return splits.joined(cifar10.drawn(seed=seed), cifar10.drawn_test(seed=seed))
+    return splits.joined(cifar10.load(), cifar10.load_test())
 
 
 def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
@@ -50,7 +50,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     told = "thorough, GoogLeNet with its upper layers trained, 2.5 hours on two cores; few, for about 100 per class"
     flags.add_recipe_flag(parser, RECIPES, told)
     flags.add_as_published_flag(parser)
-    return flags.parse(parser, SCRIPT, RECIPES)
+    return command_line.parse(parser, SCRIPT, RECIPES)
 
 
 def main() -> None:

@@ -21,20 +21,10 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from common.files import (
-    OF_A_PATH,
-    BadInput,
-    file_hash,
-    hash_record,
-    reason,
-    record_hash,
-    recorded_hash,
-    regular_or_absent,
-    reported,
-    start_of,
-    written_whole,
-)
+from common.errors import OF_A_PATH, BadInput, reason, reported
+from common.files import file_hash, hash_record, recorded_hash, regular_or_absent, start_of
 from common.locks import one_at_a_time
+from common.writing import record_hash, written_whole
 
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 ANSWER = 120  # seconds until an answer begins, redirects included

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from common.files import LONGEST_MESSAGE, BadInput, printable
+from common.errors import LONGEST_MESSAGE, BadInput, printable
 
 LARGEST = 10**9
 LARGEST_SEED = 2**32 - 1  # NumPy's generators and Keras take 32 bits

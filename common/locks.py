@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from common.files import BadInput, lock, make_folder, open_without_waiting, reported
+from common.errors import BadInput, reported
+from common.files import lock, make_folder, open_without_waiting
 
 POLL = 0.2  # seconds between two looks at a lock that another process holds
 TRIES = 20  # a lock that is another file at each look: on a file system that numbers its files anew each time

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TextIO
 
-from common.files import BadInput, check_utf8, printable, reason
+from common.errors import BadInput, printable, reason
+from common.files import check_utf8
 
 ADVICE = "free space, or choose another place"
 SYSTEM_REASONS = {os.strerror(code) for code in errno.errorcode}  # "No space left on device" ...

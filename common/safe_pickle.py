@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from common import npy, pickled_arrays
-from common.files import BadInput, foreign, open_regular, reason
+from common.errors import BadInput, foreign, reason
+from common.files import open_regular
 
 ADVICE = "delete it, and fetch or make it again"
 DEEPEST = 100  # containers within containers

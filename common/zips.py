@@ -20,7 +20,7 @@ def opened(file: BinaryIO, most_listed: int) -> Iterator[zipfile.ZipFile]:
     """The archive in an open file. most_listed: bytes that the list of its members may have.
 
     ValueError for a longer list, members in another compression than everybody's, long or deep names; what `zipfile`
-    raises for a damaged archive. To be put into `common.files.foreign`.
+    raises for a damaged archive. To be put into `common.errors.foreign`.
     """
     limited = _Limited(file, most_listed)
     with zipfile.ZipFile(limited) as archive:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common.files import BadInput
+from common.errors import BadInput
 
 BLOCK = 1 << 22  # numbers converted at a time, so that a large image is not held in float as well
 OVERSHOOT = 0.1  # how far resizing and sharpening may carry floats beyond 0 and 1

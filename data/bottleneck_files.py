@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from common.files import BadInput, foreign
+from common.errors import BadInput, foreign
 from data import pickles
 
 EXPECTED = "a pickle of bottleneck features"

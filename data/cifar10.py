@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from common import safe_pickle
+from common.errors import BadInput, foreign
 from common.fetching import fetch
-from common.files import BadInput, foreign, open_regular
+from common.files import open_regular
 from common.kinds import kind_of
 from data import DATA_DIR, drawn_signs, pickles
 from data.datasets import Dataset, Source, check

@@ -19,10 +19,12 @@ from common.program import stderr_kept_back
 
 import imageio.v3 as iio
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, ImagePalette, TiffImagePlugin, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
-from common.files import BadInput, open_regular, reason
+from common.errors import BadInput, reason
+from common.files import open_regular
 from common.kinds import HEAD, UNKNOWN, kind_of
+from data import tiff
 from data.bit_depths import DEPTHS, eight_bits, on_white
 from data.wholeness import check, png_chunks
 
@@ -41,24 +43,7 @@ CAN_BE_SWAPPED = {  # raw modes of 16 bits per channel, of which Pillow keeps th
     "RGBA;16N": "RGBA;16B", "RGBX;16B": "RGBX;16L", "RGBX;16L": "RGBX;16B", "RGBX;16N": "RGBX;16B",
 }  # fmt: skip
 ALONE = threading.RLock()  # for large images, which would fill the memory, and for libtiff's messages
-HIGH_BYTE_FIRST = {"I;16BS", "I;32BS", "F;32BF"}  # raw modes of TIFF; libtiff exchanges the bytes while it unpacks
 GREY_WITH_ALPHA = "LA;16B"  # PNG's, which becomes RGBA: as many bytes per pixel
-BITS, BANDS = 258, 277  # tags of TIFF: BitsPerSample, SamplesPerPixel
-KIND, SMALLER, INNER = 254, 1, 330  # NewSubfileType, its bit for a smaller copy of another page; pages in a page
-THUMBNAIL = 300  # pixels; a larger copy of the photo will do
-PLANAR, SEPARATE = 284, 2  # PlanarConfiguration, and its value for planes
-PHOTOMETRIC, WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, YCBCR = 262, 0, 1, 2, 5, 6  # 0: negatives, faxes
-COMPRESSION, LZW, JPEG = 259, 5, 7
-COLOUR_MAP = 320  # a palette
-SAMPLE_FORMAT, SIGNED = 339, 2
-EXTRA, NO_ALPHA, MULTIPLIED, APART = 338, 0, 1, 2  # ExtraSamples; the colours may be multiplied by alpha already
-MODES = {  # Pillow's modes for what lies in a TIFF
-    WHITE_IS_ZERO: {NO_ALPHA: "L", APART: "LA"},
-    BLACK_IS_ZERO: {NO_ALPHA: "L", MULTIPLIED: "La", APART: "LA"},
-    RGB: {NO_ALPHA: "RGB", MULTIPLIED: "RGBa", APART: "RGBA"},
-    CMYK: {NO_ALPHA: "CMYK"},
-}
-TILE_SIDES = (322, 323)  # TileWidth and TileLength: libtiff decodes whole tiles, which may be larger than the image
 
 
 def read(file: str | os.PathLike | BinaryIO, name: object = None) -> np.ndarray:
@@ -139,30 +124,12 @@ def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS
     image = Image.open(file, formats=[name for name in (*formats, *TGA.get(suffix, ())) if name in Image.OPEN])
     _check_size(*image.size)
     if image.format == "TIFF":
-        sides = [image.tag_v2.get(tag, 1) for tag in TILE_SIDES]
-        if not all(isinstance(side, int) for side in sides):  # a text times a number is a longer text
-            raise BadInput("is damaged: the sides of its tiles are no numbers; get another copy")
-        copy = image.tag_v2.get(KIND) == SMALLER and (image.tag_v2.next or INNER in image.tag_v2)
-        if copy and max(image.size) < THUMBNAIL:
-            raise BadInput("begins with a thumbnail, as cameras' raw files do; convert it to JPEG or PNG")
-        _check_size(*sides, what="has tiles of")
-        if _is_misread(image.tag_v2) or any(t[0] == "libtiff" and _raw_mode(t) in HIGH_BYTE_FIRST for t in image.tile):
+        tiff.check(image)
+        _check_size(*tiff.tile_sides(image.tag_v2), what="has tiles of")
+        if tiff.is_misread(image.tag_v2, {_raw_mode(tile) for tile in image.tile if tile[0] == "libtiff"}):
             raise UnidentifiedImageError
-        colours = image.tag_v2.get(COLOUR_MAP, ())
-        if image.mode == "P" and max(colours) < 256:  # of 8 bits, from old programs; Pillow takes all for 16
-            image.palette = ImagePalette.raw("RGB;L", bytes(colours))
+        tiff.mend_palette(image)
     return image
-
-
-def _is_misread(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
-    """Whether Pillow 13 takes a TIFF of these tags for another: halves of 16 bits for pixels, or -1 for 255."""
-    bits, bands, extra = tags.get(BITS, (8,))[0], tags.get(BANDS, 1), tags.get(EXTRA, ())
-    if tags.get(PLANAR) != SEPARATE or bands == 1:
-        return bits == 8 and SIGNED in tags.get(SAMPLE_FORMAT, ())
-    read = {(RGB, 3, ()), (RGB, 4, (APART,)), (CMYK, 4, ())}
-    if tags.get(COMPRESSION) in (LZW, JPEG):  # by libtiff
-        read |= {(YCBCR, 3, ()), (RGB, 4, (NO_ALPHA,))}
-    return bits != 8 or (tags.get(PHOTOMETRIC), bands, extra) not in read
 
 
 def _check_size(height: int, width: int, bytes_per_pixel: int = 4, what: str = "has") -> None:
@@ -224,7 +191,7 @@ def _significant_bits(file: BinaryIO, image: Image.Image) -> int | None:
     if image.format in ("PPM", "JPEG2000"):
         return DEPTHS[-1]  # Pillow has scaled them already
     if image.format == "TIFF":
-        bits = image.tag_v2.get(BITS, (8,))[0]
+        bits = image.tag_v2.get(tiff.BITS, (8,))[0]
         return bits if 8 < bits < 16 else None
     if image.format != "PNG":
         return None
@@ -237,7 +204,8 @@ def _rgb(image: Image.Image, bits: int | None = None) -> np.ndarray:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # grey; Pillow's own conversion would clip it
         pixels, transparent = np.asarray(image), _transparent(image)
         grey = eight_bits(pixels, bits)
-        if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow sees to 8 bits only
+        # Pillow sees to it for 8 bits only.
+        if image.format == "TIFF" and image.tag_v2.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO:
             grey = 255 - grey
         if transparent is not None:
             grey[pixels == transparent] = 255
@@ -320,7 +288,7 @@ def _read_tiff(file: BinaryIO) -> np.ndarray:
     """The first page of a TIFF that Pillow does not read: floats in colour or of 64 bits, planes of 16 bits."""
     with iio.imopen(file, "r", plugin="tifffile") as opened:
         page, told = opened.properties(index=..., page=0), opened.metadata(index=..., page=0)
-        planes = len(page.shape) == 3 and told["planar_configuration"] == SEPARATE
+        planes = len(page.shape) == 3 and told["planar_configuration"] == tiff.SEPARATE
         height, width = page.shape[-2:] if planes else page.shape[:2]
         _check_size(height, width, math.prod(page.shape) * page.dtype.itemsize // (height * width))
         try:
@@ -331,26 +299,7 @@ def _read_tiff(file: BinaryIO) -> np.ndarray:
             advice = "pip install imagecodecs to read it, or convert it to PNG"
             raise BadInput(f"is a TIFF compressed in a way that Pillow does not read; {advice}") from None
     pixels = np.moveaxis(pixels, 0, 2) if planes else np.atleast_3d(pixels)
-    image = _of_bands(pixels, told.get("PhotometricInterpretation"), told.get("ExtraSamples") or (APART,))
+    image = tiff.of_bands(pixels, told.get("PhotometricInterpretation"), told.get("ExtraSamples") or (tiff.APART,))
     image.getexif()[ExifTags.Base.Orientation] = int(told.get("Orientation") or 1)
     _decode(image)
     return _rgb(image)
-
-
-def _of_bands(pixels: np.ndarray, photometric: int | None, extra: tuple[int, ...]) -> Image.Image:
-    """A TIFF's bands, (H, W, bands), as a Pillow image: grey, RGB or CMYK, and one more, alpha if `extra` says so."""
-    bands = pixels.shape[2]
-    if photometric in (None, BLACK_IS_ZERO):  # nor do all programs that write three bands say that they are colours
-        photometric = RGB if bands in (3, 4) else BLACK_IS_ZERO
-    if photometric not in MODES:
-        raise BadInput(f"has colours of the kind {getattr(photometric, 'name', photometric)}; convert it to RGB")
-    modes = MODES[photometric]
-    colours = Image.getmodebands(modes[NO_ALPHA])
-    mode = modes.get(NO_ALPHA if bands == colours else extra[-1])
-    if mode is None or pixels.ndim > 3 or bands not in (colours, colours + 1):
-        raise BadInput(f"has pixels of the shape {pixels.shape}; expected grey or RGB")
-    pixels = pixels[:, :, : Image.getmodebands(mode)]  # without near infrared and the like
-    pixels = pixels if pixels.dtype == np.uint8 else eight_bits(pixels)
-    if photometric == WHITE_IS_ZERO:
-        pixels = np.concatenate([255 - pixels[:, :, :1], pixels[:, :, 1:]], axis=2)
-    return Image.frombytes(mode, pixels.shape[1::-1], pixels.tobytes())

@@ -30,7 +30,8 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from common import safe_pickle, zips
-from common.files import BadInput, foreign, open_regular
+from common.errors import BadInput, foreign
+from common.files import open_regular
 from common.kinds import ZIP, kind_of
 from data import images
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from common.errors import BadInput
 from common.fetching import fetch
-from common.files import BadInput
 from data import DATA_DIR
 from data.decoding import read
 

@@ -5,8 +5,9 @@ import pickle
 from typing import Any
 
 from common import safe_pickle
-from common.files import BadInput, written_whole
+from common.errors import BadInput
 from common.kinds import PICKLE, UNKNOWN, kind_of
+from common.writing import written_whole
 
 
 def read(path: str | os.PathLike, expected: str) -> Any:

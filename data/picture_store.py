@@ -26,9 +26,12 @@ from typing import BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from common.files import BadInput, open_regular, reported, start_of, written_whole
+from common.errors import BadInput, reported
+from common.files import open_regular, start_of
 from common.locks import one_at_a_time
+from common.writing import written_whole
 from data import DATA_DIR, images
+from data.folders import size_and_time
 
 PICTURES_DIR = DATA_DIR / "pictures"
 FORMAT = 5  # part of every hash; to be raised when images are read or cut in another way
@@ -80,15 +83,6 @@ def concatenated(parts: list[np.ndarray], cache: str | os.PathLike | None) -> np
             file.write(np.ascontiguousarray(part).data)
         file.flush()
         return np.memmap(file, np.uint8, "r", shape=(sum(map(len, parts)), *parts[0].shape[1:]))
-
-
-def size_and_time(file: pathlib.Path) -> tuple[int, int]:
-    """In bytes, and in nanoseconds."""
-    try:
-        status = file.stat()
-    except OSError:  # a link to nothing: reading it will tell
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def _clear(path: pathlib.Path) -> None:

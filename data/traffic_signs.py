@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from common.errors import BadInput
 from common.fetching import fetch
-from common.files import BadInput, hash_record
+from common.files import hash_record
 from common.flags import LARGEST_SEED
 from common.kinds import ZIP, kind_of
 from data import DATA_DIR, drawn_signs, images, pickles

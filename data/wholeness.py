@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from common.files import BadInput
+from common.errors import BadInput
 
 MOST_PARTS = 1000  # of a PNG before its pixels, and of a HEIC or AVIF
 MOST_SCANS = 100  # of a JPEG: each is a pass over the whole image, for a few bytes; progressive ones have about 10

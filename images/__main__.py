@@ -24,7 +24,7 @@ import numpy as np
 
 from caffe_classes import class_names
 from common.flags import Parser
-from data import datasets, drawn_signs, images, traffic_signs
+from data import drawn_signs, images, splits, traffic_signs
 from data.decoding import read
 from data.traffic_signs import sign_names
 from images import canvas, diagrams, how_much, measured, predictions
@@ -120,7 +120,7 @@ def demo_mistakes(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     from transfer.classifier import predict
 
     here, case = devices.find(), preset(2, network.card)
-    split = datasets.split(traffic_signs.drawn(), "track", seed=0)
+    split = splits.split(traffic_signs.drawn(), "track", seed=0)
     signs, labels, names = split.dataset.images, split.dataset.labels, split.dataset.class_names
     origin = trained.provenance_of(network, case.layer, "random", seed=0)
     vectors = features.frozen_features(network, signs, case.layer, origin, cache=None)

@@ -12,7 +12,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from common.files import written_whole
+from common.writing import written_whole
 
 WIDTH = 900  # units
 UNITS_PER_INCH = 100

@@ -27,11 +27,11 @@ from common.program import run
 
 import numpy as np
 
-from common.files import check_writable
 from common.flags import LARGEST_SEED, Parser, at_least
 from common.locks import exclusive
-from data import cifar10, datasets, traffic_signs
-from data.datasets import Split
+from common.writing import check_writable
+from data import cifar10, datasets, splits, traffic_signs
+from data.splits import Split
 from images import measurements
 from transfer import devices, run_files, runs
 from transfer.recipe import Case, Recipe, check_layers, preset, recipe_for
@@ -69,15 +69,15 @@ KINDS = Point.__annotations__ | {"accuracy": float, "validated": int, "minutes":
 def load(dataset: str) -> Split:
     """Training images, and those that validate every point; drawn signs as in the demo."""
     if dataset == "cifar10":
-        parts = datasets.joined(cifar10.load(), cifar10.load_test())
+        parts = splits.joined(cifar10.load(), cifar10.load_test())
     else:
-        parts = datasets.split(traffic_signs.drawn() if dataset == "drawn" else traffic_signs.load(), "track", seed=0)
-    return parts._replace(validation=datasets.few(parts.validation, parts.dataset.labels, VALIDATED[dataset], seed=0))
+        parts = splits.split(traffic_signs.drawn() if dataset == "drawn" else traffic_signs.load(), "track", seed=0)
+    return parts._replace(validation=splits.few(parts.validation, parts.dataset.labels, VALIDATED[dataset], seed=0))
 
 
 def chosen_rows(parts: Split, point: Point) -> np.ndarray:
     """The rows that a point is trained on. More images per class contain those of fewer."""
-    return datasets.few(parts.training, parts.dataset.labels, point.per_class, point.seed)
+    return splits.few(parts.training, parts.dataset.labels, point.per_class, point.seed)
 
 
 def measure(
@@ -192,7 +192,7 @@ def seconds_per_image(network: "Network", images: np.ndarray, layer: str) -> flo
 
 def name_of(point: Point, split: Split, recipe: Recipe, origin: "Provenance") -> str:
     """A folder's name that changes with everything that shapes a training."""
-    shaped = f"{datasets.fingerprint(split)} {recipe} {origin}"
+    shaped = f"{splits.fingerprint(split)} {recipe} {origin}"
     return f"{'-'.join(map(str, point))}-{hashlib.sha256(shaped.encode()).hexdigest()[:8]}"
 
 

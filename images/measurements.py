@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.files import BadInput, file_hash, open_regular, written_whole
+from common.errors import BadInput
+from common.files import file_hash, open_regular
 from common.locks import one_at_a_time
+from common.writing import written_whole
 from transfer import feature_store
 from weights import reading
 from weights.cards import Card

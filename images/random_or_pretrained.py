@@ -19,10 +19,10 @@ from common.program import run
 
 import numpy as np
 
-from common.files import check_writable
 from common.flags import Parser
-from data import cifar10, datasets, traffic_signs
-from data.datasets import Split
+from common.writing import check_writable
+from data import cifar10, datasets, splits, traffic_signs
+from data.splits import Split
 from images import measurements
 from transfer import devices
 from transfer.recipe import Case, check_layers, recipe_for
@@ -53,11 +53,11 @@ KINDS = Point.__annotations__ | {"accuracy": float, "trained": int, "validated":
 def load(dataset: str) -> Split:
     """The images of a column, and which of them validate."""
     if dataset == "cifar10":
-        return datasets.fewer(datasets.joined(cifar10.load(), cifar10.load_test()), 100, 200, seed=0)
+        return splits.fewer(splits.joined(cifar10.load(), cifar10.load_test()), 100, 200, seed=0)
     if dataset == "drawn":
-        return datasets.split(traffic_signs.drawn(), "track", seed=0)
+        return splits.split(traffic_signs.drawn(), "track", seed=0)
     signs = traffic_signs.load()
-    return datasets.split(datasets.subset(signs, np.arange(0, len(signs.labels), EVERY)), "track", seed=0)
+    return splits.split(datasets.subset(signs, np.arange(0, len(signs.labels), EVERY)), "track", seed=0)
 
 
 def measure(

@@ -32,7 +32,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from common.files import BadInput, reason
+from common.errors import BadInput, reason
 from networks.network import Layers, Network, Weights
 from weights import keras_files, reading
 from weights.cards import Card

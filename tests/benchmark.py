@@ -201,17 +201,17 @@ def trained_whole(card, weights, side, precision="float32"):
 
 def our_steps(classifier, images, batch, augment=False):
     """A function: the steps of an epoch, as training makes them, without dropout, which the others do without."""
-    from transfer import augmentation, devices, loop
+    from transfer import augmentation, devices, steps
     from transfer.recipe import preset, recipe_for
 
     card, found = classifier.network.card, devices.find()
     recipe = recipe_for(preset(3, card), card, len(images), batch_size=batch, augment=augment, dropout=False)
-    steps = loop.Training(classifier, recipe, found, len(images)).steps(1)
+    steps = steps.Training(classifier, recipe, found, len(images)).steps(1)
     labels, place = np.arange(len(images)) % CLASSES, np.arange(len(images), dtype=np.int32) % batch
     chances, taught = augmentation.chances(len(images), 0, 1), np.zeros((len(images), 0), np.float32)
-    whole = loop.Batch(images, labels, chances, taught, place, weight=np.ones(len(images), np.float32))
+    whole = steps.Batch(images, labels, chances, taught, place, weight=np.ones(len(images), np.float32))
     starts = range(0, len(images), batch)
-    batches = [loop.Batch(*found.distribute(*[each[start : start + batch] for each in whole])) for start in starts]
+    batches = [steps.Batch(*found.distribute(*[each[start : start + batch] for each in whole])) for start in starts]
 
     def epoch():
         for number, each in enumerate(batches):

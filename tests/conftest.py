@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.files import LONGEST_MESSAGE, BadInput
+from common.errors import LONGEST_MESSAGE, BadInput
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # real files that are not part of the project; tests that need them skip without

@@ -38,7 +38,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from common import kinds, safe_pickle
-from common.files import LONGEST_MESSAGE, BadInput
+from common.errors import LONGEST_MESSAGE, BadInput
 from data import bottleneck_files, cifar10, decoding, gtsrb_archive, images, own_images, traffic_signs
 from transfer import feature_store, run_files
 from weights import cards, heads, keras_files, reading

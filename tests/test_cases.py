@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import datasets, drawn_signs
+from data import drawn_signs, splits
 from data.datasets import Dataset
 from googlenet import GoogLeNet
 from networks.network import pooled
@@ -34,7 +34,7 @@ def train(signs, case, tmp_path, labels=None, card=cards.GOOGLENET, **changed):
     """Train a case with random weights; returns (variables before, the same afterwards, outcome, head)."""
     network = load_network(card, "random", image_size=SIZE, classifier=card is cards.GOOGLENET)
     before = {variable.name: variable.numpy() for variable in network.variables}
-    split = datasets.split(signs if labels is None else signs._replace(labels=labels), "random", 0)
+    split = splits.split(signs if labels is None else signs._replace(labels=labels), "random", 0)
     here, changed = devices.find(), {"epochs": 1, "batch_size": 16, "augment": False} | changed
     recipe = recipe_for(case, card, len(split.training), **changed)
     origin = trained.provenance_of(network, case.layer, "random", 0)
@@ -87,7 +87,7 @@ def test_fine_tuning_does_not_end_worse_than_its_head(signs, tmp_path):
     history = read_history(tmp_path / "run")
     assert history["kept"] == 0 and len(history["head"]) == 2 and len(history["epochs"]) == 2
     network = GoogLeNet.load(cards.GOOGLENET, "random", image_size=SIZE)
-    rows = datasets.split(signs, "random", 0).validation
+    rows = splits.split(signs, "random", 0).validation
     logits = head.logits(network.activations(signs.images[rows], layer="pool5").numpy())
     assert (logits.argmax(1) == signs.labels[rows]).mean() == pytest.approx(alone["validation_accuracy"], abs=0.03)
 
@@ -100,7 +100,7 @@ def test_keras_networks_learn_in_case_3(card, signs, tmp_path):
     _, _, outcome, head = train(signs, case, tmp_path, card=card, epochs=16, head_epochs=0, patience=16)
     assert outcome.kept > 0 and head.provenance.validation_accuracy > 0.6
     again = trained.load(tmp_path / "run")  # network and head from the folder
-    rows = datasets.split(signs, "random", 0).validation
+    rows = splits.split(signs, "random", 0).validation
     accuracy = (again.probabilities(signs.images[rows]).argmax(1) == signs.labels[rows]).mean()
     assert accuracy == pytest.approx(head.provenance.validation_accuracy, abs=0.03)
 
@@ -130,12 +130,12 @@ def test_filters_are_drawn_of_the_weights_that_are_kept(kept, signs, monkeypatch
     epochs = [{"epoch": 1, "validation_loss": 1.0}]
     network = SimpleNamespace(weights={"conv1": (np.zeros((3, 3, 3, 4)),)})
     outcome = cases.Outcome(classifier, None, epochs, kept, epochs)
-    results.conclude(run, outcome, datasets.for_test(signs), chief, plot=True, network=network)
+    results.conclude(run, outcome, splits.for_test(signs), chief, plot=True, network=network)
     assert drawn == ["filters.png"] * kept
     assert views == [None] and "seen twice" not in capsys.readouterr().out
     classifier.network = SimpleNamespace(image_size=64)
     outcome = outcome._replace(inputs=signs.images)
-    results.conclude(run, outcome, datasets.for_test(signs), chief, two_views=True)
+    results.conclude(run, outcome, splits.for_test(signs), chief, two_views=True)
     assert callable(views[1]) and "Each image seen twice, the second time 15% closer;" in capsys.readouterr().out
 
 
@@ -226,7 +226,7 @@ def test_a_frozen_part_is_run_once_without_augmentation(signs):
 @pytest.mark.slow
 def test_progressive_resizing_begins_with_small_images(signs):
     """Its first epoch is that of a network for images half as large; its last is validated at full size."""
-    split = datasets.split(signs, "random", 0)
+    split = splits.split(signs, "random", 0)
     recipe = Recipe(epochs=2, batch_size=16, lower_learning_rate=0.001, seed=3)
 
     def history(image_size, recipe):

@@ -12,7 +12,7 @@ import pytest
 from conftest import python2_dumps, refused
 from made_archives import CIFAR_NAMES, cifar_batches, write_tar
 
-from common.files import BadInput
+from common.errors import BadInput
 from data import cifar10, traffic_signs
 
 

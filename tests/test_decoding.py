@@ -1,4 +1,4 @@
-"""data/decoding.py: every kind of image becomes the same RGB; what is none, damaged or too large becomes one line."""
+"""data/decoding.py, tiff.py: every kind of image becomes the same RGB; what is none becomes one line."""
 
 import importlib.util
 import io
@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, SHARED, refused
 from PIL import EpsImagePlugin, Image, ImageFile
 
-from common.files import BadInput
+from common.errors import BadInput
 from data import bit_depths
 from data import decoding as images
 

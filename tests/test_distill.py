@@ -1,4 +1,4 @@
-"""Layers by least squares: each step against scikit-learn, SciPy or a convolution; the whole on real photos (slow)."""
+"""Layers by least squares: each step against scikit-learn, SciPy or a convolution; real photos (slow)."""
 
 import sys
 
@@ -10,9 +10,9 @@ from conftest import SHARED, in_one_line
 from sklearn.linear_model import Ridge
 
 from alexnet import AlexNet
-from data import datasets, traffic_signs
+from data import splits, traffic_signs
 from googlenet import GoogLeNet
-from transfer import cases, devices, distill, features, trained
+from transfer import cases, devices, distill, features, least_squares, trained
 from transfer.recipe import Recipe
 from weights import cards, reading
 
@@ -21,7 +21,7 @@ def test_regression_is_scikit_learn_s():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((500, 8)).astype(np.float32), rng.standard_normal((500, 3)).astype(np.float32)
     y += x @ rng.standard_normal((8, 3)).astype(np.float32) + 5
-    sums = distill.Sums()
+    sums = least_squares.Sums()
     for part in np.split(np.arange(500), 5):
         sums.add(np.c_[x[part], np.ones((100, 1), np.float32)], y[part])
     theirs = Ridge(alpha=1e-9).fit(x, y)
@@ -37,7 +37,7 @@ def test_ridge_with_more_inputs_than_images():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((100, 300)).astype(np.float32) * np.logspace(0, -2, 300, dtype=np.float32)
     y = x @ rng.standard_normal((300, 2)).astype(np.float32) + 3
-    kernel, bias, quality = distill.ridge_regression(x, y)
+    kernel, bias, quality = least_squares.ridge_regression(x, y)
     alphas = np.mean(np.sum((x - x.mean(0)) ** 2, axis=1)) * 10.0 ** np.arange(-3, 1.5, 0.5)
     near = min(np.abs(Ridge(alpha=alpha).fit(x, y).coef_.T - kernel).max() for alpha in alphas)
     assert near < 1e-3 and quality > 0.5
@@ -47,8 +47,8 @@ def test_ridge_with_more_inputs_than_images():
 def test_channels_are_chosen_as_pivoted_qr_does():
     x = np.random.default_rng(0).standard_normal((50, 12)) * np.arange(1, 13)
     _, _, order = scipy.linalg.qr(x, mode="economic", pivoting=True)
-    assert distill.most_different(x.T @ x, 12) == list(order)
-    assert not set(distill.most_different(x.T @ x, 6, taken=list(order[:6]))) & set(order[:6])
+    assert least_squares.most_different(x.T @ x, 12) == list(order)
+    assert not set(least_squares.most_different(x.T @ x, 6, taken=list(order[:6]))) & set(order[:6])
 
 
 @pytest.mark.parametrize("side, stride, padding", [(3, 1, "SAME"), (11, 4, "VALID")])
@@ -100,7 +100,7 @@ def test_imitating_on_500_photos_is_worth_twenty_points_on_drawn_signs():
     photos, _, _ = load(SHARED / "data/tinyimagenet_64px", "train", per_class=3)
     photos = np.random.default_rng(0).permutation(photos)[:500]
     imitating = distill.distill(photos, str(SHARED / "weights/bvlc_googlenet.npz"))
-    split, accuracies = datasets.split(traffic_signs.drawn(), "track", 0), []
+    split, accuracies = splits.split(traffic_signs.drawn(), "track", 0), []
     for weights in reading.load(cards.ALEXNET, "random"), imitating:
         network = AlexNet(weights)
         origin = trained.provenance_of(network, "pool5", "random", 0)

@@ -11,8 +11,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from common.files import BadInput
-from data.datasets import Dataset, Split
+from common.errors import BadInput
+from data.datasets import Dataset
+from data.splits import Split
 from transfer import evaluation, plots
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -321,10 +322,10 @@ def test_no_tensorflow_and_no_matplotlib(tmp_path):
     code = f"""
 import sys
 import numpy as np
-from data import datasets
+from data import datasets, splits
 from transfer import evaluation, novelty
 dataset = datasets.Dataset(np.zeros((2, 1, 1, 3), np.uint8), np.array([0, 1]), ["a", "b"], None, "two")
-evaluation.report(datasets.for_test(dataset), np.eye(2), {str(tmp_path)!r})
+evaluation.report(splits.for_test(dataset), np.eye(2), {str(tmp_path)!r})
 print({{"tensorflow", "matplotlib"}} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

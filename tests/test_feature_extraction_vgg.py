@@ -11,7 +11,7 @@ from conftest import DEMO_SAYS, SHARED, in_one_line, run
 
 import feature_extraction_vgg as script
 from common.locks import exclusive
-from data import bottleneck_files, datasets, traffic_signs
+from data import bottleneck_files, splits, traffic_signs
 from transfer import bottlenecks, run_files
 from weights import cards
 
@@ -130,7 +130,7 @@ def test_features_are_those_of_this_process_s_weights(tmp_path, monkeypatch):
 
 def test_other_numbers_of_images_share_the_file_of_the_validation_images(tmp_path):
     """Made once for all of them; and what one process has just written there, another does not read as its own."""
-    signs = datasets.split(traffic_signs.drawn(per_class=6, seed=0), "random", 0)
+    signs = splits.split(traffic_signs.drawn(per_class=6, seed=0), "random", 0)
     computed = []
 
     def compute(images):
@@ -139,7 +139,7 @@ def test_other_numbers_of_images_share_the_file_of_the_validation_images(tmp_pat
 
     def made(per_class, seed=0):
         files = bottlenecks.names(tmp_path, cards.VGG, "traffic", 32, per_class)
-        split = datasets.fewer(signs, per_class, 0, seed)
+        split = splits.fewer(signs, per_class, 0, seed)
         waiting = files[1].with_name(f".{files[1].name}.lock")
         with exclusive(waiting, "in use"):
             pass  # this is the name that both wait for
@@ -158,7 +158,7 @@ def test_other_numbers_of_images_share_the_file_of_the_validation_images(tmp_pat
 
 def test_the_course_s_files_are_not_replaced_by_a_run_that_goes_on(tmp_path):
     """It was made of images; the files have come to lie under the same names since."""
-    split = datasets.split(traffic_signs.drawn(per_class=3, seed=0), "random", 0)
+    split = splits.split(traffic_signs.drawn(per_class=3, seed=0), "random", 0)
     files = bottlenecks.names(tmp_path, cards.VGG, "traffic", 32, 0)
     before = [write(path, *clusters(9)).read_bytes() for path in files]
     message = in_one_line(bottlenecks.made_once, files, split, lambda images: pytest.fail("computed"), {}, 0)

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from common.files import BadInput
+from common.errors import BadInput
 from transfer import feature_store
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

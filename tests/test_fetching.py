@@ -17,7 +17,7 @@ import pytest
 from conftest import refused
 
 from common import fetching
-from common.files import BadInput
+from common.errors import BadInput
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONTENT = bytes(range(256)) * 20_000  # 5 MB, more than one block

@@ -1,4 +1,4 @@
-"""Foreign files opened and read with care: regular files alone, one printable line whatever goes wrong."""
+"""common/errors.py, files.py, writing.py: one printable line whatever goes wrong, files written whole."""
 
 import errno
 import os
@@ -15,17 +15,10 @@ import zlib
 import pytest
 from conftest import ROOT, refused
 
-from common.files import (
-    BadInput,
-    check_new_folder,
-    check_writable,
-    folder_written_whole,
-    foreign,
-    open_regular,
-    printable,
-    written_whole,
-)
+from common.errors import BadInput, foreign, printable
+from common.files import open_regular
 from common.locks import exclusive
+from common.writing import check_new_folder, check_writable, folder_written_whole, written_whole
 
 NO_REGULAR_FILES = {
     "absent": "No such file", "folder": "is a folder", "pipe": "is a pipe", "link to a pipe": "is a pipe",

@@ -1,4 +1,4 @@
-"""What the flags stand for, and which of them --resume takes."""
+"""transfer/flags.py, command_line.py, resuming.py: what the flags stand for, and which --resume takes."""
 
 import json
 import os
@@ -15,10 +15,10 @@ import evaluate
 import feature_extraction
 import feature_extraction_vgg
 import train_feature_extraction as script
-from common.files import BadInput
+from common.errors import BadInput
 from common.flags import Parser
-from data import cifar10, datasets, own_images, picture_store, traffic_signs
-from transfer import flags, resuming, run_files, runs
+from data import cifar10, datasets, own_images, picture_store, splits, traffic_signs
+from transfer import command_line, resuming, run_files, runs
 from transfer.recipe import Case, Recipe, recipe_for
 from weights.cards import ALEXNET, CARDS
 
@@ -51,7 +51,7 @@ def begun(parse, tmp_path, monkeypatch):
 
 def recipe(args):
     card = CARDS[args.network]
-    return flags.recipe_of(args, flags.case_of(args, card), card, 5000)
+    return command_line.recipe_of(args, command_line.case_of(args, card), card, 5000)
 
 
 def test_recipes_follow_from_flags(parse, tmp_path):
@@ -93,7 +93,7 @@ def test_the_seed_chooses_which_images_are_few(parse):
     chosen = []
     for seed in (0, 0, 1):
         args = parse("--per_class", 5, "--seed", seed)
-        split, _ = flags.split_of(args, ALEXNET, lambda: datasets.Split(many, np.arange(200), np.arange(200, 300)))
+        split, _ = command_line.split_of(args, ALEXNET, lambda: splits.Split(many, np.arange(200), np.arange(200, 300)))
         chosen.append(sorted(split.dataset.images[split.training, 0, 0, 0]))
     assert chosen[0] == chosen[1] != chosen[2] and len(chosen[0]) == 5
 
@@ -147,7 +147,7 @@ def test_a_named_recipe_and_flags_beside_it(parse, begun):
 ])  # fmt: skip
 def test_what_is_mirrored(own, given, names, expected, parse, tmp_path):
     args = parse(*given, *(["--training_dir", tmp_path] if own else []))
-    assert flags.mirror_of(args, names) == expected
+    assert command_line.mirror_of(args, names) == expected
 
 
 def test_real_signs_do_not_pass_for_drawn_ones(parse, tmp_path):
@@ -166,7 +166,7 @@ def test_flags_of_the_page_without_it(arguments, monkeypatch):
 
 def test_of_unknown_classes_nothing_can_be_mirrored(parse):
     with pytest.raises(BadInput, match="--flip: .* mirror"):
-        flags.mirror_of(parse("--flip"), cifar10.drawn_names())
+        command_line.mirror_of(parse("--flip"), cifar10.drawn_names())
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -183,7 +183,7 @@ def test_of_unknown_classes_nothing_can_be_mirrored(parse):
     (["--case", 3, "--progressive_resizing"], "take --network googlenet with --layer pool5"),
 ])  # fmt: skip
 def test_flags_that_contradict_each_other(arguments, message, parse):
-    assert message in in_one_line(lambda: flags.case_of(parse(*arguments), ALEXNET))
+    assert message in in_one_line(lambda: command_line.case_of(parse(*arguments), ALEXNET))
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -237,7 +237,7 @@ def test_a_data_set_beside_files_or_folders_that_replace_it(flag, monkeypatch):
 ])  # fmt: skip
 def test_where_images_cannot_grow(arguments, message, parse):
     given = ["--network", "googlenet", "--image_size", 64, "--progressive_resizing", *arguments]
-    assert message in in_one_line(lambda: flags.case_of(parse(*given), CARDS["googlenet"]))
+    assert message in in_one_line(lambda: command_line.case_of(parse(*given), CARDS["googlenet"]))
 
 
 def test_mistakes_are_told_before_hours_of_training(parse, begun, tmp_path):
@@ -245,7 +245,7 @@ def test_mistakes_are_told_before_hours_of_training(parse, begun, tmp_path):
     assert "--split none: is for the signs" in in_one_line(parse, "--split", "none", "--training_dir", tmp_path)
     frogs = datasets.Dataset(np.zeros((2, 2, 2, 3), np.uint8), np.zeros(2, int), ["frog"], None, "frogs")
     args = parse("--test_file", tmp_path)
-    told = in_one_line(flags.split_of, args, ALEXNET, lambda: datasets.split(frogs, "random", 0))
+    told = in_one_line(command_line.split_of, args, ALEXNET, lambda: splits.split(frogs, "random", 0))
     assert "holds traffic signs, which frogs are not" in told
 
 
@@ -255,16 +255,16 @@ def test_mistakes_are_told_before_hours_of_training(parse, begun, tmp_path):
 ])  # fmt: skip
 def test_decoded_images_go_where_features_do(given, kept, parse, tmp_path, monkeypatch):
     folders = []
-    monkeypatch.setattr(own_images, "load_split", lambda *all: asked.append(all) or (datasets.for_test(SIGNS), None))
+    monkeypatch.setattr(own_images, "load_split", lambda *all: asked.append(all) or (splits.for_test(SIGNS), None))
     asked = []
-    flags.split_of(parse("--training_dir", tmp_path, "--skip_unreadable", "--seed", 3, *given), ALEXNET, None)
+    command_line.split_of(parse("--training_dir", tmp_path, "--skip_unreadable", "--seed", 3, *given), ALEXNET, None)
     assert asked == [(tmp_path, None, ALEXNET.framing, 227, 227, True, 3, kept)]
     folders.append(asked[0][-1])
     monkeypatch.setattr(own_images, "load", lambda *all: folders.append(all[-1]))
     monkeypatch.setattr("sys.argv", ["evaluate.py", "--test_dir", str(tmp_path), *given])
     framed = SimpleNamespace(size=32, how="whole", resized=0)
     args, head = evaluate.parse_arguments(), SimpleNamespace(provenance=framed, class_names=["a", "b"])
-    evaluate.find_images(head, args.test_dir, pictures=flags.pictures_of(args.cache, args.no_cache))
+    evaluate.find_images(head, args.test_dir, pictures=command_line.pictures_of(args.cache, args.no_cache))
     assert folders == [kept, kept]
 
 

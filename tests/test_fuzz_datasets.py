@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from made_archives import cifar_batches, kaggle_files, official_test_set, signs, write_tar, zipped
 
-from common.files import LONGEST_MESSAGE, BadInput
+from common.errors import LONGEST_MESSAGE, BadInput
 from data import bottleneck_files, cifar10, traffic_signs
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis makes the damaged files")

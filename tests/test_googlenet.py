@@ -10,7 +10,7 @@ from PIL import Image
 
 import googlenet
 from caffe_classes import class_names
-from common.files import BadInput
+from common.errors import BadInput
 from data import images
 from weights import cards, reading
 

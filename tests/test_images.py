@@ -7,7 +7,7 @@ import pytest
 from conftest import SHARED, in_one_line
 from PIL import Image
 
-from common.files import BadInput
+from common.errors import BadInput
 from data import images
 
 RNG = np.random.default_rng(0)

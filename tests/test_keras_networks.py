@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import SHARED
 
-from common.files import BadInput
+from common.errors import BadInput
 from networks import keras_networks
 from networks.keras_networks import KerasNetwork
 from networks.network import Dropout

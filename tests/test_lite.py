@@ -12,7 +12,7 @@ from conftest import SHARED, in_one_line
 
 import feature_extraction
 from alexnet import AlexNet
-from data import cifar10, datasets, images, traffic_signs
+from data import cifar10, datasets, images, splits, traffic_signs
 from googlenet import GoogLeNet
 from networks.keras_networks import KerasNetwork
 from networks.network import pooled
@@ -130,7 +130,7 @@ def test_real_signs(kind, least, layer, lead, tmp_path):
     stored = np.load(REAL_SIGNS)
     signs = datasets.Dataset(stored["features"], stored["labels"].astype(np.int64), traffic_signs.sign_names(),
                              stored["tracks"].astype(np.int64), "signs")  # fmt: skip
-    parts = datasets.fewer(datasets.split(signs, "track", 0), 30, 24, 0)
+    parts = splits.fewer(splits.split(signs, "track", 0), 30, 24, 0)
     network = GoogLeNet(reading.load(cards.GOOGLENET, REAL_WEIGHTS), image_size=64)
     seen, labels = parts.dataset.images[parts.training], parts.dataset.labels[parts.training]
     head = fitted(network, layer, seen, labels, signs.class_names)
@@ -242,7 +242,7 @@ def test_calibration_images_are_those_of_the_run(drawn, run_of, monkeypatch):
     signs = datasets.Dataset(noise, np.arange(430) % 43, traffic_signs.sign_names(), np.arange(430), "noise")
     signs = signs._replace(name="drawn traffic signs")
     monkeypatch.setattr(traffic_signs, "SOURCE", drawing(lambda seed: {0: signs, 5: signs}[seed]))
-    training = datasets.split(signs, "track", 5).training
+    training = splits.split(signs, "track", 5).training
     found = calibration.find(run_of(demo=True, seed=5, split="track"), head)
     assert found.shape == (calibration.COUNT, 32, 32, 3)
     rows = {image.tobytes() for image in noise[training]}

@@ -1,4 +1,4 @@
-"""The loop: its thread that fetches ahead; runs that go on."""
+"""transfer/loop.py, steps.py: the thread that fetches ahead; runs that go on."""
 
 import threading
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from googlenet import GoogLeNet
 from networks.network import Dropout, pooled, pooled_size
-from transfer import augmentation, devices, loop, runs, trained
+from transfer import augmentation, devices, loop, runs, steps, trained
 from transfer.classifier import Classifier
 from transfer.recipe import Recipe
 from weights import cards, heads
@@ -43,10 +43,10 @@ def test_a_mirrored_image_has_the_mirrored_label_and_the_teacher_s_mirrored_answ
     chance = np.full((2, augmentation.CHANCES), 0.5, np.float32)  # no change, but ...
     chance[:, 6] = 0.9, 0.1  # ... the first one is mirrored
     taught = np.float32([[1, 2], [1, 2]])
-    batch = loop.Batch(pixels, np.array([0, 0]), chance, taught, np.arange(2), np.ones(2, np.float32))
+    batch = steps.Batch(pixels, np.array([0, 0]), chance, taught, np.arange(2), np.ones(2, np.float32))
     sized = SimpleNamespace(network=SimpleNamespace(image_size=8))
-    steps = loop.Steps(sized, Recipe(augment=True, mirror=(1, 0), teacher_share=0.5), devices.find(), [])
-    seen = steps.augmented(loop.Batch(*map(tf.constant, batch)))
+    augmenting = steps.Steps(sized, Recipe(augment=True, mirror=(1, 0), teacher_share=0.5), devices.find(), [])
+    seen = augmenting.augmented(steps.Batch(*map(tf.constant, batch)))
     assert seen.y.numpy().tolist() == [1, 0] and seen.taught.numpy().tolist() == [[2, 1], [1, 2]]
     np.testing.assert_allclose(seen.x.numpy()[0], pixels[0, :, ::-1], atol=0.01)
     np.testing.assert_allclose(seen.x.numpy()[1], pixels[1], atol=0.01)
@@ -149,21 +149,21 @@ def test_each_epoch_has_an_order_of_its_own():
 
 def test_each_image_has_its_own_chance_and_each_step_its_own_number(monkeypatch):
     """Dropout and augmentation would else repeat themselves in every epoch, or change with the order of the images."""
-    steps = []
-    monkeypatch.setattr(loop, "BATCHES_PER_CALL", 1)
+    taken = []
+    monkeypatch.setattr(steps, "BATCHES_PER_CALL", 1)
     monkeypatch.setattr(augmentation, "chances", lambda count, *_: np.arange(count, dtype=np.float32)[:, None])
 
     def noted(_, batch, size, number):
-        steps.append((batch, number))
+        taken.append((batch, number))
         return np.zeros(2)
 
-    monkeypatch.setattr(loop.Steps, "train_step", noted)
+    monkeypatch.setattr(steps.Steps, "train_step", noted)
     rows = np.arange(0, 40, 2)
     examples = loop.Examples(10 * np.arange(40, dtype=np.float32)[:, None], np.arange(40) % 2, rows, rows)
     classifier = Classifier(heads.untrained(1, ["a", "b"], 0))
     loop.train(classifier, examples, Recipe(epochs=2, batch_size=4, augment=True), devices.find())
-    assert [number for _, number in steps] == list(range(10))
-    for batch, _ in steps:
+    assert [number for _, number in taken] == list(range(10))
+    for batch, _ in taken:
         np.testing.assert_array_equal(batch.x, 10 * batch.chance)
         np.testing.assert_array_equal(batch.place, np.arange(4))
 
@@ -172,7 +172,7 @@ def test_the_layers_below_the_head_have_a_rate_and_a_decay_of_their_own():
     network = GoogLeNet.load(cards.GOOGLENET, "random", image_size=32)
     classifier = Classifier(heads.untrained(1024, ["a", "b"]), 0.0, 1.0, network, "pool5", None, "inception_5b")
     recipe = Recipe(epochs=10, batch_size=32, learning_rate=0.01, lower_learning_rate=0.002, weight_decay=0.05)
-    both = loop.optimizers(classifier, recipe, devices.find(), 33)  # two steps an epoch, so 20 in all
+    both = steps.optimizers(classifier, recipe, devices.find(), 33)  # two steps an epoch, so 20 in all
     assert [each.weight_decay for each in both] == [None, 0.05]
     for step, share in (2, 1.0), (11, 0.5):  # warmed up; half way down
         for optimizer in both:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, in_one_line
 
-from data import datasets, traffic_signs
+from data import splits, traffic_signs
 from images import how_much, measurements, random_or_pretrained
 from weights import cards
 
@@ -116,7 +116,7 @@ def test_images_are_those_of_the_scripts_and_validation_is_the_same_for_all(few_
         assert (counts == (per_class or 6)).all() and not held & set(rows[per_class, seed])
     assert set(rows[2, 0]) < set(rows[5, 0]) != set(rows[5, 1])
     # As train_feature_extraction.py does with --per_class 5 --validation_per_class 2.
-    script = datasets.fewer(datasets.split(few_signs, "track", 0), 5, 2, seed=0)
+    script = splits.fewer(splits.split(few_signs, "track", 0), 5, 2, seed=0)
     np.testing.assert_array_equal(script.dataset.images[script.training], parts.dataset.images[rows[5, 0]])
     np.testing.assert_array_equal(script.dataset.images[script.validation], parts.dataset.images[parts.validation])
 

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn import metrics
 
 from common.files import file_hash
-from data import datasets
+from data import splits
 from data.datasets import Dataset
 from transfer import cases, novelty, results
 
@@ -59,7 +59,7 @@ def test_images_that_were_trained_on_make_no_scale(monkeypatch, tmp_path):
     """A run that has held out none: each image is compared with the mean of the others."""
     features, labels = near(1500, seed=1)
     images = np.zeros((1500, 1, 1, 3), np.uint8)
-    split = datasets.split(Dataset(images, labels, list("abcde"), None, "made up"), "none", seed=0)
+    split = splits.split(Dataset(images, labels, list("abcde"), None, "made up"), "none", seed=0)
     monkeypatch.setattr(novelty, "save", lambda known, _: found.append(known))
     found = []
     outcome = cases.Outcome(SimpleNamespace(network=None), features, [], 1)
@@ -75,7 +75,7 @@ def test_images_of_every_class_are_known(monkeypatch, tmp_path):
     numbers = np.arange(len(labels))
     names = [str(label) for label in range(1000)]
     dataset = Dataset(np.zeros((len(labels), 1, 1, 3), np.uint8), labels, names, None, "made up")
-    split = datasets.Split(dataset, numbers[numbers % 10 < 8], numbers[numbers % 10 >= 8])
+    split = splits.Split(dataset, numbers[numbers % 10 < 8], numbers[numbers % 10 >= 8])
     monkeypatch.setattr(novelty, "save", lambda known, _: found.append(known))
     monkeypatch.setattr(results, "head_inputs", lambda _, inputs, rows: asked.append(len(rows)) or inputs[rows])
     found, asked = [], []
@@ -180,7 +180,7 @@ def test_photos_are_unlike_signs(layer, least):
     with np.load(signs) as npz:
         names = [str(label) for label in range(43)]
         dataset = Dataset(npz["features"], npz["labels"].astype(int), names, npz["tracks"].astype(int), "signs")
-    parts = datasets.fewer(datasets.split(dataset, "track", 0), 30, 10, 0)
+    parts = splits.fewer(splits.split(dataset, "track", 0), 30, 10, 0)
     network = GoogLeNet(reading.load(cards.GOOGLENET, weights), image_size=64)
 
     def features_of(images):

@@ -11,22 +11,14 @@ import warnings
 import numpy as np
 import pytest
 from conftest import ROOT, in_one_line
+from made_folders import add, layout
 from PIL import Image
 
 from common.locks import one_at_a_time
-from data import datasets, images, own_images, picture_store, traffic_signs
+from data import folders, images, own_images, picture_store, splits, traffic_signs
 
 SIZE = 8
 CROP, WHOLE = images.Framing(SIZE, "crop", 10), images.Framing(SIZE)
-RNG = np.random.default_rng(0)
-
-
-def add(path, shape=(12, 9, 3)):
-    """Write an image of noise; return it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = RNG.integers(0, 256, shape, dtype=np.uint8)
-    Image.fromarray(image).save(path)
-    return image
 
 
 @pytest.fixture
@@ -331,95 +323,12 @@ def test_a_pipe_among_the_images(flowers, load):
 # Training and validation
 
 
-def layout(folder, *names):
-    for name in names:
-        add(folder / name / "a.png")
-    return folder
-
-
-@pytest.mark.parametrize("names, train, held_out", [
-    (("train/a", "train/b", "val/a", "val/b"), "train", "val"),
-    (("Train/a", "Train/b", "VALIDATION/a"), "Train", "VALIDATION"),
-    (("train/a", "train/b", "test/a", "test/b"), "train", "test"),
-    (("train/a", "train/b", "test/a", "valid/a"), "train", "valid"),
-    (("training/a", "training/b", "test/a", "docs/x"), "training", "test"),
-    (("train/a", "train/b"), "train", None),
-    (("train/a", "train/b", "__MACOSX/a"), "train", None),
-    (("training_set/a", "training_set/b", "test_set/a", "test_set/b"), "training_set", "test_set"),
-    (("seg_train/a", "seg_test/a", "seg_pred/x"), "seg_train", "seg_test"),
-    (("Images-Train/a", "images-val/a", "images-test/a"), "Images-Train", "images-val"),
-    (("old_train/a", "train/a", "test/a"), "train", "test"),
-    (("train", "plane"), "", None),  # vehicles
-    (("train station/1", "test tube/2"), "", None),
-    (("trainer/a", "tester/a"), "", None),
-    (("train station/a",), "", None),
-    (("train_val/a", "train_val/b"), "", None),
-    (("train_val/a", "masks/x"), "", None),
-    (("bullet_train/day", "crash_test/day", "car/day"), "", None),
-    (("train_1/a", "train_2/a", "test/a"), "", None),
-    (("train/steam", "car/red", "test/blue"), "", None),
-    (("a", "b"), "", None),
-])  # fmt: skip
-def test_a_split_in_the_folder(tmp_path, names, train, held_out):
-    folder = layout(tmp_path / "all", *names)
-    training, validation, said = own_images.find_split(folder)
-    assert training == folder / train and validation == (folder / held_out if held_out else None)
-    assert bool(said) == bool(train)
-    assert not said or (str(training) in said and (str(validation) in said or not validation))
-    other = own_images.find_split(folder, tmp_path / "mine")
-    assert other[:2] == (folder / train, tmp_path / "mine")
-    assert own_images.find_split(str(folder), folder)[1] == (validation if train else folder)
-
-
-def test_a_split_without_classes(tmp_path):
-    folder = layout(tmp_path / "all", "train", "test1", "test")
-    assert own_images.find_split(folder)[2] is None  # test1 may be a class
-    shutil.rmtree(folder / "test1")
-    assert "train holds no folders" in in_one_line(own_images.find_split, folder)
-    assert "no such folder" in in_one_line(own_images.find_split, tmp_path / "absent")
-
-
-@pytest.mark.parametrize("names, said", [
-    (("train/Cat", "train/Dog", "val/cat", "val/dog"), "(train holds Cat, Dog; val holds cat, dog); expected"),
-    (("train/a", "train/b", "validation/c", "Test/a"), "(Test holds a; train holds a, b; validation holds c)"),
-    (("val/a", "val/b", "test/a", "test/b"), "(test holds a, b; val holds a, b); expected a folder per class in each"),
-    (("cat", "dog", "test/cat", "test/dog"), "test: holds cat, dog, as "),
-    (("Cat", "dog", "train/cat", "train/bird"), "train: holds cat, as "),
-])  # fmt: skip
-def test_parts_of_a_split_are_no_classes(tmp_path, names, said):
-    for validation_dir in None, tmp_path / "mine":
-        assert said in in_one_line(own_images.find_split, layout(tmp_path / "all", *names), validation_dir)
-
-
 def test_the_split_is_loaded(tmp_path, load):
     folder = layout(tmp_path / "pets", "train/cat", "train/dog", "val/cat", "val/dog")
-    training, validation, _ = own_images.find_split(folder)
+    training, validation, _ = folders.find_split(folder)
     dataset = load(training)
     assert dataset.class_names == ["cat", "dog"] and dataset.name == "images of pets/train"
     assert load(validation, class_names=dataset.class_names).labels.tolist() == [0, 1]
-
-
-def test_copies_within_a_folder_are_told_before_a_third_is_held_out(tmp_path):
-    folder = tmp_path / "pets"
-    for name in "x/a.png", "x/b.png", "y/a.png", "y/b.png":
-        add(folder / name)
-    assert own_images.copies(folder) is None
-    for name in "x/copy.png", "y/copy.png":  # the second one even under another label
-        shutil.copy(folder / "x/a.png", folder / name)
-    assert f"2 of 6 images are copies of others, such as {folder / 'x/copy.png'}" in own_images.copies(folder)
-
-
-def test_overlap(tmp_path):
-    training, validation = layout(tmp_path / "a", "x", "y"), layout(tmp_path / "b", "x", "y")
-    assert own_images.overlap(training, validation) is None
-    shutil.copy(training / "x/a.png", validation / "y/b.png")
-    said = own_images.overlap(training, validation)
-    assert "1 of 3 validation images" in said and str(validation / "y/b.png") in said
-    assert "both training and validation" in own_images.overlap(training, tmp_path / "b" / ".." / "a")
-    (tmp_path / "link").symlink_to(training)
-    assert "both training and validation" in own_images.overlap(training, tmp_path / "link")
-    assert "lies inside" in in_one_line(own_images.overlap, training, training / "x")
-    assert "lies inside" in in_one_line(own_images.overlap, training / "x", training)
 
 
 def test_a_validation_image_that_is_trained_on_is_no_new_one(tmp_path, capsys):
@@ -428,7 +337,7 @@ def test_a_validation_image_that_is_trained_on_is_no_new_one(tmp_path, capsys):
     shutil.copy(training / "x/1/a.png", validation / "x/b.png")
     for folder, seen in (validation, 1 / 3), (training, 1):
         parts, _ = own_images.load_split(training, folder, "crop", SIZE, SIZE, cache=tmp_path / "kept")
-        assert datasets.share_seen(parts) == pytest.approx(seen)
+        assert splits.share_seen(parts) == pytest.approx(seen)
         assert "Warning" in capsys.readouterr().out
     assert parts.dataset.labels[parts.validation].tolist() == parts.dataset.labels[parts.training].tolist()
 
@@ -451,7 +360,7 @@ def test_a_split_of_folders_is_framed_shuffled_and_labelled_as_it_was_asked_for(
     for seed in 0, 1:
         parts, framing = own_images.load_split(training, None, "crop", 64, 224, seed=seed, cache=None)
         assert framing == images.as_trained("crop", 12, 224)  # all are 12 x 9: kept small
-        assert parts.training.tolist() == datasets.split(parts.dataset, "random", seed).training.tolist()
+        assert parts.training.tolist() == splits.split(parts.dataset, "random", seed).training.tolist()
     validation = layout(tmp_path / "b", "y", "z")
     parts, _ = own_images.load_split(training, validation, "crop", 64, 224, cache=None)
     assert parts.dataset.labels[parts.validation].tolist() == [1, 2]  # x has no validation images
@@ -466,7 +375,7 @@ def test_copies_in_one_folder_are_no_new_images(tmp_path, capsys):
     assert "copies of others" in capsys.readouterr().out
     rows = parts.dataset.images.reshape(len(parts.dataset.labels), -1)
     copied = [any((rows[row] == rows[other]).all() for other in parts.training) for row in parts.validation]
-    assert datasets.share_seen(parts) == np.mean(copied) > 0
+    assert splits.share_seen(parts) == np.mean(copied) > 0
 
 
 def test_names_from_an_archive_do_not_reach_the_terminal_raw(tmp_path, capsys):
@@ -580,7 +489,7 @@ def test_three_processes_decode_once(flowers, load, tmp_path):
     array.unlink()
     code = """if True:
         import sys
-        from data import images, own_images
+        from data import images, own_images, folders
         read = images.read
         images.read = lambda path: (sys.stdout.write(f"{path.name}\\n"), read(path))[1]
         own_images.load(sys.argv[1], images.Framing(8, "crop", 10), cache=sys.argv[2])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.files import BadInput
+from common.errors import BadInput
 from transfer import plots
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -10,12 +10,12 @@ import pytest
 from conftest import ROOT, in_one_line, refused
 
 from common import program
-from common.files import BadInput
+from common.errors import BadInput
 from transfer.answers import most_probable, print_top
 
 SCRIPT = """
 import argparse, os, signal, sys
-from common.files import BadInput
+from common.errors import BadInput
 from common.program import run
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
 {before}

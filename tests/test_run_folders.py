@@ -11,9 +11,10 @@ import pytest
 from conftest import in_one_line, refused
 from PIL import Image
 
-from common.files import BadInput
+from common.errors import BadInput
 from data import own_images
-from data.datasets import Dataset, Split
+from data.datasets import Dataset
+from data.splits import Split
 from transfer import exports, results, run_files, runs, trained
 from weights import heads
 from weights.heads import Provenance

@@ -166,7 +166,7 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path, run_here,
     """Held-out signs get the same answers in the training's own evaluation, from the scripts, and from TensorFlow."""
     from PIL import Image
 
-    from data import datasets, traffic_signs
+    from data import splits, traffic_signs
 
     flags = [*QUICK[:-4], "--validation_per_class", "0", "--per_class", "0", "--precision", "float32", "--train", train]
     flags += ["--no_augment"] if train != "head" else []
@@ -176,7 +176,7 @@ def test_trained_head_then_inference_then_saved_model(train, tmp_path, run_here,
                     "--cache", "cache")  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     confusion = np.genfromtxt(tmp_path / "run" / "validation-confusion.csv", delimiter=",", skip_header=1)[:, 1:]
-    _, _, held_out = datasets.split(signs, "track", 0)
+    _, _, held_out = splits.split(signs, "track", 0)
     chosen = held_out[:: len(held_out) // 40][:40]
     for number, row in enumerate(chosen):
         Image.fromarray(signs.images[row]).save(tmp_path / f"{number:02}.png")

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, SHARED, python2_dumps, refused
 
 from common import safe_pickle
-from common.files import BadInput
+from common.errors import BadInput
 
 RNG = np.random.default_rng(0)
 ARRAY = RNG.standard_normal((3, 4, 5)).astype(np.float32)
@@ -243,7 +243,7 @@ LIMITED = """
 import pathlib, resource, sys
 sys.path.insert(0, sys.argv[1])
 from common import safe_pickle
-from common.files import BadInput
+from common.errors import BadInput
 taken = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 for path in sorted(pathlib.Path(sys.argv[2]).iterdir()):
     resource.setrlimit(resource.RLIMIT_AS, (taken + 200_000_000 + 3 * path.stat().st_size, resource.RLIM_INFINITY))

@@ -6,7 +6,7 @@ import tensorflow as tf
 from conftest import in_one_line
 
 from alexnet import AlexNet
-from common.files import check_new_folder
+from common.writing import check_new_folder
 from data import images
 from googlenet import GoogLeNet
 from networks.keras_networks import KerasNetwork

@@ -13,7 +13,8 @@ from PIL import Image
 
 from caffe_classes import class_names
 from common import fetching
-from common.files import BadInput, file_hash
+from common.errors import BadInput
+from common.files import file_hash
 from data import own_images
 from transfer import loading, packing, shrink
 from weights import cards, heads, reading, small

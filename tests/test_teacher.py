@@ -5,7 +5,8 @@ import pytest
 from conftest import in_one_line
 
 from data import drawn_signs
-from data.datasets import Dataset, Split
+from data.datasets import Dataset
+from data.splits import Split
 from googlenet import GoogLeNet
 from transfer import cases, devices, features, runs, teacher, trained
 from transfer.recipe import Recipe

@@ -11,7 +11,7 @@ from conftest import SHARED, in_one_line, python2_dumps, refused
 from made_archives import TEST_LABELS, archive_files, kaggle_files, official_test_set, signs, unpacked, zipped
 from PIL import Image
 
-from common.files import BadInput
+from common.errors import BadInput
 from data import gtsrb_archive, pickles, traffic_signs
 from data.datasets import Dataset, check
 

@@ -8,10 +8,11 @@ from sklearn.linear_model import LogisticRegression
 
 import alexnet
 import train_feature_extraction as script
-from common.files import BadInput
-from data import datasets
-from data.datasets import Dataset, Split
+from common.errors import BadInput
+from data import splits
+from data.datasets import Dataset
 from data.images import Framing
+from data.splits import Split
 from transfer import cases, checkpoints, devices, fast, feature_store, features, loop, results, run_files, runs, trained
 from transfer.classifier import predict
 from transfer.recipe import Recipe
@@ -181,7 +182,7 @@ def test_frozen_is_frozen_and_every_image_runs_once(network, monkeypatch, tmp_pa
 
     monkeypatch.setattr(fast, "frozen", counting)
     before = {variable.name: variable.numpy().copy() for variable in network.variables}
-    split, here = datasets.split(dataset, "track", 0), devices.find()
+    split, here = splits.split(dataset, "track", 0), devices.find()
     origin = trained.provenance_of(network, "fc7", "random", 0, "made up", Framing(32))
     run = runs.Run(runs.begin("script", {}, "", "", tmp_path / "run"), origin, dataset.class_names)
     vectors = features.shared_features(network, dataset.images, "fc7", origin, here, cache=None)

@@ -14,7 +14,7 @@ import pytest
 from conftest import in_one_line
 
 from common import fetching
-from common.files import BadInput
+from common.errors import BadInput
 from weights import caffemodel, cards, reading
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ from common.program import shown
 
 import numpy as np
 
-from common.files import printable
+from common.errors import printable
 
 
 def show(

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common.files import BadInput
+from common.errors import BadInput
 from common.locks import one_at_a_time
-from data import bottleneck_files, datasets
-from data.datasets import Split
+from data import bottleneck_files, datasets, splits
+from data.splits import Split
 from transfer import feature_store
 from weights.cards import Card
 
@@ -49,7 +49,7 @@ def made_once(
 ) -> np.ndarray:
     """The features of all images, float32 (N, D), out of the files; written first, unless they were made like this.
 
-    split: training images first, see `datasets.in_order`. compute: uint8 (n, H, W, 3) -> (n, D). made_from: all that
+    split: training images first, see `splits.in_order`. compute: uint8 (n, H, W, 3) -> (n, D). made_from: all that
     shapes the features besides the images. per_class: training images per class; 0: all. `BadInput` for files that were
     not made here, which are not replaced.
     """
@@ -61,7 +61,7 @@ def made_once(
                            "both away")  # fmt: skip
         for path, rows, count in zip(files, (split.training, split.validation), (per_class, 0)):
             part = datasets.subset(split.dataset, rows)
-            of_part = datasets.fingerprint(datasets.for_test(part))
+            of_part = splits.fingerprint(splits.for_test(part))
             facts = {"per_class": count, "images": of_part, "pixels": feature_store.fingerprint(part.images)}
             if not bottleneck_files.is_made_from(path, made_from | facts):
                 bottleneck_files.write(path, compute(part.images), part.labels, made_from | facts)

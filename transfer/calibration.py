@@ -8,8 +8,8 @@ import pathlib
 
 import numpy as np
 
-from common.files import BadInput
-from data import datasets, own_images
+from common.errors import BadInput
+from data import datasets, folders, splits
 from data.datasets import Dataset
 from data.images import Framing, frame, framing_of, read_each
 from transfer import run_files
@@ -26,23 +26,23 @@ def find(folder: pathlib.Path, head: Head, named: pathlib.Path | None = None) ->
     """
     framing = framing_of(head.provenance)
     if named is not None:
-        return _of_files(own_images.files_in(named), named, framing)
+        return _of_files(folders.files_in(named), named, framing)
     flags = run_files.trusted_flags(folder)
     if flags.get("training_dir"):
         try:
-            training_dir, *_ = own_images.find_split(flags["training_dir"])
-            files = own_images.files_of_classes(training_dir)
+            training_dir, *_ = folders.find_split(flags["training_dir"])
+            files = folders.files_of_classes(training_dir)
         except BadInput as error:  # moved, or changed, since
             raise BadInput(f"{error}; or name a folder with a hundred images like them with --calibrate") from None
         return _of_files(files, training_dir, framing)
-    dataset = _of_name(head.provenance.trained_on.removesuffix(datasets.UNDIVIDED), head.class_names, flags)
+    dataset = _of_name(head.provenance.trained_on.removesuffix(splits.UNDIVIDED), head.class_names, flags)
     if dataset is None:
         raise BadInput(f"--quantize int8: {head.provenance.trained_on}, which it was trained on, cannot be found from "
                        f"{folder}; name a folder with a hundred such images with --calibrate")  # fmt: skip
     rows = np.arange(len(dataset.labels))
     if "split" in flags and not flags.get("validation_file"):
-        rows = datasets.split(dataset, flags["split"], flags.get("seed", 0)).training
-    return np.stack([frame(dataset.images[row], framing) for row in np.sort(datasets.some(rows, COUNT, seed=0))])
+        rows = splits.split(dataset, flags["split"], flags.get("seed", 0)).training
+    return np.stack([frame(dataset.images[row], framing) for row in np.sort(splits.some(rows, COUNT, seed=0))])
 
 
 def _of_files(files: list[pathlib.Path], folder: pathlib.Path, framing: Framing) -> np.ndarray:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data import datasets
-from data.datasets import Split
+from data import splits
+from data.splits import Split
 from networks.network import Network, pooled_size
 from transfer import feature_store, loop
 from transfer.classifier import Classifier
@@ -41,7 +41,7 @@ def describe(split: Split, recipe: Recipe) -> None:
     training, validation = len(split.training), len(split.validation)
     watched = f" ({recipe.validated:,} of them after each epoch)" if 0 < recipe.validated < validation else ""
     print(f"Training on {training:,} images, validating on {validation:,}{watched}")
-    for note in datasets.notes(split):
+    for note in splits.notes(split):
         print(note)
     print(flush=True)
 
@@ -90,7 +90,7 @@ def fine_tune(
     `transfer.teacher`, for `recipe.teacher_share`.
     """
     images, labels, names = split.dataset.images, split.dataset.labels, split.dataset.class_names
-    watched = split._replace(validation=datasets.some(split.validation, recipe.validated, recipe.seed))
+    watched = split._replace(validation=splits.some(split.validation, recipe.validated, recipe.seed))
     alone = None
     if recipe.head_epochs:
         features = shared_features(network, images, case.layer, run.provenance, devices, cache=cache)

@@ -15,7 +15,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from common.files import BadInput, file_hash, foreign, open_regular, written_whole
+from common.errors import BadInput, foreign
+from common.files import file_hash, open_regular
+from common.writing import written_whole
 
 FOLDER, STATE = "checkpoint", "state.json"
 PATTERN = "*?[" if os.name == "nt" else "*?[\\"  # letters that are no letters in a pattern of file names

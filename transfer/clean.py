@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from common.program import run, shown
 
-from common.files import BadInput
+from common.errors import BadInput
 from common.flags import Parser, at_least
 from common.locks import is_held
 from data import DATA_DIR, bottleneck_files

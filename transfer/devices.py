@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from common import program
-from common.files import BadInput
+from common.errors import BadInput
 
 ADDRESS = re.compile(r".+:\d+")  # of a worker
 

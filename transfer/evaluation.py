@@ -2,7 +2,7 @@
 
     report(parts, probabilities, folder)         # printed; tables per class and of confusions in the folder
 
-`parts` is a `data.datasets.Split`: the probabilities are those of its validation images; `for_test` makes one of a
+`parts` is a `data.splits.Split`: the probabilities are those of its validation images; `for_test` makes one of a
 test set. The steps, for use alone:
 
     judged = evaluate(labels, probabilities, class_names)
@@ -22,9 +22,10 @@ from common.program import shown
 import numpy as np
 from sklearn import metrics
 
-from common.files import printable, written_whole
-from data import datasets
-from data.datasets import Split
+from common.errors import printable
+from common.writing import written_whole
+from data import splits
+from data.splits import Split
 
 Z = 1.96  # standard deviations to either side of the mean that hold 95 % of a normal distribution
 TOP = 5  # ImageNet's second figure: the share of images whose class is among the five most probable ones
@@ -131,7 +132,7 @@ def independent_images(judged: Report, parts: Split) -> tuple[float | None, str]
     judged: of these images. None where no confidence interval means anything: the same objects were trained on.
     """
     dataset, _, rows = parts
-    if datasets.share_seen(parts) > MOST_SEEN:
+    if splits.share_seen(parts) > MOST_SEEN:
         return None, "training shows the same objects, so it says nothing about new ones"
     if dataset.tracks is not None:
         right = np.ones(len(rows))

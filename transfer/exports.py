@@ -11,7 +11,9 @@ from common.program import shown
 
 import numpy as np
 
-from common.files import BadInput, check_new_file, check_new_folder, check_utf8
+from common.errors import BadInput
+from common.files import check_utf8
+from common.writing import check_new_file, check_new_folder
 from data import images
 from transfer import checkpoints
 from transfer.trained import Trained

@@ -30,21 +30,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from common.files import (
-    OF_A_PATH,
-    BadInput,
-    file_hash,
-    foreign,
-    hash_record,
-    open_regular,
-    record_hash,
-    recorded_hash,
-    regular_or_absent,
-    reported,
-    start_of,
-    written_whole,
-)
+from common.errors import OF_A_PATH, BadInput, foreign, reported
+from common.files import file_hash, hash_record, open_regular, recorded_hash, regular_or_absent, start_of
 from common.locks import one_at_a_time
+from common.writing import record_hash, written_whole
 from data import DATA_DIR
 
 FEATURES_DIR = DATA_DIR / "features"

@@ -21,7 +21,8 @@ from common.program import stderr_kept_back
 import numpy as np
 import tensorflow as tf
 
-from common.files import check_new_file, printable, written_whole
+from common.errors import printable
+from common.writing import check_new_file, written_whole
 from networks.network import Network, pooled
 from transfer.saved_model import Served
 from weights.heads import Head

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from common.program import start_tensorflow
 
-from common.files import BadInput
+from common.errors import BadInput
 from weights import reading
 from weights.cards import Card
 

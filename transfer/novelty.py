@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.files import file_hash, written_whole
+from common.files import file_hash
 from common.rows import batches, sums_and_squares
+from common.writing import written_whole
 from weights import npz
 
 BATCH = 1024  # rows of features at a time: all of them may be more than the memory holds

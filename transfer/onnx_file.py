@@ -15,7 +15,7 @@ from common.program import stderr_kept_back
 
 import tensorflow as tf
 
-from common.files import check_new_file, written_whole
+from common.writing import check_new_file, written_whole
 from networks.network import Network
 from transfer.saved_model import Served
 from weights.heads import Head

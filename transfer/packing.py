@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
-from common.files import BadInput
+from common.errors import BadInput
 from weights.small import FORMAT, MARK, MOST_RANK, product
 
 MOST = 127  # largest int8; -128 is not used

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
-from common.files import written_whole
+from common.writing import written_whole
 
 DPI = 120  # pixels per inch; matplotlib measures in inches
 TILE = 128  # pixels that an image of the contact sheet is enlarged to, or reduced to

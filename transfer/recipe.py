@@ -6,7 +6,7 @@ recipe = recipe_for(case, cards.GOOGLENET, epochs=8)   # everything else follows
 
 from typing import Any, NamedTuple
 
-from common.files import BadInput
+from common.errors import BadInput
 from weights.cards import Card
 
 HEAD_BATCH, FINE_TUNING_BATCH = 128, 32  # images per step: small batches make the most of few images

@@ -9,9 +9,11 @@ from common.program import shown
 
 import numpy as np
 
-from common.files import BadInput, check_writable
-from data import datasets, traffic_signs
-from data.datasets import Dataset, Split
+from common.errors import BadInput
+from common.writing import check_writable
+from data import datasets, splits, traffic_signs
+from data.datasets import Dataset
+from data.splits import Split
 from networks.network import Network
 from transfer import augmentation, clean, evaluation, feature_store, novelty, plots, run_files, seen, trained
 from transfer.cases import Outcome
@@ -93,10 +95,10 @@ def keep_known(run: Run, outcome: Outcome, split: Split) -> None:
     unseen = split.validation[~np.isin(split.validation, split.training)]
     features, labels, rows = outcome.inputs, split.dataset.labels, (split.training, unseen)
     if outcome.classifier.network:
-        rows = (split.training, datasets.some(unseen, KNOWN_IMAGES, seed=0))
+        rows = (split.training, splits.some(unseen, KNOWN_IMAGES, seed=0))
         if len(split.training) > KNOWN_IMAGES:
             per_class = max(LEAST_KNOWN, KNOWN_IMAGES // len(split.dataset.class_names))
-            rows = (datasets.few(split.training, labels, per_class, seed=0), rows[1])
+            rows = (splits.few(split.training, labels, per_class, seed=0), rows[1])
         features = head_inputs(outcome.classifier, outcome.inputs, np.concatenate(rows))
         labels = labels[np.concatenate(rows)]
         rows = np.split(np.arange(len(labels)), [len(rows[0])])
@@ -146,7 +148,7 @@ def judge(
     view, told = second_view(test.class_names, classifier.network.image_size) if two_views else (None, "")
     probabilities = classifier.probabilities_of_many(test.images, cache, view)
     print(told, end="")
-    evaluation.report(datasets.for_test(test, trained_on), probabilities, classifier.folder, plot, TEST)
+    evaluation.report(splits.for_test(test, trained_on), probabilities, classifier.folder, plot, TEST)
 
 
 def judge_signs(

@@ -5,7 +5,7 @@ import copy
 import pathlib
 from typing import NoReturn
 
-from common.files import BadInput
+from common.errors import BadInput
 from data import traffic_signs
 from transfer import feature_store, run_files
 from transfer.recipe import check_decay, preset

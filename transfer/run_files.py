@@ -12,8 +12,10 @@ import os
 import pathlib
 import secrets
 
-from common.files import BadInput, foreign, open_regular, written_whole
+from common.errors import BadInput, foreign
+from common.files import open_regular
 from common.locks import is_held
+from common.writing import written_whole
 from transfer import checkpoints
 
 RUNS_DIR = pathlib.Path(__file__).resolve().parents[1] / "runs"

@@ -27,10 +27,12 @@ from common.program import shown
 
 import numpy as np
 
-from common.files import BadInput, check_utf8, check_writable, written_whole
+from common.errors import BadInput
+from common.files import check_utf8
 from common.locks import exclusive
-from data import datasets
-from data.datasets import Split
+from common.writing import check_writable, written_whole
+from data import splits
+from data.splits import Split
 from transfer import checkpoints, feature_store, novelty, run_files
 from transfer.run_files import HISTORY, LOCK, SETTINGS, begun_here, read_history, read_settings, write_settings
 from weights import heads, reading
@@ -221,7 +223,7 @@ def begin_or_resume(
 
     flags: as settings.json keeps them; "out" and "demo" say where a new run goes. chief: only this process writes.
     """
-    fingerprint, seen = datasets.fingerprint(split), as_seen(split.dataset.images, provenance)
+    fingerprint, seen = splits.fingerprint(split), as_seen(split.dataset.images, provenance)
     if chief and folder is None:
         flags = flags | {"precision": provenance.precision}  # "auto" may be another on another machine
         folder = begin(script, flags, fingerprint, provenance.fingerprint, flags["out"], flags["demo"], seen)

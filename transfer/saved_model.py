@@ -15,7 +15,7 @@ import os
 
 import tensorflow as tf
 
-from common.files import check_new_folder, folder_written_whole
+from common.writing import check_new_folder, folder_written_whole
 from data.images import Framing, framing_of
 from networks.network import Network, pooled
 from weights.heads import Head

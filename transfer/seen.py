@@ -8,9 +8,9 @@ import pathlib
 
 from common.program import shown
 
-from common.files import BadInput
+from common.errors import BadInput
 from common.kinds import ZIP, kind_of
-from data import datasets, own_images, traffic_signs
+from data import folders, splits, traffic_signs
 from data.datasets import Dataset
 from transfer import run_files
 from weights.heads import Head
@@ -37,8 +37,8 @@ def _folder(flags: dict, test_dir: pathlib.Path) -> tuple[pathlib.Path | None, i
     """The run's folder of training images, and how many files in `test_dir` are copies of those in it."""
     with contextlib.suppress(BadInput):  # it may have been moved, or changed, since
         if flags.get("training_dir"):
-            place, *_ = own_images.find_split(flags["training_dir"])
-            copies, _ = own_images.in_both(place, test_dir)
+            place, *_ = folders.find_split(flags["training_dir"])
+            copies, _ = folders.in_both(place, test_dir)
             return place, len(copies)
     return None, 0
 
@@ -46,8 +46,8 @@ def _folder(flags: dict, test_dir: pathlib.Path) -> tuple[pathlib.Path | None, i
 def _file(flags: dict, head: Head, test: Dataset) -> tuple[pathlib.Path | None, int]:
     """The run's train.p, and how many of the test images are in it. An archive would take too long to read."""
     place = pathlib.Path(flags.get("training_file") or traffic_signs.TRAIN_FILE)
-    signs = head.provenance.trained_on.removesuffix(datasets.UNDIVIDED) == traffic_signs.NAME
+    signs = head.provenance.trained_on.removesuffix(splits.UNDIVIDED) == traffic_signs.NAME
     with contextlib.suppress(BadInput):
         if flags and signs and place.is_file() and kind_of(place) != ZIP:
-            return place, datasets.count_in(test, traffic_signs.load(place))
+            return place, splits.count_in(test, traffic_signs.load(place))
     return None, 0

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.files import BadInput
+from common.errors import BadInput
 from data import decoding, images
 from transfer import answers, novelty, trained
 from transfer.novelty import Known

@@ -27,9 +27,11 @@ from common.program import run, shown, start_tensorflow
 import numpy as np
 
 from caffe_classes import class_names
-from common.files import BadInput, check_new_file, open_regular, written_whole
+from common.errors import BadInput
+from common.files import open_regular
 from common.flags import Parser, at_least, check_together
 from common.rows import batches
+from common.writing import check_new_file, written_whole
 from data import own_images
 from transfer import packing
 from weights import cards, heads, reading

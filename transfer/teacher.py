@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from common.files import BadInput
-from data.datasets import Split
+from common.errors import BadInput
+from data.splits import Split
 from transfer import feature_store, trained
 from transfer.devices import Devices
 from transfer.features import shared_features

@@ -15,10 +15,10 @@ from common.program import shown
 
 import numpy as np
 
-from common.files import BadInput, printable
+from common.errors import BadInput, printable
 from common.rows import batches
-from data import datasets
 from data import images as image_files
+from data import splits
 from data.images import Framing, framing_of
 from transfer import run_files
 from transfer.features import frozen_features
@@ -125,7 +125,7 @@ def description(head: Head, path: pathlib.Path) -> str:
 
 def accuracy(provenance: Provenance) -> str:
     """How good a head was at the end of its training, a clause: on images held out, if there were any."""
-    if provenance.trained_on.endswith(datasets.UNDIVIDED):
+    if provenance.trained_on.endswith(splits.UNDIVIDED):
         return f"accuracy {provenance.validation_accuracy:.3f} on images that it was trained on"
     return f"validation accuracy {provenance.validation_accuracy:.3f}"
 

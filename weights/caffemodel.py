@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from common.files import BadInput, open_regular
+from common.errors import BadInput
+from common.files import open_regular
 
 ADVICE = "give another file with --weights"
 NAME = 1  # NetParameter: name of the network

@@ -8,7 +8,7 @@ returns the weights themselves.
 import dataclasses
 from typing import Literal
 
-from common.files import BadInput
+from common.errors import BadInput
 
 LARGEST_SIZE = 1024  # pixels along a side; memory grows with its square, and no network here has seen such images
 

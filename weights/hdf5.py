@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from common.files import BadInput, foreign
+from common.errors import BadInput, foreign
 from weights.npz import Stored
 
 CHILD = pathlib.Path(__file__).with_name("hdf5_child.py")

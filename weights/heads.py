@@ -16,8 +16,9 @@ import numpy as np
 from scipy.special import softmax
 
 from common import kinds
-from common.files import BadInput, written_whole
+from common.errors import BadInput
 from common.flags import LARGEST_SEED
+from common.writing import written_whole
 from weights import cards, npz
 from weights.arrays import all_finite
 

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from common import kinds, zips
-from common.files import BadInput, foreign, open_regular
+from common.errors import BadInput, foreign
+from common.files import open_regular
 from weights import hdf5, npz, reading
 from weights.arrays import all_finite
 from weights.npz import Stored

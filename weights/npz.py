@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common import npy, zips
-from common.files import foreign, open_regular
+from common.errors import foreign
+from common.files import open_regular
 from common.pickled_arrays import check_text
 
 MOST_LISTED = 4 << 20  # bytes of the archive's list of members

@@ -22,8 +22,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from common import fetching, kinds, safe_pickle
-from common.files import BadInput, file_hash, written_whole
+from common.errors import BadInput
+from common.files import file_hash
 from common.flags import LARGEST_SEED
+from common.writing import written_whole
 from weights import caffemodel, npz, small
 from weights.arrays import aligned, all_finite, empty
 from weights.cards import Card
