@@ -98,8 +98,10 @@ def conv(
     was trained on two GPUs of 3 GB.
     """
     groups = x.shape[-1] // kernel.shape[2]
-    if not isinstance(padding, str):  # conv2d takes it, too, but oneDNN has no gradient for it: in bfloat16 this one
-        x, padding = tf.pad(x, padding), "VALID"  # layer then took more time than the rest of GoogLeNet
+    # conv2d takes such padding, too, but oneDNN has no gradient for it: in bfloat16, one such layer took more time than
+    # the rest of GoogLeNet.
+    if not isinstance(padding, str):
+        x, padding = tf.pad(x, padding), "VALID"
     if groups == 1:
         return tf.nn.relu(tf.nn.conv2d(x, kernel, stride, padding) + bias)
     # conv2d would read the groups off the shapes, as fast, but not every processor has that gradient.

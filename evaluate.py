@@ -53,7 +53,7 @@ def find_images(
 
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")
+    flags.add_head_flag(parser)
     parser.add_argument("--test_file", type=pathlib.Path, help="a test.p, or GTSRB's official test images, as a folder "
                         "or zip, if they are not in data/")  # fmt: skip
     parser.add_argument(
@@ -80,10 +80,8 @@ def main() -> None:
         raise BadInput(f"no run in runs/ has been trained{advice}")
     head = heads.load(path)
     print(f"{trained.description(head, path)}\n")
-    cache, pictures = (
-        command_line.cache_of(args.cache, args.no_cache),
-        command_line.pictures_of(args.cache, args.no_cache),
-    )
+    cache = command_line.cache_of(args.cache, args.no_cache)
+    pictures = command_line.pictures_of(args.cache, args.no_cache)
     test = find_images(head, args.test_dir, args.test_file, args.skip_unreadable, pictures, args.demo)
     start_tensorflow()  # which would write to stderr, should `results` import it first
     from transfer import results

@@ -110,7 +110,7 @@ def parse_arguments() -> argparse.Namespace:
     flags.add_image_flags(parser, "your own images: signs cropped tightly, or whatever the classifier was trained on")
     flags.add_network_flags(parser)
     flags.add_as_published_flag(parser)
-    parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")
+    flags.add_head_flag(parser)
     parser.add_argument("--export", metavar="PATH", type=pathlib.Path, help="write the classifier, usable without "
                         "these scripts: to a folder, as a SavedModel (raw RGB images in, probabilities and names "
                         "out), or to NAME.tflite for phones, or NAME.onnx for ONNX Runtime (framed RGB images in, "

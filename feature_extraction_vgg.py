@@ -114,8 +114,8 @@ def feature_files(args: argparse.Namespace, given: set[str]) -> tuple[pathlib.Pa
             return None
         used = HEAD_FLAGS | NAME_FLAGS
         # Where nothing is said about the split, the course's files of the signs count, too; theirs is random.
-        splits = [args.split] if "split" in given else ["track", "random"]
-        candidates = (default_files(args, split) for split in splits)
+        possible = [args.split] if "split" in given else ["track", "random"]
+        candidates = (default_files(args, split) for split in possible)
         files = next(filter(bottlenecks.are_of_others, candidates), None)
         if files is None:
             return None

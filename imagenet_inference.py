@@ -36,7 +36,7 @@ def find_photos(demo: bool) -> list[pathlib.Path]:
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     flags.add_image_flags(parser, "your own photos, in any common format and of any size")
-    parser.add_argument("--network", choices=cards.CARDS, default="alexnet", help="the network (default alexnet)")
+    flags.add_network_flag(parser.add_argument)
     flags.add_network_flags(parser)
     flags.add_as_published_flag(parser)
     return parser.parse_args()

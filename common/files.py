@@ -40,7 +40,7 @@ def open_regular(path: str | os.PathLike, expected: str = "a file") -> BinaryIO:
 
 def _check_regular(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, NOT_REGULAR.get(stat.S_IFMT(status.st_mode), "is no regular file"))
+        raise OSError(errno.EINVAL, NOT_REGULAR.get(stat.S_IFMT(status.st_mode), "is not a regular file"))
 
 
 def open_without_waiting(path: str, flags: int) -> int:
@@ -81,7 +81,7 @@ def make_folder(path: pathlib.Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         above = next(above for above in (path, *path.parents) if os.path.lexists(above))
-        raise NotADirectoryError(errno.ENOTDIR, f"{above} is no folder") from None
+        raise NotADirectoryError(errno.ENOTDIR, f"{above} is not a folder") from None
 
 
 def check_utf8(path: str | os.PathLike, advice: str) -> None:

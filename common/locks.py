@@ -1,7 +1,7 @@
-"""Locks between processes: what several of them share, one at a time has.
+"""Locks between processes: only one at a time uses what they share.
 
-A lock is an empty file that stands for what is shared, there while a block runs. It belongs to the process and goes
-with it, however it ends.
+A lock is held on an empty file that stands for what is shared. The system releases it when the process ends, however it
+ends; a killed one leaves the file behind, which then means nothing.
 """
 
 import contextlib

@@ -44,8 +44,8 @@ def load(path_or_file: str | os.PathLike | BinaryIO, name: object = None) -> Any
         return _unpickled(file, name or path_or_file)
 
 
-def load_npy(path: str | os.PathLike) -> np.ndarray:
-    """Return the array of a `.npy` file; the pickle inside an array of objects is read as `load` reads it."""
+def load_npy(path: str | os.PathLike) -> Any:
+    """Return the array of a `.npy` file; for one of objects, whatever the pickle in it holds, as `load` reads it."""
     with open_regular(path) as file, foreign(path, "a .npy file", ADVICE):
         shape, dtype = npy.header(file)
         if not dtype.itemsize:
@@ -179,7 +179,8 @@ class _Plain(NamedTuple):
 def _plain(value: Any, done: dict, limit: int, depth: int = 0) -> _Plain:
     """Return `value` with arrays finished and keys as str; `done` holds what was met before, by identity.
 
-    Raises UnpicklingError for more than `limit` bytes when written out, or more than DEEPEST levels.
+    Raises UnpicklingError for more than `limit` bytes when written out, or more than DEEPEST levels: `depth` counts
+    those of this recursion, `height` also those below parts that were met before, which are not entered again.
     """
     if isinstance(value, int) and value.bit_length() > LARGEST_INTEGER:
         raise pickle.UnpicklingError(f"an integer of {value.bit_length():,} bits")

@@ -19,7 +19,7 @@ LONGEST_NAME, DEEPEST = 1000, 10  # characters, folders: `zipfile.Path` makes a 
 def opened(file: BinaryIO, most_listed: int) -> Iterator[zipfile.ZipFile]:
     """The archive in an open file. most_listed: bytes that the list of its members may have.
 
-    ValueError for a longer list, members in another compression than everybody's, long or deep names; what `zipfile`
+    ValueError for a longer list, members that are neither stored nor deflated, long or deep names; what `zipfile`
     raises for a damaged archive. To be put into `common.errors.foreign`.
     """
     limited = _Limited(file, most_listed)

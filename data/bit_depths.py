@@ -25,7 +25,7 @@ def eight_bits(pixels: np.ndarray, bits: int | None = None) -> np.ndarray:
     whole = pixels.dtype.kind in "iu"
     white = _white(int(largest), bits) if whole else 1 if largest <= 1 + OVERSHOOT else 255
     if not whole and 1 + OVERSHOOT < largest < DARKEST:
-        raise BadInput(f"has values up to {largest:.3g}: floats 0 to 1 end before, floats 0 to 255 would be all black; "
+        raise BadInput(f"has values up to {largest:.3g}, too large for floats of 0 to 1 and too small for 0 to 255; "
                        "convert it to 8 bits")  # fmt: skip
     beyond = 0 if whole or white > 1 else OVERSHOOT
     if not (least >= -beyond and largest <= white + beyond):  # NaN, too, is not
@@ -43,7 +43,7 @@ def on_white(rgba: np.ndarray) -> np.ndarray:
     return _in_blocks(blend, rgba, channels=3)
 
 
-def _white(largest: float, bits: int | None) -> int:
+def _white(largest: int, bits: int | None) -> int:
     """The number that stands for white, with which cameras of 10, 12 or 14 bits fill files of 16.
 
     It is what the file says (`bits`: PNG's sBIT, TIFF's BitsPerSample), else the largest number of the fewest of 8,

@@ -33,7 +33,7 @@ def is_made_from(path: pathlib.Path, facts: dict) -> bool:
 
 
 def write(path: str | os.PathLike, features: np.ndarray, labels: np.ndarray, facts: dict) -> None:
-    """Write a file, whole or not at all, that anything that reads the course's reads."""
+    """Write a file, whole or not at all, that readers of the course's files can read."""
     pickles.write(path, {"features": features, "labels": labels, "made_from": json.dumps(facts)})
 
 
@@ -62,7 +62,7 @@ def _array(values: Any, what: str, path: str | os.PathLike) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError:  # lists of different lengths
-        raise BadInput(f"{path}: the {what} are no plain array; expected {EXPECTED}") from None
+        raise BadInput(f"{path}: the {what} are not a plain array; expected {EXPECTED}") from None
 
 
 def read_both(training_file: pathlib.Path, validation_file: pathlib.Path) -> tuple[np.ndarray, np.ndarray, int]:

@@ -92,7 +92,7 @@ def _one_integer_each(values: Any, what: str, count: int, path: Any) -> np.ndarr
     try:
         values = np.asarray(values)
     except ValueError:  # lists of different lengths
-        raise BadInput(f"{path}: the {what} are no plain list; expected one whole number per image") from None
+        raise BadInput(f"{path}: the {what} are not a plain list; expected one whole number per image") from None
     if values.shape not in ((count,), (count, 1)):
         raise BadInput(f"{path}: {what} of the shape {values.shape} for {count} images; expected one per image")
     if values.dtype.kind not in "iu":

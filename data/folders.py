@@ -144,7 +144,7 @@ def _originals(files: list[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:
 
 
 def files_in(folder: str | os.PathLike) -> list[pathlib.Path]:
-    """The files in a folder and the folders in it, sorted, as `load` finds those of a class."""
+    """The files in a folder and the folders in it, sorted, as `own_images.load` finds those of a class."""
     with _named_if_unreadable():
         return _files(pathlib.Path(folder))
 

@@ -21,7 +21,7 @@ import pathlib
 import posixpath
 import re
 import zipfile
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +61,7 @@ EXPECTED = "a GTSRB archive (official, torchvision's, Kaggle's or Udacity's), zi
 MOST_IMAGES = 60_000  # it has 39,209
 MOST_LISTED = 16_000_000  # bytes of a zip's list of members; Kaggle's has about 10 MB
 LONGEST_SIDE = 1000  # pixels; it has up to 266
+SPARE = 80_000_000  # bytes that a pickle in a zip may unpack to beyond twice its size; train.p has 121 MB
 LARGEST_FILE = 8_000_000  # bytes, of an image or a csv; Kaggle's has 2 MB
 
 Archive = pathlib.Path | zipfile.Path  # a folder, or one in a zip
@@ -143,7 +144,7 @@ def read_pickle_in(path: str | os.PathLike, name: str) -> Any | None:
         if not named:
             return None
         member = min(named, key=lambda member: len(member.filename))
-        if member.file_size > 80_000_000 + 2 * path.stat().st_size:
+        if member.file_size > 2 * path.stat().st_size + SPARE:
             raise BadInput(f"{path}: {member.filename} would unpack to {member.file_size:,} bytes; expected {EXPECTED}")
         with foreign(path, EXPECTED), archive.open(member) as file:
             return safe_pickle.load(file, name=f"{path}: {member.filename}")
@@ -252,7 +253,7 @@ def _smallest(values: list) -> np.ndarray:
     return array.astype(np.min_scalar_type(array.max()))
 
 
-def _read_csv(path: Archive, files: str, labels: Container[int] = range(CLASSES)) -> list[Row]:
+def _read_csv(path: Archive, files: str, labels: Sequence[int] = range(CLASSES)) -> list[Row]:
     """Return the rows of a csv; its images lie beside it. `files`: a pattern of their names, of what else they say."""
     if not path.is_file():
         raise BadInput(f"{path}: missing; expected the archive as it was published, whole")
@@ -270,7 +271,7 @@ def _read_csv(path: Archive, files: str, labels: Container[int] = range(CLASSES)
     return rows
 
 
-def _row(path: Archive, line: dict[str, str], files: str, labels: Container[int]) -> Row:
+def _row(path: Archive, line: dict[str, str], files: str, labels: Sequence[int]) -> Row:
     """One line of a csv; ValueError or KeyError for what cannot be."""
     name, label = line["Path"] if "Path" in line else line["Filename"], int(line["ClassId"])
     # Only a plain name of an image: a file from elsewhere must not point out of its folder.

@@ -1,4 +1,4 @@
-"""Images: any file that Pillow reads becomes RGB of the size that a network takes; the photos of the walk."""
+"""Image files as squares of the size that a network takes; the photos of the walk."""
 
 import glob
 import importlib.util

@@ -29,7 +29,8 @@ def load(
     skip_unreadable: bool = False,
     cache: str | os.PathLike | None = picture_store.PICTURES_DIR,
 ) -> Dataset:
-    """The images in `folder` as a `Dataset` without tracks; its images are a read-only memory map.
+    """The images in `folder` as a `Dataset` without tracks; its images are a read-only memory map,
+    or an array without cache.
 
     framing: how each becomes a square, see `images.Framing`; `side_to_keep` gives the size for it.
     The classes are the folders in `folder`, sorted by name; or `class_names`, those of the training images, of which
@@ -45,7 +46,7 @@ def load(
     decoded, unreadable = picture_store.decoded_images(folder, files, framing, cache)
     if unreadable and not skip_unreadable:
         others = f" (and {len(unreadable) - 1} more files)" if len(unreadable) > 1 else ""
-        raise BadInput(f"{next(iter(unreadable.values()))}{others}; --skip_unreadable leaves out what is no image")
+        raise BadInput(f"{next(iter(unreadable.values()))}{others}; --skip_unreadable leaves out what is not an image")
     for reason in unreadable.values():
         print(f"skipped: {reason}", file=sys.stderr)
     labels = []

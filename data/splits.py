@@ -69,7 +69,8 @@ def split(dataset: Dataset, by: str, seed: int, held_out: float = HELD_OUT) -> S
 def fewer(parts: Split, per_class: int, validation_per_class: int, seed: int) -> Split:
     """At most so many images of each class, chosen at random; 0: all. The others leave the data set as well.
 
-    Where several training images are copies of a validation image, one of them may stay: see `with_copies_shared`.
+    A validation image of which training images are copies shares the row of one that was chosen, see
+    `with_copies_shared`.
     """
     if not (per_class or validation_per_class):
         return parts
@@ -91,7 +92,7 @@ def few(rows: np.ndarray, labels: np.ndarray, count: int, seed: int) -> np.ndarr
 
 
 def some(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """`most` of the rows (n,), chosen at random, in random order; 0, or if there are no more: all, as they are."""
+    """At most `most` rows (n,), chosen at random, in random order; 0, or if there are no more: all, as they are."""
     return rows if not most or len(rows) <= most else np.random.default_rng(seed).permutation(rows)[:most]
 
 

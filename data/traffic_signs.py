@@ -53,7 +53,7 @@ LEFT_AND_RIGHT = [(19, 20), (33, 34), (36, 37), (38, 39)]
 MIRRORED = (
     {label: label for label in SYMMETRIC} | dict(LEFT_AND_RIGHT) | {right: left for left, right in LEFT_AND_RIGHT}
 )
-MIRROR = tuple(MIRRORED.get(label, NO_MIRROR) for label in range(43))
+MIRROR = tuple(MIRRORED.get(label, NO_MIRROR) for label in range(archives.CLASSES))
 
 
 def sign_names() -> list[str]:
@@ -70,8 +70,8 @@ def are_signs(class_names: Sequence[str]) -> bool:
 def load(path: str | os.PathLike = TRAIN_FILE) -> Dataset:
     """Return the training images in `path` as a `Dataset`: a pickle like train.p, or an archive, zip or unpacked.
 
-    Only `data/train.p` itself is made when absent: built from the official archive if that lies in data/, else fetched
-    from the course, else built from the fetched archive. Raises `BadInput`.
+    Only `data/train.p` itself is made when absent: built from an archive in data/, as `gtsrb_archive` knows them, else
+    fetched from the course, else built from the fetched archive. Raises `BadInput`.
     """
     path = pathlib.Path(path)
     if not path.exists() and path.resolve() == TRAIN_FILE:
@@ -89,8 +89,8 @@ def load_test(path: str | os.PathLike = TEST_FILE) -> Dataset:
     """Return the official test set as a `Dataset` without tracks: other signs than those of the training images.
 
     path: a pickle like test.p, or an archive, zip or unpacked; for the official one, the file with the classes lies
-    beside it or in it (`gtsrb_archive.find_test_labels`). Only `data/test.p` itself is made when absent, from the
-    official archives; those that data/ lacks are fetched. Raises `BadInput`.
+    beside it or in it (`gtsrb_archive.find_test_labels`). Only `data/test.p` itself is made when absent, from
+    archives in data/; official ones that it lacks are fetched. Raises `BadInput`.
     """
     path = pathlib.Path(path)
     if not path.exists() and path.resolve() == TEST_FILE:
@@ -147,7 +147,7 @@ def tracks_of(labels: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray
       is harmless. The later train.p and valid.p are of this kind.
     * Shuffled images, or no sizes: None.
     """
-    counts = np.full(sum(TRACKS), 30)
+    counts = np.full(sum(TRACKS), IMAGES_PER_TRACK)
     counts[SHORT_TRACK] -= 1
     tracks = np.repeat(np.arange(len(counts)), counts)
     every = max(1, round(len(tracks) / len(labels)))

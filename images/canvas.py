@@ -13,6 +13,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from common.writing import written_whole
+from transfer.plots import literal
 
 WIDTH = 900  # units
 UNITS_PER_INCH = 100
@@ -42,8 +43,8 @@ def points(units: float) -> float:
 
 def write(axes: Axes, x: float, y: float, text: str, size: float = TYPE, **style: object) -> Text:
     """Text around (x, y); `style` as matplotlib's, centred and dark unless it says otherwise."""
-    text = text.replace("$", r"\$")  # matplotlib would take $...$ for a formula
-    return axes.text(x, y, text, **{"fontsize": points(size), "ha": "center", "va": "center", "color": INK} | style)
+    style = {"fontsize": points(size), "ha": "center", "va": "center", "color": INK} | style
+    return axes.text(x, y, literal(text), **style)
 
 
 def box(

@@ -238,7 +238,7 @@ def measured(path: pathlib.Path) -> dict[Point, dict]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, prog="python -m images.how_much")
     add = parser.add_argument
     add("--dataset", nargs="+", choices=VALIDATED, default=["signs", "cifar10"], help="default: signs cifar10")
     add("--cases", nargs="+", type=int, choices=EPOCHS, default=list(EPOCHS), help="default: 1 2 3 4")

@@ -31,7 +31,7 @@ APART = 34  # units between two labels
 def how_much(results: Sequence[dict]) -> Figure:
     """Accuracy against training images per class, a panel per data set, network and its weights, a line per case.
 
-    results: as `images.how_much.main` keeps them; per_class 0 is all. Marks are medians over the seeds, bars go from
+    results: as `images.how_much.measure` keeps them; per_class 0 is all. Marks are medians over the seeds, bars go from
     the lowest to the highest. The line from scratch is in the panels of all weights.
     """
     pretrained = dict.fromkeys(

@@ -101,7 +101,7 @@ def table(found: list[dict], names: list[str]) -> str:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, prog="python -m images.random_or_pretrained")
     add = parser.add_argument
     add("--weights", default=RANDOM, help="file with AlexNet's pretrained weights, or 'small', those that come with "
         "the scripts; without it, random ones alone are measured")  # fmt: skip

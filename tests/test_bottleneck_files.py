@@ -57,7 +57,7 @@ WRONG = {
     "labels from 1": (X, Y + 1, X, Y, "train.p: the labels are 1 to 3, 3 different ones; expected 0 to 2"),
     "a class is missing": (X, Y * 2, X, Y, "train.p: the labels are 0 to 4"),
     "labels are no numbers": (X, Y.astype(float), X, Y, "train.p: labels are float64"),
-    "labels in lists of different lengths": (X, [[1], [2, 3]], X, Y, "train.p: the labels are no plain array"),
+    "labels in lists of different lengths": (X, [[1], [2, 3]], X, Y, "train.p: the labels are not a plain array"),
     "nan": (NAN, Y, X, Y, "train.p: some features are nan"),
     "inf": (np.where(np.isnan(NAN), np.inf, NAN), Y, X, Y, "train.p: some features are"),
     "nan in validation": (X, Y, NAN, Y, "validation.p: some features are nan"),

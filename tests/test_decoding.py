@@ -140,7 +140,7 @@ def test_float_tiffs(tmp_path):
     np.testing.assert_array_equal(read, three(np.rint(unit.clip(0, 1) * 255)))
     for factor in 1.2, 1.9:
         message = refused("images", images.read, saved(tmp_path / "neither.tif", unit.clip(0, 1) * np.float32(factor)))
-        assert f"neither.tif: has values up to {factor}: floats 0 to 1 end before" in message
+        assert f"neither.tif: has values up to {factor}, too large for floats of 0 to 1" in message
     assert "expected 0 to 1" in refused("images", images.read, saved(tmp_path / "below.tif", unit - np.float32(0.48)))
     unit[0, 0] = np.nan
     with pytest.raises(BadInput, match="values from nan"):

@@ -85,7 +85,7 @@ def test_a_file_that_is_there_is_not_replaced(tmp_path, monkeypatch):
     """Nor is it told after ten minutes that the place cannot be written."""
     (tmp_path / "mine.npz").write_text("mine")
     monkeypatch.setattr(reading, "load", lambda *_: pytest.fail("the work has begun"))
-    for out, told in (("mine.npz", "exists already"), ("mine.npz/new.npz", "is no folder")):
+    for out, told in (("mine.npz", "exists already"), ("mine.npz/new.npz", "is not a folder")):
         monkeypatch.setattr(sys, "argv", ["distill", "photos", "--out", str(tmp_path / out)])
         assert told in in_one_line(distill.main)
     assert (tmp_path / "mine.npz").read_text() == "mine"

@@ -27,7 +27,7 @@ CHILD = f"""
     import os, pathlib, signal, sys, time
     sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
     import numpy as np
-    from common import files
+    from common import errors
     from transfer import feature_store
     from test_feature_store import BATCH, IMAGES, KEY, compute
     folder = pathlib.Path(sys.argv[1])
@@ -266,8 +266,8 @@ def test_a_damaged_part_is_not_continued(tmp_path, damage):
     assert damage != "link elsewhere" or (tmp_path / "elsewhere").read_bytes() == content
 
 
-def test_features_kept_by_an_earlier_version_are_used(tmp_path):
-    """Its files, byte by byte; it noted no hashes."""
+def test_features_kept_by_an_earlier_version_are_used_if_their_hash_is_there(tmp_path):
+    """Its files, byte by byte."""
     images = np.arange(36, dtype=np.uint8).reshape(3, 2, 2, 3)
     name = "alexnet-fc7-5851452d9641a839"
     record = {"format": 1, "key": KEY, "pictures": "bf6e46916ec8a47cae4ea00de838bfd8634d484414b952bf00365949206d11d9"}
@@ -275,10 +275,13 @@ def test_features_kept_by_an_earlier_version_are_used(tmp_path):
     header = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }"
     rows = np.array([0, 0.5, 6, 6.5, 12, 12.5], "<f4")
     (tmp_path / f"{name}.npy").write_bytes(header.ljust(127) + b"\n" + rows.tobytes())
-    for _ in range(2):
-        features = feature_store.stored(images, None, KEY, tmp_path, batch_size=2)
-        assert features[:].tolist() == [[0, 0.5], [6, 6.5], [12, 12.5]]
-    assert (tmp_path / f"{name}.npy.sha256").exists()  # from now on it is checked
+    digest = hashlib.sha256((tmp_path / f"{name}.npy").read_bytes()).hexdigest()
+    (tmp_path / f"{name}.npy.sha256").write_text(f"{digest}  {name}.npy\n")
+    features = feature_store.stored(images, None, KEY, tmp_path, batch_size=2)
+    assert features[:].tolist() == [[0, 0.5], [6, 6.5], [12, 12.5]]
+    (tmp_path / f"{name}.npy.sha256").unlink()
+    features = feature_store.stored(images, lambda batch: np.ones((len(batch), 2), np.float32), KEY, tmp_path)
+    assert features[:].tolist() == [[1, 1]] * 3
 
 
 def test_what_killed_runs_have_left_is_cleared_away(tmp_path):
@@ -353,7 +356,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
             feature_store.stored(IMAGES, noted, KEY, folder, BATCH)
-        except files.BadInput as error:
+        except errors.BadInput as error:
             sys.exit(str(error))
     """
     message = start(tmp_path, code).communicate(timeout=60)[1]

@@ -208,8 +208,8 @@ def test_a_folder_has_the_permissions_of_any_other(tmp_path):
 
 NOT_WRITABLE = {
     "folder": "it is a folder",
-    "file/below": "is no folder",
-    "file/below/it": "file is no folder",
+    "file/below": "is not a folder",
+    "file/below/it": "file is not a folder",
     "n" * 300: "too long",
     "null\0": "null",
 }

@@ -102,7 +102,7 @@ def test_a_logdir_that_cannot_be_written(parse, tmp_path):
     """Told before the features are computed."""
     (tmp_path / "file").write_text("mine")
     for logdir in (tmp_path / "file", tmp_path / "file" / "sub"):
-        assert f"{tmp_path / 'file'} is no folder" in in_one_line(parse, "--logdir", logdir)
+        assert f"{tmp_path / 'file'} is not a folder" in in_one_line(parse, "--logdir", logdir)
     assert parse("--logdir", tmp_path / "new").logdir == tmp_path / "new"
     assert "is not UTF-8" in in_one_line(parse, "--logdir", tmp_path / os.fsdecode(b"log\xff"))
     assert not list((tmp_path / "new").iterdir()) and (tmp_path / "file").read_text() == "mine"

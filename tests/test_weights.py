@@ -294,7 +294,7 @@ def broken(tmp_path, case):
 
 CASES = {
     "text": "is a text file; Small net is read from", "page": "is an HTML page", "empty": "is an empty file",
-    "keras": "is an HDF5 file", "zip": "is a zip archive", "garbage": "no .npy, .npz or whole .caffemodel",
+    "keras": "is an HDF5 file", "zip": "is a zip archive", "garbage": "not a .npy, .npz or whole .caffemodel",
     "npz of objects": "holds object, not plain numbers", "caffemodel, cut off": "bytes are missing",
     "caffemodel, negative": "for the shape", "caffemodel, other shape": "for the shape",
     "caffemodel, a layer twice": "two layers",

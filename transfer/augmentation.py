@@ -42,15 +42,15 @@ def chances(count: int, seed: int, epoch: int) -> np.ndarray:
 def mirrored(labels: tf.Tensor, chance: tf.Tensor, mirror: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Which images to mirror, bool (N,), and the labels that all images then have, (N,).
 
-    It is every other one of the classes that have a mirror class. mirror: (classes,) the class of a class's mirror
+    It is a random half of the images whose class has a mirror class. mirror: (classes,) the class of a class's mirror
     image, or NO_MIRROR. A frog stays a frog, "keep right" becomes "keep left", "stop" would become no sign at all.
     """
     other = tf.gather(tf.constant(mirror, labels.dtype), labels)
-    flipped = every_other(chance) & (other != NO_MIRROR)
+    flipped = random_half(chance) & (other != NO_MIRROR)
     return flipped, tf.where(flipped, other, labels)
 
 
-def every_other(chance: tf.Tensor) -> tf.Tensor:
+def random_half(chance: tf.Tensor) -> tf.Tensor:
     """Which images to mirror where all may be, bool (N,). chance: (N, CHANCES)."""
     return chance[:, FLIPPED] >= 0.5
 
@@ -69,9 +69,9 @@ def augment(
 ) -> tf.Tensor:
     """Changed images at the size of the network's input, float32 (N, size, size, 3), 0-255.
 
-    images: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; 0.5 is no change, and the result
-    then that of `networks.network.preprocess`. flipped: bool (N,), which to mirror, see `mirrored`. relight: see
-    `other_light`.
+    images: uint8 or float (N, H, W, 3), 0-255. chance: (N, CHANCES), see `chances`; without relight 0.5 is no change,
+    and the result then that of `networks.network.preprocess`. flipped: bool (N,), which to mirror, see `mirrored`.
+    relight: see `other_light`.
     """
     x, chance = other_light(images, chance, relight), tf.cast(chance, tf.float32)
     side = tf.ones_like(chance[:, FLIPPED]) if flipped is None else tf.where(flipped, -1.0, 1.0)
@@ -127,8 +127,8 @@ def crop(length: int, chance: tf.Tensor, share: tf.Tensor, size: int) -> tuple[t
 def other_light(images: tf.Tensor, chance: tf.Tensor, relight: bool = False) -> tf.Tensor:
     """The same images brighter or darker, with more or less contrast: float32 (N, H, W, 3), 0-255.
 
-    relight: every other image is also exposed anew, to a mean brightness between DUSK and SUN. For images of which many
-    were taken at dusk or against the sky.
+    relight: a random half of the images is also exposed anew, to a mean brightness between DUSK and SUN. For images of
+    which many were taken at dusk or against the sky.
     """
     x, chance = tf.cast(images, tf.float32), tf.cast(chance, tf.float32)
     contrast, brightness = [2 * chance[:, each, None, None, None] - 1 for each in (CONTRASTED, BRIGHTENED)]
@@ -148,9 +148,9 @@ def other_light(images: tf.Tensor, chance: tf.Tensor, relight: bool = False) -> 
 def places(height: tf.Tensor, width: tf.Tensor, size: int, change: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     """Where each pixel is taken from, (N, 6): the affine maps of `sampled`.
 
-    change: (N, CHANCES) in [-1, 1). side: (N,) -1 mirrors, 1 does not. Places count from the middle of the first pixel,
-    so the middle of the image is (width - 1) / 2. Turns and scales about it, then shifts, then resizes to `size` pixels
-    along both sides.
+    change: (N, CHANCES), -1 to 1 in training; `closer` goes beyond. side: (N,) -1 mirrors, 1 does not. Places count
+    from the middle of the first pixel, so the middle of the image is (width - 1) / 2. Turns and scales about it, then
+    shifts, then resizes to `size` pixels along both sides.
     """
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     across, down = SHIFT * width * change[:, ACROSS], SHIFT * height * change[:, DOWN]

@@ -35,7 +35,8 @@ class Average:
         """
         self.waiting += 1
         if self.sources and (self.waiting == EVERY or last):
-            # The average begins as the first, random weights. The second term forgets them: 2/11, 3/12, 4/13 ...
+            # The average begins as the first weights. The second term forgets them: 2/11, 3/12, 4/13 ... It is that of
+            # TensorFlow 1's ExponentialMovingAverage, (1 + n) / (10 + n) in the n-th step.
             kept = min(self.decay, (2 + step) / (11 + step)) ** self.waiting
             self._update(np.float32(1 - kept))
             self.waiting = 0

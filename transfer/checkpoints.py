@@ -20,7 +20,7 @@ from common.files import file_hash, open_regular
 from common.writing import written_whole
 
 FOLDER, STATE = "checkpoint", "state.json"
-PATTERN = "*?[" if os.name == "nt" else "*?[\\"  # letters that are no letters in a pattern of file names
+PATTERN = "*?[" if os.name == "nt" else "*?[\\"  # characters with a meaning of their own in a pattern of file names
 LARGEST_JSON = 50_000_000  # bytes; a thousand epochs take 0.3 MB
 
 
@@ -48,8 +48,8 @@ def write(folder: pathlib.Path, history: list[dict], variables: list, optimizers
 def read(folder: pathlib.Path, history: list[dict], variables: list, optimizers: list) -> None:
     """Set variables and optimizers to their state after the last epoch of `history`.
 
-    `BadInput` for a checkpoint that is damaged, of other variables, or was changed since. (Earlier versions kept no
-    hashes, and a process that is killed between the checkpoint and its hashes leaves those of the one before.)
+    `BadInput` for a checkpoint that is damaged, of other variables, or was changed since. (Until 25 November 2026, runs
+    kept no hashes, and a process that is killed between the checkpoint and its hashes leaves those of the one before.)
     """
     number = len(history)
     with foreign(folder, "a run that can be resumed", "start a new run"):

@@ -52,7 +52,7 @@ def parse(
         args.test_file = None
     check_paths(args)
     checks = [NEEDS, USELESS_BESIDE]
-    if folder:  # what earlier versions kept is no mistake
+    if folder:  # what versions before 29 November 2026 kept is not a mistake
         checks = [{name: check[name] for name in check if name in typed} for check in checks]
     check_together(args, defaults, *checks)
     if not folder:
@@ -63,7 +63,7 @@ def parse(
 
 
 def check_paths(args: argparse.Namespace) -> None:
-    """`BadInput` for what would fail after hours of training only: a file that is absent, a folder that is closed."""
+    """`BadInput` for what would fail only after hours of training: a file that is absent, a folder that is closed."""
     for name in ("test_file", "teacher", "teacher_weights"):
         path = getattr(args, name, None)
         if path and not path.exists():
@@ -127,7 +127,7 @@ def check_case(args: argparse.Namespace, case: Case, card: Card) -> None:
         raise BadInput("--from_scratch: begins without weights; leave out this or --weights")
     for name in FINE_TUNING_ONLY:
         value = getattr(args, name)
-        if value and not case.fine_tuning and not args.resume:  # earlier versions kept --flip with a head alone
+        if value and not case.fine_tuning and not args.resume:  # until 29 November 2026, a head alone kept --flip
             typed = f"--{name}" if value is True else f"--{name} {value}"
             raise BadInput(f"{typed}: only the head is trained; train more (--train all), or leave out the flag, or "
                            "the --recipe that sets it")  # fmt: skip
@@ -138,8 +138,8 @@ def check_case(args: argparse.Namespace, case: Case, card: Card) -> None:
         raise BadInput("--teacher_share 0: nothing would be learned from the --teacher; give more, or leave out both")
     if args.patience and (args.keep_last or args.progressive_resizing):
         raise BadInput(f"--patience {args.patience}: the last epoch is the result (--keep_last, --progressive_resizing "
-                       "or a recipe), and stopping early would end with a worse; leave out one of them")  # fmt: skip
-    if not args.resume:  # earlier versions began such runs
+                       "or a recipe), and stopping early would keep a worse one; leave out one of them")  # fmt: skip
+    if not args.resume:  # such runs were begun until 29 November 2026
         check_decay(args.decay_epochs, args.epochs)
     if args.progressive_resizing:
         check_progressive(case, card, args.image_size or card.input_size, args.decay_epochs)
@@ -169,7 +169,8 @@ def mirror_of(args: argparse.Namespace, class_names: Sequence[str]) -> tuple[int
     if args.training_dir:
         return tuple(range(len(class_names))) if args.flip else ()
     mirror = datasets.mirror_of(class_names)
-    if args.flip and not mirror and not args.resume:  # earlier versions mirrored the CIFAR-10 script's drawn signs
+    # Until 29 November 2026, the CIFAR-10 script mirrored its drawn signs.
+    if args.flip and not mirror and not args.resume:
         raise BadInput(
             f"--flip: what the mirror images of these {len(class_names)} classes show is not known; leave it out"
         )

@@ -36,14 +36,15 @@ from weights.cards import ALEXNET, GOOGLENET
 if TYPE_CHECKING:  # TensorFlow takes seconds to import; `--help` and mistakes are answered without
     from googlenet import GoogLeNet
 
-# AlexNet's layer, what it reads, the teacher's layer that it imitates, windows that are looked at in each photo.
+# AlexNet's layer, what it reads, the teacher's layer that it imitates, the side of its map, windows that are looked at
+# in each photo.
 LAYERS = (
-    ("conv2", "pool1", "inception_3b", 44),
-    ("conv3", "pool2", "inception_4a", 50),
-    ("conv4", "conv3", "inception_4c", 50),
-    ("conv5", "conv4", "inception_4e", 50),
+    ("conv2", "pool1", "inception_3b", 27, 44),
+    ("conv3", "pool2", "inception_4a", 13, 50),
+    ("conv4", "conv3", "inception_4c", 13, 50),
+    ("conv5", "conv4", "inception_4e", 13, 50),
 )
-FIRST = ("norm2", 36)  # the teacher's layer for the filters of conv1 that GoogLeNet does not have, windows
+FIRST = ("norm2", 55, 36)  # the last three for those filters of conv1 that GoogLeNet does not have
 SHIFT = 3  # the middles of AlexNet's windows lie at 8k + 9 pixels, GoogLeNet's at 8k + 6
 BATCH = 50
 BRIGHT = 80.0  # root mean square of conv1's own filters' output, about that of GoogLeNet's, in units of pixels
@@ -66,7 +67,7 @@ def distill(photos: np.ndarray, teacher_weights: Weights | str, seed: int = 0) -
     inputs, places, targets = looks(photos, teacher, rng)
     weights["conv1"] = first_layer(inputs, targets[FIRST[0]], places[FIRST[0]], teacher, rng)
     below = None
-    for layer, reads, imitated, _ in LAYERS:
+    for layer, reads, imitated, *_ in LAYERS:
         inputs = through(weights, inputs, below, reads)
         weights[layer] = convolution(layer, inputs, targets[imitated], places[imitated])
         below = reads
@@ -84,18 +85,18 @@ def looks(photos: np.ndarray, teacher: "GoogLeNet", rng: np.random.Generator) ->
     """
     import tensorflow as tf
 
+    from networks.network import preprocess
     from transfer import augmentation
 
     chance = rng.random((len(photos), augmentation.EXPOSED), dtype=np.float32)
-    mapped = {FIRST[0]: (55, FIRST[1])} | {target: (13, count) for _, _, target, count in LAYERS[1:]}
-    mapped |= {LAYERS[0][2]: (27, LAYERS[0][3])}
+    mapped = {imitated: (side, count) for *_, imitated, side, count in (FIRST, *LAYERS)}
     names = [name for name in teacher.layer_names if name in (*mapped, "pool5")]
 
     @tf.function(autograph=False)
     def both(images: tf.Tensor, chance: tf.Tensor) -> tuple[tf.Tensor, list]:
-        flipped = augmentation.every_other(chance)
+        flipped = augmentation.random_half(chance)
         x = augmentation.random_crops(images, chance, ALEXNET.input_size, LEAST_CROP, flipped)
-        x = tf.reverse(x, [-1]) - ALEXNET.mean_bgr
+        x = preprocess(x, ALEXNET)
         maps, below, y = [], None, x[:, SHIFT:, SHIFT:]
         for name in names:
             y = teacher(y, name, after=below)

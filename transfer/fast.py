@@ -37,13 +37,13 @@ def frozen(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function: uint8 images (n, height, width, 3), RGB -> float32 array, the output of the named layer.
 
-    network: its `dtype` is computed in. Weights changed later are not seen.
+    network: its `dtype` is computed in. To be built anew when weights have changed: some are copied, others are not.
     image_shape: (height, width, 3). The first call with another `n` compiles for it (1 to 4 s on a busy machine).
     pool: the output of an early layer as a head sees it, see `networks.network.pooled`. ValueError for unknown layers.
     """
     needed = network.names_between(None, layer)
-    weights = tf.nest.map_structure(lambda variable: tf.cast(variable, network.dtype), network.cast_weights(needed))
-    layers = {name: normalize if name.startswith("norm") else function for name, function in network.layers(weights)}
+    functions = network.layers(network.cast_weights(needed))
+    layers = {name: normalize if name.startswith("norm") else function for name, function in functions}
 
     def prepare(images: tf.Tensor) -> tf.Tensor:
         return tf.cast(network.preprocess_features(images), network.dtype)

@@ -4,7 +4,7 @@ The file's name ends in a hash of everything that shaped the features: the image
 names (network, weights, layer, preprocessing, precision). Another key is another file, so nothing stale is ever read.
 For each key there are, in the order in which they appear:
 
-    .<name>.lock         there while a process computes; others wait for it
+    .<name>.lock         locked while a process computes; others wait for it
     <name>.json          the whole key; the files below count only while it is there and right
     <name>.part          rows so far: its length says how many, and a run that was stopped continues from here
     <name>.part.sha256   a line per batch: its last row's number, the hash of the part up to there
@@ -31,7 +31,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.errors import OF_A_PATH, BadInput, foreign, reported
-from common.files import file_hash, hash_record, open_regular, recorded_hash, regular_or_absent, start_of
+from common.files import file_hash, open_regular, recorded_hash, regular_or_absent, start_of
 from common.locks import one_at_a_time
 from common.writing import record_hash, written_whole
 from data import DATA_DIR
@@ -40,6 +40,7 @@ FEATURES_DIR = DATA_DIR / "features"
 FORMAT = 1  # part of every key; to be raised when the layout of the files changes
 PIECE = 1024  # images hashed at a time
 PART = re.compile(r"[A-Za-z0-9_.-]+-[0-9a-f]{16}\.part(\.sha256)?")  # browsers, too, call an unfinished file .part
+LONGEST_TEXT = 10_000_000  # bytes of a key or a list of hashes; each has a few thousand
 FORGOTTEN = 7 * 24 * 3600  # seconds after which a part that nobody has gone on with is deleted
 
 
@@ -224,11 +225,7 @@ def _is_whole(path: pathlib.Path, key: str, count: int) -> bool:
         digest = file_hash(path, "sha256")  # 0.35 s for 640 MB
     except (OSError, BadInput):
         return False
-    if os.path.lexists(hash_record(path)):
-        return recorded_hash(path) == digest
-    with contextlib.suppress(BadInput):  # kept by an earlier version, which noted no hashes
-        record_hash(path, digest)
-    return True
+    return recorded_hash(path) == digest
 
 
 def _header(count: int, width: int) -> bytes:
@@ -257,4 +254,4 @@ def fingerprint(images: np.ndarray) -> str:
 
 
 def _text(path: pathlib.Path) -> str:
-    return start_of(path, 10_000_000)
+    return start_of(path, LONGEST_TEXT)

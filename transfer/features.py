@@ -56,7 +56,7 @@ def key(origin: Provenance, layer: str, pool: bool) -> dict:
     names = ("network", "image_size", "as_published", "precision", "fingerprint")
     found = {name: getattr(origin, name) for name in names} | {"layer": layer, "pooled": pool}
     if pool and origin.precision == "bfloat16":
-        found["averaged_in"] = "float32"  # earlier versions pooled bfloat16's maps in bfloat16
+        found["averaged_in"] = "float32"  # until 29 November 2026, bfloat16's maps were pooled in bfloat16
     return found
 
 

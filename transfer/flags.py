@@ -52,6 +52,16 @@ def add_as_published_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_head_flag(parser: argparse.ArgumentParser) -> None:
+    """For the scripts that use what was trained."""
+    parser.add_argument("--head", help="the run's folder, or its head.npz (default: the newest run)")
+
+
+def add_network_flag(add: Callable) -> None:
+    """For the scripts that know all networks. add: the parser's `add_argument`, or a group's."""
+    add("--network", choices=CARDS, default="alexnet", help="the network (default alexnet)")
+
+
 def add_image_flags(parser: argparse.ArgumentParser, what: str) -> None:
     """Image files on the command line, and how many classes to print for each."""
     parser.add_argument("images", nargs="*", metavar="IMAGE", help=what)
@@ -120,7 +130,7 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="fewer validation images per class, to save time",
     )
-    add("--network", choices=CARDS, default="alexnet", help="the network (default alexnet)")
+    add_network_flag(add)
     add("--image_size", type=at_least(32, most=LARGEST_SIZE), help="side of the network's input in pixels: 64 "
         "costs a twelfth of 224; for alexnet 67 or more, with --layer pool5 or lower (default: the "
         "network's)")  # fmt: skip
@@ -151,12 +161,12 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
     add("--progressive_resizing", action="store_true", help="begin with images half as large, which cost a quarter; "
         "they reach --image_size after 70 %% of the epochs, of which the last then counts: for long trainings of "
         "googlenet")  # fmt: skip
-    add("--relight", action="store_true", help="expose every other image anew, to a random brightness, if many were "
-        "taken at dusk or against the sky")  # fmt: skip
+    add("--relight", action="store_true", help="expose a random half of the images anew in each epoch, if many "
+        "were taken at dusk or against the sky")  # fmt: skip
     add("--no_augment", action="store_true", help="the same images in every epoch, so that frozen layers run only once")
-    add("--flip", action="store_true", help="mirror every other image; of your own only if no class changes its "
-        "meaning in a mirror (CIFAR-10 is always mirrored; of the signs those whose mirror image is a sign, and "
-        "keep right becomes keep left)")  # fmt: skip
+    add("--flip", action="store_true", help="mirror a random half of the images in each epoch; of your own only if "
+        "no class changes its meaning in a mirror (CIFAR-10 is always mirrored; of the signs those whose mirror image "
+        "is a sign, and keep right becomes keep left)")  # fmt: skip
     add("--no_dropout", action="store_true", help="disable dropout (try it if the training loss stays high)")
     add_two_views_flag(group)
     add = parser.add_argument_group("distillation").add_argument

@@ -48,7 +48,7 @@ class Sums:
         return solve(np.float64(self.inputs) + np.diag(penalty), np.float64(self.targets))
 
     def explained(self, solution: np.ndarray) -> np.ndarray:
-        """(inputs, channels) of `solve` -> (channels, channels): how what is predicted varies together, per window."""
+        """(inputs, channels) of `solve` -> (channels, channels): the covariance of the predictions."""
         means, count = self.targets[-1], self.inputs[-1, -1]
         return (solution.T @ self.inputs @ solution - np.outer(means, means) / count) / count
 

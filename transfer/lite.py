@@ -28,7 +28,7 @@ from transfer.saved_model import Served
 from weights.heads import Head
 
 KEPT = "float"  # prefix of the operations that int8 leaves in float32
-TIMED = 20  # images that the speed is measured with, after one that is not counted
+TIMED = 20  # images that float16 is timed on, after one that is not counted; int8 is on those of the calibration
 
 
 class Exported(NamedTuple):

@@ -20,7 +20,6 @@ import numpy as np
 
 from common.files import file_hash
 from common.rows import batches, sums_and_squares
-from common.writing import written_whole
 from weights import npz
 
 BATCH = 1024  # rows of features at a time: all of them may be more than the memory holds
@@ -80,9 +79,8 @@ def is_unlike(percentile: float) -> bool:
 
 def save(known: Known, head: pathlib.Path) -> None:
     """Keep it beside the head file that it belongs to, whole or not at all."""
-    with written_whole(head.with_name(FILE)) as temporary, open(temporary, "wb") as file:
-        arrays = {PREFIX + name: array for name, array in known._asdict().items()}
-        np.savez(file, head=file_hash(head, "sha256"), **arrays)
+    arrays = {PREFIX + name: array for name, array in known._asdict().items()}
+    npz.save(head.with_name(FILE), head=file_hash(head, "sha256"), **arrays)
 
 
 def load(head: pathlib.Path, size: int) -> Known | None:

@@ -218,17 +218,18 @@ def _fitted(image: np.ndarray, side: int) -> np.ndarray:
 def _cut(name: str) -> str:
     """A class name beside the matrix: one line, not too long."""
     name = " ".join(name.split())
-    return _literal(name if len(name) <= NAME else f"{name[: NAME - 1].rstrip(' .')}…")
+    return literal(name if len(name) <= NAME else f"{name[: NAME - 1].rstrip(' .')}…")
 
 
 def _lines(text: str) -> list[str]:
     """A caption under an image: two lines at most."""
     wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)  # as Chinese is
-    return [_literal(line) for line in textwrap.wrap(text, CAPTION // (1 + wide), max_lines=2, placeholder="…")]
+    return [literal(line) for line in textwrap.wrap(text, CAPTION // (1 + wide), max_lines=2, placeholder="…")]
 
 
-def _literal(text: str) -> str:
-    return text.replace("$", r"\$")  # matplotlib would take $...$ for a formula
+def literal(text: str) -> str:
+    """The text for matplotlib, which would take $...$ for a formula."""
+    return text.replace("$", r"\$")
 
 
 def _save(figure: Figure, path: str | os.PathLike) -> None:

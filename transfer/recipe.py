@@ -41,8 +41,8 @@ class Recipe(NamedTuple):
     head_epochs: int = 0  # of the head alone, before the layers below it join
     augment: bool = False
     progressive_resizing: bool = False  # the first epochs see smaller images, see `schedules.image_sizes`
-    mirror: tuple[int, ...] = ()  # augmentation mirrors every other image; see `augmentation.mirrored`
-    relight: bool = False  # augmentation exposes every other image anew, see `augmentation.other_light`
+    mirror: tuple[int, ...] = ()  # augmentation mirrors a random half of the images; see `augmentation.mirrored`
+    relight: bool = False  # augmentation exposes a random half of them anew, see `augmentation.other_light`
     random_crop: float = 0.0  # augmentation cuts out squares, from this share of the side up to all of it
     dropout: bool = False
     standardize: bool = True  # the head sees features minus their mean, divided by their spread

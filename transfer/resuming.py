@@ -41,10 +41,15 @@ def changeable(args: argparse.Namespace) -> dict:
 
 
 def given(parser: argparse.ArgumentParser) -> set[str]:
-    """The names of the flags that stand on the command line, though it be with their default values."""
+    """The names of the flags that stand on the command line, even with their default values."""
     absent = object()  # argparse leaves what is there already, so this remains of each flag that is not given
     only = parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([])), absent)))
     return {name for name, value in vars(only).items() if value is not absent}
+
+
+def _is_same(value: object, kept: object) -> bool:
+    """Whether two values of a flag mean the same; paths may be spelled in two ways."""
+    return value == kept or (isinstance(value, pathlib.Path) and kept is not None and value.resolve() == kept.resolve())
 
 
 def resumed(
@@ -59,7 +64,7 @@ def resumed(
     flags = checked(folder, flags, parser)
     for name in typed - OPEN_ON_RESUME:
         value, kept = getattr(args, name), flags.get(name, getattr(defaults, name))
-        if (value.resolve() != (kept and kept.resolve())) if name in PATHS else (value != kept):
+        if not _is_same(value, kept):
             raise BadInput(f"--{name} {getattr(args, name)}: {folder} was started with {kept}; leave the flag "
                            "out to continue it, or start a new run")  # fmt: skip
     if "teacher" in typed and not flags.get("teacher"):

@@ -73,7 +73,7 @@ class Run:
     def check(self, split: str, images: str = "") -> None:
         """`BadInput` when images, their split or the network's weights are not those that the run was begun with.
 
-        Runs of earlier versions have not kept what they saw of the images.
+        Runs begun before 29 November 2026 have not kept what they saw of the images.
         """
         begun = read_settings(self.folder) if self.folder else {}
         if begun.get("split", split) != split or begun.get("images", images) != images:
@@ -87,7 +87,8 @@ class Run:
     def check_teacher(self, fingerprint: str) -> None:
         """`BadInput` when a run that goes on is taught by another teacher than it was begun with; else remember it.
 
-        A teacher that was trained further meanwhile is another one. Runs of earlier versions have not kept theirs.
+        A teacher that was trained further meanwhile is another one. Runs begun before
+        29 November 2026 have not kept theirs.
         """
         if self.folder is None:
             return
@@ -108,17 +109,15 @@ class Run:
         self._clear_away()
         history = read_history(self.folder)["epochs"]
         numbers = checkpoints.epochs(self.folder)
-        if not history and not numbers:
+        if len(history) <= 1 and not numbers:  # nothing was kept, or not yet the first checkpoint
             return []
         # Killed between the two, a run has one epoch more in its history than in its checkpoint.
         number = next((each for each in reversed(numbers) if len(history) - 1 <= each <= len(history)), None)
-        if number is None and not (len(history) == 1 and not numbers):
+        if number is None:
             there = f"checkpoints of the epochs {numbers}" if numbers else "no checkpoint"
             raise BadInput(
                 f"{self.folder}: cannot be resumed: {len(history)} epochs in {HISTORY}, {there}; start a new run"
             )
-        if number is None:  # killed before the first checkpoint was whole
-            return []
         checkpoints.read(self.folder, history[:number], variables, optimizers)
         if self.writes:
             print(f"Continuing after epoch {number}\n", flush=True)

@@ -5,6 +5,7 @@ The rate is warmed up, then falls to 0, at once or over the last epochs only.
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 WARM_UP = 0.1  # of all steps; Adam's first steps rest on few gradients, and would disturb pretrained layers
@@ -19,7 +20,7 @@ def schedule(rate: float, steps_per_epoch: int, epochs: int, decay_epochs: int =
     if decay_epochs:
         return Held(rate, steps, min(steps_per_epoch, LONGEST_WARM_UP), decay_epochs * steps_per_epoch)
     warm_up = int(WARM_UP * steps)
-    cosine = tf.keras.optimizers.schedules.CosineDecay
+    cosine = keras.optimizers.schedules.CosineDecay
     if warm_up < 2:  # its first step, at rate 0, would be all of it
         return cosine(rate, steps)
     return cosine(0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up)
@@ -38,7 +39,7 @@ def image_sizes(largest: int, epochs: int) -> list[int]:
     return [min(size(epoch), largest) for epoch in range(epochs)]
 
 
-class Held(tf.keras.optimizers.schedules.LearningRateSchedule):
+class Held(keras.optimizers.schedules.LearningRateSchedule):
     """Rises in a straight line over `warm_up` steps, is held, and falls to 0 over the last `decay` of `steps`.
 
     Nothing before the fall depends on the length of the run. So a run may be prolonged, or ended, while its rate is

@@ -29,7 +29,7 @@ import numpy as np
 from caffe_classes import class_names
 from common.errors import BadInput
 from common.files import open_regular
-from common.flags import Parser, at_least, check_together
+from common.flags import LARGEST_SEED, Parser, at_least, check_together
 from common.rows import batches
 from common.writing import check_new_file, written_whole
 from data import own_images
@@ -152,13 +152,14 @@ def with_classifier(
 def inputs_of_dense(weights: Weights, card: Card, photos: np.ndarray) -> np.ndarray:
     """What the first dense layer sees of the images, uint8 (N, height, width, 3): float32 (N, features)."""
     start_tensorflow()
-    from transfer import fast, loading
+    from transfer import fast, features, loading
 
     network = loading.load_network(card, weights, precision="auto")
     first = next(name for name, shape in card.shapes.items() if len(shape) == 2)
     layer = network.before(network.layer_of(first))
     compute = fast.frozen(network, photos.shape[1:], layer)
-    return np.concatenate([compute(photos[rows]).reshape(len(rows), -1) for rows in batches(range(len(photos)), 128)])
+    numbers = batches(range(len(photos)), features.FORWARD_BATCH)
+    return np.concatenate([compute(photos[rows]).reshape(len(rows), -1) for rows in numbers])
 
 
 def report(weights: Weights, ours: Weights, numbers: np.ndarray, inputs: np.ndarray | None) -> None:
@@ -200,7 +201,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--sample", type=at_least(own_images.FEWEST, most=100_000), default=SAMPLE,
         help=f"how many of them (default {SAMPLE})")  # fmt: skip
     add("--megabytes", type=at_least(0.001, float, 1000), default=9.5, help="the largest size (default 9.5)")
-    add("--seed", type=at_least(0), default=0, help="random seed of the choice of images (default 0)")
+    add("--seed", type=at_least(0, most=LARGEST_SEED), default=0,
+        help="random seed of the choice of images (default 0)")  # fmt: skip
     args = parser.parse_args()
     defaults = parser.parse_args([str(args.network), "--out", str(args.out)])
     check_together(args, defaults, {"sample": "images", "seed": "images"})

@@ -5,6 +5,7 @@ Whatever is random (augmentation, dropout) follows from the seed, the epoch and 
 
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -64,7 +65,7 @@ class Steps:
         number: of the call, over all epochs. Returns the sums of losses and of right answers.
         """
         if self.several:
-            return self.several_steps(batch, np.int32(number))
+            return self.several_steps(batch)
         return self.one_step(batch, np.float32(size), np.int32(number))
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -73,12 +74,12 @@ class Steps:
         return self.added_up(self.devices.strategy.run(self.replica_step, (batch, size, number)))
 
     @tf.function(reduce_retracing=True)  # autograph makes the loop a part of the graph
-    def several_steps(self, batches, number):  # noqa: ANN001, ANN201
-        """Several batches, one after the other."""
+    def several_steps(self, batches):  # noqa: ANN001, ANN201
+        """Several batches of features, one after the other; without dropout, the number of the step plays no part."""
         total = tf.zeros(2)
         for first in tf.range(0, tf.shape(batches.y)[0], self.recipe.batch_size):
             batch = Batch(*[each[first : first + self.recipe.batch_size] for each in batches])
-            total += self.replica_step(batch, tf.reduce_sum(batch.weight), number)
+            total += self.replica_step(batch, tf.reduce_sum(batch.weight), 0)
         return total
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -145,10 +146,10 @@ def optimizers(classifier: Classifier, recipe: Recipe, devices: Devices, images:
         return schedule(highest, steps, recipe.epochs, recipe.decay_epochs) if classifier.lower else highest
 
     with devices.strategy.scope():
-        head = tf.keras.optimizers.Adam(rate(recipe.learning_rate))
+        head = keras.optimizers.Adam(rate(recipe.learning_rate))
         head.build(classifier.head)
         if not classifier.lower:
             return [head]
-        lower = tf.keras.optimizers.Adam(rate(recipe.lower_learning_rate), weight_decay=recipe.weight_decay or None)
+        lower = keras.optimizers.Adam(rate(recipe.lower_learning_rate), weight_decay=recipe.weight_decay or None)
         lower.build(classifier.lower)
     return [head, lower]

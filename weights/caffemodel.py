@@ -45,7 +45,7 @@ def read(path: str | os.PathLike) -> tuple[str, dict[str, list[np.ndarray]]]:
     try:
         name, layers = _network(content)
     except _Damaged as error:
-        raise BadInput(f"{path}: is no .npy, .npz or whole .caffemodel ({error}); {ADVICE}") from None
+        raise BadInput(f"{path}: is not a .npy, .npz or whole .caffemodel ({error}); {ADVICE}") from None
     if not layers:
         raise BadInput(f"{path}: holds no layers with weights; expected a .caffemodel; {ADVICE}")
     return name, layers

@@ -6,18 +6,15 @@ The scripts download what they need; this is for downloading it beforehand. VGG1
 among the choices: Keras downloads those.
 """
 
-import argparse
-
 from common.program import run
 
 from common.files import file_hash
+from common.flags import Parser
 from weights import cards, reading
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m weights.fetch", description="Download a network's weights into weights/ and check them."
-    )
+    parser = Parser(__doc__, prog="python -m weights.fetch")
     parser.add_argument("network", choices=[card.name for card in cards.CARDS.values() if card.shapes])
     card = cards.CARDS[parser.parse_args().network]
     path = reading.default_path(card)

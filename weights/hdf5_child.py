@@ -24,15 +24,16 @@ def main() -> None:
     answers = sys.stdout.buffer
     try:
         _limit_memory(3 * os.path.getsize(sys.argv[1]) + SPARE)
-        with h5py.File(sys.argv[1], "r") as file:
-            _say(answers, {"layers": _layers(file)})
-            for line in sys.stdin:
-                array = np.ascontiguousarray(_at(file, json.loads(line))[...], "<f4")
-                answers.write(array.data.cast("B") if array.size else b"")
-                answers.flush()
+        file = h5py.File(sys.argv[1], "r")
+        layers = _layers(file)
     except Exception as error:  # a damaged file can raise nearly anything
         _say(answers, {"error": f"{type(error).__name__}: {error}"})
         sys.exit(1)
+    _say(answers, {"layers": layers})
+    for line in sys.stdin:  # an error now ends the process: only numbers may follow, and bytes that are missing tell
+        array = np.ascontiguousarray(_at(file, json.loads(line))[...], "<f4")
+        answers.write(array.data.cast("B") if array.size else b"")
+        answers.flush()
 
 
 def _limit_memory(size: int) -> None:

@@ -18,7 +18,6 @@ from scipy.special import softmax
 from common import kinds
 from common.errors import BadInput
 from common.flags import LARGEST_SEED
-from common.writing import written_whole
 from weights import cards, npz
 from weights.arrays import all_finite
 
@@ -50,7 +49,7 @@ class Provenance(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A linear classifier. `provenance`: None for an untrained one, and on features that came in a file."""
+    """A linear classifier. `provenance`: None while it is trained; to `save` it, it needs one."""
 
     kernel: np.ndarray  # float32 (features, classes)
     bias: np.ndarray  # float32 (classes,)
@@ -74,15 +73,14 @@ def untrained(size: int, class_names: Sequence[str], seed: int = 0, provenance: 
 
 def save(head: Head, path: str | os.PathLike) -> None:
     """Write the head, which must have a provenance, to `path`, whole or not at all."""
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
-        text = json.dumps(head.provenance._asdict(), sort_keys=True)
-        np.savez(file, kernel=head.kernel, bias=head.bias, class_names=np.array(head.class_names), provenance=text)
+    text = json.dumps(head.provenance._asdict(), sort_keys=True)
+    npz.save(path, kernel=head.kernel, bias=head.bias, class_names=np.array(head.class_names), provenance=text)
 
 
 def load(path: str | os.PathLike) -> Head:
     """Read a head, or that of a run's folder. BadInput when it is absent, damaged, or not one that `save` wrote.
 
-    Heads of the version that kept `settings`, with other fields, are read as well.
+    Heads from before 25 November 2026, which kept `settings` with other fields, are read as well.
     """
     path = pathlib.Path(path, FILE) if os.path.isdir(path) else pathlib.Path(path)
     if not os.path.exists(path):
@@ -136,8 +134,8 @@ def _is_utf8(name: str) -> bool:
 def _provenance(values: Any) -> Provenance:
     """The record of a JSON text, every value checked; ValueError says what is wrong."""
     if not isinstance(values, dict):
-        raise ValueError("its provenance is no record")
-    if "picture_size" in values:  # as the previous version kept it
+        raise ValueError("its provenance is not a record")
+    if "picture_size" in values:  # from before 25 November 2026
         values["size"] = values["picture_size"]
         values["how"], values["resized"] = ("crop", 256) if values.get("crop") is True else ("whole", 0)
     card = cards.CARDS.get(values.get("network")) if isinstance(values.get("network"), str) else None

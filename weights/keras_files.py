@@ -113,7 +113,7 @@ def _modern(layer: str) -> str:
 
 
 def _numbered(layers: dict[str, list[Stored]], parts: dict[str, list[str]]) -> dict[str, list[Stored]]:
-    """The layers under their names, where Keras (before 3.5) has only numbered them: conv2d, conv2d_1, ..."""
+    """The layers under their names, where Keras (before 3.6) has only numbered them: conv2d, conv2d_1, ..."""
     dense = [layer for layer in parts if layer in ("fc1", "fc2", "predictions")]
     normalized = [layer for layer, names in parts.items() if len(names) == 4]
     convolutions = [layer for layer in parts if layer not in dense + normalized]

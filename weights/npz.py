@@ -1,7 +1,7 @@
-"""Read `.npz` files from elsewhere: an archive of `.npy` files, of which nothing is read before its size is known.
+"""Write `.npz` files, and read those from elsewhere: nothing of them before its size is known.
 
-A few kilobytes of zip can hold gigabytes of zeros. So shapes and types are read first, and then the
-numbers of those arrays that are asked for, one at a time.
+They are zip archives of `.npy` files, and a few kilobytes of zip can hold gigabytes of zeros. So shapes and types are
+read first, and then the numbers of those arrays that are asked for, one at a time.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from common import npy, zips
 from common.errors import foreign
 from common.files import open_regular
 from common.pickled_arrays import check_text
+from common.writing import written_whole
 
 MOST_LISTED = 4 << 20  # bytes of the archive's list of members
 MOST_ARRAYS = 10_000
@@ -45,6 +46,12 @@ def opened(path: str | os.PathLike, expected: str, advice: str) -> Iterator[dict
             if len(archive.infolist()) > MOST_ARRAYS:
                 raise ValueError(f"it holds more than {MOST_ARRAYS:,} arrays")
             yield {info.filename.removesuffix(".npy"): _stored(archive, info, budget) for info in archive.infolist()}
+
+
+def save(path: str | os.PathLike, **arrays: object) -> None:
+    """Write arrays, or text, as a .npz, whole or not at all."""
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
 
 
 class _Budget:

@@ -25,7 +25,6 @@ from common import fetching, kinds, safe_pickle
 from common.errors import BadInput
 from common.files import file_hash
 from common.flags import LARGEST_SEED
-from common.writing import written_whole
 from weights import caffemodel, npz, small
 from weights.arrays import aligned, all_finite, empty
 from weights.cards import Card
@@ -233,8 +232,7 @@ def save(weights: dict[str, Sequence[np.ndarray]], path: str | os.PathLike) -> N
 
 def save_arrays(arrays: dict[str, np.ndarray], path: str | os.PathLike) -> None:
     """Write `{"layer/part": array}` as a .npz, whole or not at all."""
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+    npz.save(path, **arrays)
 
 
 def fingerprint(weights: Mapping[str, Sequence[object]]) -> str:
