@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, SHARED, in_one_line
 
+from common.errors import BadInput
 from weights import hdf5, keras_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's, when it saves
@@ -346,6 +347,21 @@ def test_libhdf5_ends_between_two_arrays(arrays, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script, path], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "a.h5" in done.stderr, done
+
+
+def test_an_array_that_is_smaller_than_a_message_is_not_filled_with_one(tmp_path):
+    path = tmp_path / "small.h5"
+    with h5py.File(path, "w") as file:
+        layer = file.create_group("layers/dense/vars")
+        layer.attrs["name"] = "dense"
+        array = layer.create_dataset("0", data=np.arange(12, dtype=np.float32), chunks=(12,), compression="gzip")
+        start, size = (getattr(array.id.get_chunk_info(0), name) for name in ("byte_offset", "size"))
+    content = bytearray(path.read_bytes())
+    content[start : start + size] = b"\xff" * size
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="'/layers/dense/vars/0' cannot be read"):
+        with hdf5.opened(path, "a file of weights", "get another") as layers:
+            layers["dense"][0].read()
 
 
 def test_what_lies_beside_the_child_is_not_run(arrays, tmp_path, monkeypatch):
