@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -22,8 +23,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, **settings)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple:
-        """As argparse's, but an empty text is a mistake: a shell makes it of a variable that is not set."""
-        for word in sys.argv[1:] if args is None else args:
+        """As argparse's, but for what shells do to words.
+
+        They make an empty text of a variable that is not set: a mistake. And they leave the ~ of `--out=~/my_run` as it
+        is, which would make a folder of this name: it stands for the home folder all the same.
+        """
+        args = [_at_home(word) for word in (sys.argv[1:] if args is None else args)]
+        for word in args:
             if not word or re.fullmatch(r"--\w+=", word):
                 self.error(f"{word or 'an argument'}: is empty; give a value, or leave it out")
         return super().parse_known_args(args, namespace)
@@ -34,6 +40,11 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
         message += f"; did you mean {near[0]}?" if near else ""
         super().error(printable(message, LONGEST_MESSAGE))
+
+
+def _at_home(word: str) -> str:
+    flag, path = re.fullmatch(r"(--\w+=)?(.*)", word, re.DOTALL).groups("")
+    return flag + os.path.expanduser(path)
 
 
 def at_least(least: float, kind: type = int, most: float = LARGEST) -> Callable[[str], float]:

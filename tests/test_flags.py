@@ -357,6 +357,18 @@ def test_a_variable_that_is_not_set_is_no_value(words, parse, capsys):
     assert "is empty; give a value, or leave it out" in capsys.readouterr().err
 
 
+def test_home_behind_an_equals_sign(monkeypatch):
+    """bash leaves the ~ in `--out=~/my_run` as it is; a folder of this name would be made."""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("USERPROFILE", "/home/me")  # Windows
+    parser = Parser("")
+    parser.add_argument("--out")
+    parser.add_argument("images", nargs="*")
+    for words in ["--out=~/my_run", "~/a.png", "b~.png"], ["--out", "~/my_run", "~/a.png", "b~.png"]:
+        args = parser.parse_args(words)
+        assert (args.out, args.images) == ("/home/me/my_run", ["/home/me/a.png", "b~.png"])
+
+
 def test_the_help_tells_the_rates_that_are_taken(capsys, parse):
     with pytest.raises(SystemExit):
         parse("--help")
