@@ -292,6 +292,8 @@ def test_calibration_images_of_a_folder(drawn, run_of, tmp_path):
     (["--quantize", "int8"], "--export NAME.tflite"),
     (["--quantize", "float16", "--export", "model"], "--export NAME.tflite"),
     (["--calibrate", "x", "--export", "a.tflite"], "--quantize int8"),
+    (["--export", "model.keras"], "model.keras: no .keras is written; name a folder"),
+    (["--export", "model.H5"], "model.H5: no .h5 is written; name a folder"),
 ])  # fmt: skip
 def test_flags_that_do_not_fit(flags, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,7 @@ from transfer import checkpoints
 from transfer.trained import Trained
 
 PHONES, ONNX = ".tflite", ".onnx"  # the suffixes that ask for a file; any other name is a folder's
+NOT_WRITTEN = (".h5", ".keras", ".pb", ".pt", ".pth")  # a folder of such a name would pass for a file of another kind
 
 
 def check(path: pathlib.Path | None, quantize: str | None = None, calibrate: pathlib.Path | None = None) -> None:
@@ -28,6 +29,8 @@ def check(path: pathlib.Path | None, quantize: str | None = None, calibrate: pat
         raise BadInput(f"--quantize {quantize}: is for --export NAME{PHONES}; name such a file, or leave it out")
     if calibrate and quantize != "int8":
         raise BadInput(f"--calibrate {calibrate}: is for --quantize int8; add that, or leave it out")
+    if suffix in NOT_WRITTEN:
+        raise BadInput(f"{path}: no {suffix} is written; name a folder, for a SavedModel, NAME{PHONES} or NAME{ONNX}")
     if suffix == ONNX and not importlib.util.find_spec("tf2onnx"):
         raise BadInput(f"{path}: needs a converter that is not installed; pip install tf2onnx")
     if suffix == PHONES:
