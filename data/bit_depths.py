@@ -21,6 +21,10 @@ def eight_bits(pixels: np.ndarray, bits: int | None = None) -> np.ndarray:
     bits: how many of each whole number the file says it uses; None: it does not say. Floats 0-1 that have been resized
     or sharpened go a little beyond black and white, and are cut off there. `BadInput` for any other range.
     """
+    if pixels.dtype.kind == "c":
+        raise BadInput(
+            f"holds complex numbers ({pixels.dtype}), expected whole numbers or floats; convert it to 8 bits"
+        )
     least, largest = pixels.min(), pixels.max()
     whole = pixels.dtype.kind in "iu"
     white = _white(int(largest), bits) if whole else 1 if largest <= 1 + OVERSHOOT else 255

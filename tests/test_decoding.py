@@ -147,6 +147,11 @@ def test_float_tiffs(tmp_path):
         images.read(saved(tmp_path / "nan.tif", unit))
 
 
+def test_complex_numbers_are_no_pixels():
+    with pytest.raises(BadInput, match="complex numbers"):
+        bit_depths.eight_bits(np.ones((2, 2), np.complex64))
+
+
 def test_cmyk_jpeg(tmp_path):
     inks = np.zeros((16, 16, 4), np.uint8)
     inks[:, :, 1:3] = 255  # magenta and yellow: red

@@ -1,6 +1,7 @@
 """data/own_images.py: a folder per class becomes labelled images that are decoded once and mapped, not loaded."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -526,3 +527,18 @@ def test_a_class_name_that_is_no_text_is_refused(tmp_path):
         with open(os.path.join(folder, b"1.png"), "wb") as file:
             file.write(b"x")
     assert "not printable" in in_one_line(own_images.load, tmp_path, WHOLE, cache=tmp_path / "cache")
+
+
+def test_images_that_are_read_in_another_way_are_not_taken_from_what_was_kept(tmp_path):
+    """Should this fail, because images are now read or framed differently: raise FORMAT, and note the new hash."""
+    ramp = np.arange(64 * 48).reshape(48, 64)
+    colours = np.stack([ramp % 251, ramp % 241, ramp % 239, ramp % 233], axis=2).astype(np.uint8)
+    Image.fromarray((ramp * 20).astype(np.uint16)).save(tmp_path / "sixteen_bits.png")
+    Image.fromarray(colours).save(tmp_path / "transparent.png")
+    Image.fromarray(colours * np.uint8([1, 1, 1, 0])).save(tmp_path / "unused_alpha.bmp")
+    Image.fromarray((ramp / ramp.max()).astype(np.float32)).save(tmp_path / "floats.tif")
+    Image.fromarray(colours[:, :, :3]).convert("CMYK").save(tmp_path / "cmyk.tif")
+    digest = hashlib.sha256()
+    for framing in (CROP, WHOLE, images.Framing(SIZE, "squeeze", 10)):
+        digest.update(images.read_all(sorted(tmp_path.iterdir()), framing))
+    assert (picture_store.FORMAT, digest.hexdigest()[:16]) == (5, "fbad79f10877d7b9")
