@@ -184,6 +184,15 @@ def test_other_weights_than_those_it_was_begun_with(folder):
     assert "other weights of the network than the published ones" in in_one_line(run.check, "the split")
 
 
+def test_a_network_that_is_replaced_while_its_run_trains(folder):
+    """Between a look at the head and one at the network that it names, a better epoch may have been kept."""
+    head = heads.untrained(4, ["a", "b"], provenance=ORIGIN._replace(weights="network-1.npz"))
+    heads.save(head, folder / heads.FILE)
+    assert "which is gone; name its new place with --weights" in in_one_line(trained.load, folder)
+    with runs.Run(folder, ORIGIN, ["a", "b"]).locked():
+        assert "another epoch has been kept meanwhile; start again" in in_one_line(trained.load, folder)
+
+
 def test_demos_are_kept_apart_wherever_they_lie(folder):
     """By the flag that a run was begun with; by the folder's name where it is not kept."""
     mine = runs.begin("script", {"demo": True}, "", "", run_files.RUNS_DIR / "mine", demo=True)

@@ -193,5 +193,7 @@ def _remembered(weights: str | None, path: pathlib.Path, flag: str) -> str | Non
     if not at_home and not run_files.begun_here(folder):
         raise BadInput(f"{shown(path)}: was trained on {weights}; name that file with {flag} if you trust it")
     if not file.exists():
-        raise BadInput(f"{shown(path)}: was trained on {file}, which is gone; name its new place with {flag}")
+        replaced = file.parent == folder and run_files.is_locked(folder)
+        found = "another epoch has been kept meanwhile; start again" if replaced else f"name its new place with {flag}"
+        raise BadInput(f"{shown(path)}: was trained on {file}, which is gone; {found}")
     return str(file)
