@@ -144,7 +144,7 @@ def train_on_images(args: argparse.Namespace, folder: pathlib.Path | None) -> No
     log = runs.log_folder(args.logdir, this_run, SCRIPT)
     with this_run.locked():
         this_run.change_flags(resuming.changeable(args))
-        outcome = cases.train_head(features, split, recipe, here, this_run, print_epoch, log)
+        outcome = cases.train_head(features, split, recipe, here, this_run, report=print_epoch, logdir=log)
         print_best(outcome)
         results.conclude(this_run, outcome, split, here, args.plot, network)
     if here.chief:
@@ -163,7 +163,7 @@ def train_on_files(args: argparse.Namespace, training_file: pathlib.Path, valida
     features, split = from_files(training_file, validation_file)
     recipe = recipe_of(args, split)
     log = runs.log_folder(args.logdir, None, SCRIPT)
-    outcome = cases.train_head(features, split, recipe, here, None, print_epoch, log)
+    outcome = cases.train_head(features, split, recipe, here, report=print_epoch, logdir=log)
     print_best(outcome)
     report(outcome, split, here)
 

@@ -104,10 +104,15 @@ def train(args: argparse.Namespace, folder: pathlib.Path | None, script: str, lo
             vectors = features.shared_features(network, images, case.layer, origin, here, cache=cache)  # fc7: (N, 4096)
 
             # 4. A new head, softmax regression: (4096, 43) weights and 43 biases.
-            outcome = cases.train_head(vectors, split, recipe, here, this_run, print_epoch, log, taught_by)
+            outcome = cases.train_head(
+                vectors, split, recipe, here, this_run, report=print_epoch, logdir=log, teacher=taught_by
+            )
         else:
             # 3 and 4. The new head first, then with it the layers from `case.train` up.
-            outcome = cases.fine_tune(network, split, case, recipe, here, this_run, print_epoch, cache, log, taught_by)
+            outcome = cases.fine_tune(
+                network, split, case, recipe, here, this_run,
+                report=print_epoch, cache=cache, logdir=log, teacher=taught_by,
+            )  # fmt: skip
 
         # 5. How good is it? Judged on images that it has not seen.
         results.conclude(this_run, outcome, split, here, args.plot, network, args.two_views)

@@ -160,7 +160,7 @@ def fine_tune(
     with exclusive(
         WORK / f".{folder.name}.lock", f"{described(point)}: is being measured by another process; wait for it"
     ):
-        outcome = cases.fine_tune(network, split, case, recipe, here, this_run, print_epoch, cache)
+        outcome = cases.fine_tune(network, split, case, recipe, here, this_run, report=print_epoch, cache=cache)
         this_run.restore_result(outcome.classifier)
         predicted = predict(outcome.classifier, outcome.inputs, split.validation, here).argmax(axis=1)
         right = predicted == split.dataset.labels[split.validation]

@@ -85,7 +85,9 @@ def test_a_prolonged_run_with_averages_ends_as_if_it_had_been_that_long_from_the
             if epoch["epoch"] == stop_at:
                 raise Stopped
 
-        history, kept = loop.train(student, examples, recipe._replace(epochs=epochs), devices.find(), run, report)
+        history, kept = loop.train(
+            student, examples, recipe._replace(epochs=epochs), devices.find(), run, report=report
+        )
         return student, history, kept
 
     stopped, straight = (runs.begin("script", {}, "", "", tmp_path / name) for name in ("stopped", "straight"))

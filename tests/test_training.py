@@ -75,7 +75,7 @@ def test_a_stopped_run_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
 
         run = runs.Run(folder, origin, ["a", "b"])
-        outcome = cases.train_head(numbers, split, Recipe(epochs=4, batch_size=10), devices.find(), run, report)
+        outcome = cases.train_head(numbers, split, Recipe(epochs=4, batch_size=10), devices.find(), run, report=report)
         losses = [(epoch["loss"], epoch["validation_loss"]) for epoch in outcome.history]
         return outcome.classifier.kernel.numpy(), losses
 

@@ -52,6 +52,7 @@ def train_head(
     recipe: Recipe,
     devices: Devices,
     run: Run | None = None,
+    *,
     report: Report | None = None,
     logdir: pathlib.Path | None = None,
     teacher: Any = None,
@@ -67,7 +68,7 @@ def train_head(
     with devices.strategy.scope():
         classifier = Classifier(head, mean, spread)
     examples = loop.Examples(features, split.dataset.labels, split.training, split.validation, teacher)
-    history, kept = loop.train(classifier, examples, recipe, devices, run, report, logdir)
+    history, kept = loop.train(classifier, examples, recipe, devices, run, report=report, logdir=logdir)
     return Outcome(classifier, features, history, kept)
 
 
@@ -78,6 +79,7 @@ def fine_tune(
     recipe: Recipe,
     devices: Devices,
     run: Run,
+    *,
     report: Report | None = None,
     cache: pathlib.Path | None = feature_store.FEATURES_DIR,
     logdir: pathlib.Path | None = None,
@@ -94,7 +96,7 @@ def fine_tune(
     alone = None
     if recipe.head_epochs:
         features = shared_features(network, images, case.layer, run.provenance, devices, cache=cache)
-        alone = head_first(features, watched, recipe, devices, run, report, logdir, teacher)
+        alone = head_first(features, watched, recipe, devices, run, report=report, logdir=logdir, teacher=teacher)
 
     first = network.layer_names[0] if case.train == "all" else case.train
     below = network.before(first)
@@ -114,7 +116,9 @@ def fine_tune(
 
     examples = loop.Examples(inputs, labels, watched.training, watched.validation, teacher)
     to_beat = alone.history[-1]["validation_loss"] if alone else np.inf
-    history, kept = loop.train(classifier, examples, recipe, devices, run, report, logdir, to_beat)
+    history, kept = loop.train(
+        classifier, examples, recipe, devices, run, report=report, logdir=logdir, to_beat=to_beat
+    )
     if alone and not kept:
         return alone._replace(history=history, kept=0, head_history=alone.history)
     return Outcome(classifier, inputs, history, kept, alone.history if alone else [])
@@ -126,14 +130,16 @@ def head_first(
     recipe: Recipe,
     devices: Devices,
     run: Run,
-    report: Report | None = None,
-    logdir: pathlib.Path | None = None,
-    teacher: Any = None,
+    *,
+    report: Report | None,
+    logdir: pathlib.Path | None,
+    teacher: Any,
 ) -> Outcome:
     """As `train_head`, for `recipe.head_epochs` before those of all layers; the result is kept in the run."""
     print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
     log = None if run.begun() else logdir and logdir / "head"  # a run that goes on has logged them
-    outcome = train_head(features, split, of_head_alone(recipe), devices, None, report, log, teacher)
+    recipe = of_head_alone(recipe)
+    outcome = train_head(features, split, recipe, devices, report=report, logdir=log, teacher=teacher)
     return outcome._replace(history=run.keep_head(outcome.classifier, outcome.history))
 
 

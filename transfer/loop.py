@@ -46,6 +46,7 @@ def train(
     recipe: Recipe,
     devices: Devices,
     run: "Run | None" = None,
+    *,
     report: Callable[[dict], None] | None = None,
     logdir: pathlib.Path | None = None,
     to_beat: float = np.inf,
