@@ -335,7 +335,9 @@ def test_a_teacher_comes_with_the_beginning(parse, begun, tmp_path):
 
 def test_what_would_do_nothing_on_resume_is_told(parse, begun, tmp_path):
     (tmp_path / "w.npz").touch()
-    folder = begun()
+    folder = begun("--seed", 3)
+    for flag, told in ("--seed", "with 3"), ("--batch_size", "without it"):
+        assert f"{flag} 32: {folder} was started {told}; leave" in in_one_line(parse, "--resume", folder, flag, 32)
     assert "--teacher is missing" in in_one_line(parse, "--resume", folder, "--teacher_weights", tmp_path / "w.npz")
     shutil.rmtree(folder)
     folder = begun("--demo")
