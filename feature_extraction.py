@@ -45,10 +45,13 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
     """The classifier that a training kept."""
     head = heads.load(path)
     print(f"{trained.description(head, path)}\n")
-    if args.images or not traffic_signs.are_signs(head.class_names):
+    if args.images or args.export or not traffic_signs.are_signs(head.class_names):
         names, found, problems = images.read_readable(images.expand(args.images), images.framing_of(head.provenance))
     else:
         names, found, problems = traffic_signs.find_signs([], args.demo, args.seed)
+    if not (len(found) or problems or args.export):
+        print("Name images to classify: python feature_extraction.py YOUR_IMAGE.jpg")
+        return
     shown_to = calibration.find(path.parent, head, args.calibrate) if args.quantize == "int8" else None
     precision = "float32" if args.export else None  # other tools know no bfloat16
     weights = weights_for(head, args.weights, args.demo)
@@ -59,8 +62,6 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
         known = novelty.load(path, features.shape[1])
         notes = [novelty.sentence(each) for each in novelty.percentiles(known, features)] if known else ()
         answers.show(names, [head.probabilities(features)], head.class_names, args.top, start, notes)
-    elif not (args.export or problems):
-        print("Name images to classify: python feature_extraction.py YOUR_IMAGE.jpg")
     if args.export:
         exports.write(classifier, args.export, shown_to)
     images.raise_for(problems)

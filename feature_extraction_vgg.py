@@ -210,7 +210,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None, set[str]
     flags.add_training_flags(parser, epochs=50, batch_size=256)
     add = parser.add_argument_group("features").add_argument
     add("--network", choices=cards.CARDS, default="vgg", help="the network that computes the features (default vgg)")
-    add("--dataset", choices=datasets.TABLE, help="the images (default cifar10)")
+    add("--dataset", choices=datasets.TABLE, help="the images (default cifar10; with --demo, traffic)")
     add(
         "--per_class",
         type=at_least(0),
@@ -218,7 +218,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None, set[str]
         help="training images per class; 0 takes all (default 100)",
     )
     add("--image_size", type=at_least(32, most=cards.LARGEST_SIZE), help="side of the input; 64 pixels cost a "
-        "twelfth of 224")  # fmt: skip
+        f"twelfth of 224 (default: the network's; with --demo {DEMO_SIZE})")  # fmt: skip
     add("--split", choices=("random", "track"), help="how to split the signs: by track (default), or at random, as the "
         "course did (flattering: images of one sign are then in both training and validation)")  # fmt: skip
     add("--training_file", type=pathlib.Path, help="bottleneck features that you have; with --validation_file")

@@ -55,7 +55,7 @@ def _parts(folders: list[pathlib.Path]) -> tuple[pathlib.Path | None, pathlib.Pa
     By a word only where no other folder holds the same classes: it would be a class beside them.
     """
     exact = {folder.name.lower(): folder for folder in folders}
-    words = {folder: set(re.split(r"[\s._-]+", folder.name.lower())) for folder in folders}
+    words = {folder: _words(folder.name) for folder in folders}
 
     def part(names: tuple[str, ...], others: tuple[str, ...]) -> pathlib.Path | None:
         if found := next((exact[name] for name in names if name in exact), None):
@@ -74,6 +74,10 @@ def _parts(folders: list[pathlib.Path]) -> tuple[pathlib.Path | None, pathlib.Pa
     return train, held_out
 
 
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[\s._-]+", name.lower()))
+
+
 def _check_no_split(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
     """`BadInput` if the folders of classes are parts of a split, or one of them is: it would be taken for a class."""
     parts = {part: _names(part) for part in classes if part.name.lower() in (*TRAINING, *VALIDATION)}
@@ -83,11 +87,23 @@ def _check_no_split(folder: pathlib.Path, classes: list[pathlib.Path]) -> None:
         )
         raise BadInput(f"{folder}: holds a split without common classes ({held}); expected a folder per class in each, "
                        f"of the same names, such as {classes[0] / 'daisy'}")  # fmt: skip
+    for each in classes:
+        _check_no_data_set(each)
     for part, names in parts.items():
         beside = {other.name.lower() for other in classes} - {part.name.lower()}
         if same := [name for name in names if name.lower() in beside]:
             raise BadInput(f"{part}: holds {', '.join(same[:NAMED])}, as {folder} does, and would be a class; "
                            "move it elsewhere (--validation_dir names images to validate on)")  # fmt: skip
+
+
+def _check_no_data_set(folder: pathlib.Path) -> None:
+    """`BadInput` if a folder of a class holds a split: a whole data set, among others or in a folder of its own."""
+    with _named_if_unreadable():
+        worded = [folder / name for name in _visible(folder) if _words(name) & {*TRAINING, *VALIDATION}]
+    train, held_out = _parts([part for part in worded if part.is_dir()])
+    if train and held_out and set(_names(train)) & set(_names(held_out)):
+        raise BadInput(f"{folder}: holds a split ({train.name}, {held_out.name}), and would be a class; name the "
+                       "folder of one split, or of classes")  # fmt: skip
 
 
 def _names(folder: pathlib.Path) -> list[str]:

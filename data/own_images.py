@@ -45,7 +45,7 @@ def load(
     files = [file for inside in classes.values() for file in inside]
     decoded, unreadable = picture_store.decoded_images(folder, files, framing, cache)
     if unreadable and not skip_unreadable:
-        others = f" (and {len(unreadable) - 1} more files)" if len(unreadable) > 1 else ""
+        others = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
         raise BadInput(f"{next(iter(unreadable.values()))}{others}; --skip_unreadable leaves out what is not an image")
     for reason in unreadable.values():
         print(f"skipped: {reason}", file=sys.stderr)
@@ -136,7 +136,9 @@ def _check_classes(folder: pathlib.Path, classes: dict[str, list], known: list[s
     """{class: its label}; `BadInput` for classes that are too few, empty or not `known`."""
     if len(classes) < (1 if known else 2):
         expected = "the class folders of the training images" if known else "two or more, each named as its class"
-        raise BadInput(f"{folder}: holds {len(classes)} folders of images; expected {expected}")
+        held = f"one folder, {next(iter(classes))}" if classes else "no folders"
+        advice = ", as that one may hold them" if classes else ""
+        raise BadInput(f"{folder}: holds {held}; expected {expected}{advice}")
     labels = {composed(name): label for label, name in enumerate(known or classes)}
     if known and traffic_signs.are_signs(known):  # GTSRB's own folders are 0 to 42, or 00000 to 00042
         labels |= {name: int(name) for name in classes if name.isdecimal() and int(name) < len(known)}

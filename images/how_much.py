@@ -240,8 +240,10 @@ def measured(path: pathlib.Path) -> dict[Point, dict]:
 def parse_arguments() -> argparse.Namespace:
     parser = Parser(__doc__, prog="python -m images.how_much")
     add = parser.add_argument
-    add("--dataset", nargs="+", choices=VALIDATED, default=["signs", "cifar10"], help="default: signs cifar10")
-    add("--cases", nargs="+", type=int, choices=EPOCHS, default=list(EPOCHS), help="default: 1 2 3 4")
+    add("--dataset", nargs="+", choices=VALIDATED, default=["signs", "cifar10"],
+        help="images to measure on (default signs cifar10)")  # fmt: skip
+    add("--cases", nargs="+", type=int, choices=EPOCHS, default=list(EPOCHS),
+        help="cases to measure (default 1 2 3 4)")  # fmt: skip
     add("--per_class", nargs="+", type=at_least(0), default=list(PER_CLASS), metavar="N",
         help=f"training images per class; 0: all (default {' '.join(map(str, PER_CLASS))})")  # fmt: skip
     add("--seeds", nargs="+", type=at_least(0, most=LARGEST_SEED), default=[0, 1, 2], metavar="SEED",
@@ -277,7 +279,8 @@ def main() -> None:
             if not set(points) <= done and time.monotonic() <= until:
                 check_writable(args.out)
                 parts = parts or load(dataset)
-                measure(parts, points, done, args.weights, args.cache, args.out, until)
+                with measurements.told_how_to_go_on(args.out):
+                    measure(parts, points, done, args.weights, args.cache, args.out, until)
     found = [each for each in measured(args.out).values()
              if (each["network"], each["image_size"]) == (card.name, args.image_size)
              and (each["weights"] == name or preset(each["case"], card).from_scratch)]  # fmt: skip

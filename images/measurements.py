@@ -5,11 +5,13 @@ measurements.read(path, {"dataset": str, "case": int, "accuracy": float})    # [
 """
 
 import argparse
+import contextlib
 import json
 import math
 import pathlib
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +46,16 @@ def read(path: pathlib.Path, kinds: dict[str, type]) -> list[dict]:
     with open_regular(path, "a file of measurements") as file:
         lines = file.read().decode(errors="replace").splitlines()
     return [_checked(line, kinds, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+@contextlib.contextmanager
+def told_how_to_go_on(path: pathlib.Path) -> Iterator[None]:
+    """Ctrl-C says that what was measured is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nStopped. {path} has what was measured; to go on, give the same command again", file=sys.stderr)
+        raise
 
 
 def keep(path: pathlib.Path, measurement: dict) -> None:

@@ -105,8 +105,15 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--weights", default=RANDOM, help="file with AlexNet's pretrained weights, or 'small', those that come with "
         "the scripts; without it, random ones alone are measured")  # fmt: skip
-    add("--dataset", nargs="+", choices=DATASETS, default=list(DATASETS), help="default: all three")
-    add("--layers", nargs="+", default=list(LAYERS), metavar="LAYER", help=f"default: {' '.join(LAYERS)}")
+    add(
+        "--dataset",
+        nargs="+",
+        choices=DATASETS,
+        default=list(DATASETS),
+        help="images to measure on (default: all three)",
+    )
+    add("--layers", nargs="+", default=list(LAYERS), metavar="LAYER",
+        help=f"layers to put a head on (default {' '.join(LAYERS)})")  # fmt: skip
     measurements.add_file_flags(parser, RESULTS)
     return parser.parse_args()
 
@@ -124,7 +131,8 @@ def main() -> None:
             if missing := [point for point in points if point not in done]:
                 check_writable(args.out)
                 split = split or load(dataset)
-                measure(split, missing, source, args.cache, args.out)
+                with measurements.told_how_to_go_on(args.out):
+                    measure(split, missing, source, args.cache, args.out)
     found = measurements.read(args.out, KINDS)
     print(f"\n{table(found, list(sources))}")
 

@@ -95,8 +95,8 @@ class KerasNetwork(Network):
     ) -> "KerasNetwork":
         """The network of a card with its weights.
 
-        source: a file (see `weights.keras_files`), "random" (Keras's initial weights, seeded), or None: the card's file
-        in weights/; without it, Keras downloads the published weights and checks their hash.
+        source: a file (see `weights.keras_files`), "random" (Keras's initial weights, seeded), or None: Keras's file in
+        weights/ (`file_names`); without it, Keras downloads the published weights and checks their hash.
         features_only: without the classifier, which takes images of the card's size only.
         dtype: tf.bfloat16 is twice as fast on processors that have it and changes VGG16's features by 0.6 %; weights
         and results are float32 either way.
@@ -106,8 +106,9 @@ class KerasNetwork(Network):
         size = card.checked_size(image_size)
         if not features_only and size != card.input_size:
             raise BadInput(f"--image_size {size}: {card.title}'s classifier takes {card.input_size} pixels only")
-        if source is None and (reading.WEIGHTS_DIR / card.file).exists():
-            source = reading.WEIGHTS_DIR / card.file
+        if source is None:
+            files = [reading.WEIGHTS_DIR / name for name in file_names(card, not features_only)]
+            source = next((file for file in files if file.exists()), None)
         if source == "random":
             keras.utils.set_random_seed(reading.checked_seed(seed))
         model = (build if source else published)(card, not features_only, size, dtype)
@@ -191,5 +192,11 @@ def published(card: Card, top: bool, image_size: int, dtype: tf.DType) -> keras.
         return build(card, top, image_size, dtype, "imagenet")
     except Exception as error:  # Keras raises nothing more special when a download fails
         found = f"{card.title}: Keras cannot download the published weights ({reason(error)})"
-        raise BadInput(f"{found}; put {card.file} into {reading.WEIGHTS_DIR}, give a file with --weights, or --weights "
+        name = " or ".join(file_names(card, top))
+        raise BadInput(f"{found}; put {name} into {reading.WEIGHTS_DIR}, give a file with --weights, or --weights "
                        "random to try the script out") from None  # fmt: skip
+
+
+def file_names(card: Card, top: bool) -> list[str]:
+    """Keras's names for a network's weights; without the classifier (`top`), the file without it will do."""
+    return [card.file] if top else [card.file.replace(".h5", "_notop.h5"), card.file]

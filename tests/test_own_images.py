@@ -155,12 +155,12 @@ UNREADABLE = ["leaflet.pdf", "a.txt", "cut.png", "gone.png"]
 def test_unreadable_files_are_refused(mixed, load):
     for _ in range(2):  # decoded, and kept
         message = in_one_line(load, mixed)
-        assert f"{mixed}/daisy/leaflet.pdf: is a PDF file" in message and "(and 3 more files)" in message
+        assert f"{mixed}/daisy/leaflet.pdf: is a PDF file" in message and "(and 3 more)" in message
         assert "--skip_unreadable" in message
 
 
 def test_in_memory_only(mixed, load, tmp_path, capsys):
-    assert "(and 3 more files)" in in_one_line(load, mixed, cache=None)
+    assert "(and 3 more)" in in_one_line(load, mixed, cache=None)
     dataset = load(mixed, cache=None, skip_unreadable=True)
     assert capsys.readouterr().err.count("skipped: ") == 4 and not (tmp_path / "kept").exists()
     kept = load(mixed, skip_unreadable=True)
@@ -214,7 +214,7 @@ def test_wrong_folders(tmp_path, flowers, load):
     assert "no such folder" in in_one_line(load, tmp_path / "absent")
     assert "is a file" in in_one_line(load, flowers / "notes.txt")
     shutil.rmtree(flowers / "daisy")
-    assert "holds 1 folders" in in_one_line(load, flowers)
+    assert "holds one folder, rose; expected two or more" in in_one_line(load, flowers)
     (flowers / "empty").mkdir()
     assert f"{flowers / 'empty'}: holds no images" in in_one_line(load, flowers)
     assert not (tmp_path / "kept").exists()
@@ -241,7 +241,7 @@ def test_validation_folder(flowers, load):
     message = in_one_line(load, flowers, class_names=["daisy", "tulip"])
     assert "no class rose" in message and "daisy, tulip" in message
     shutil.rmtree(flowers / "rose")
-    assert "holds 0 folders" in in_one_line(load, flowers, class_names=["daisy", "rose"])
+    assert "holds no folders" in in_one_line(load, flowers, class_names=["daisy", "rose"])
 
 
 # What operating systems and archives add

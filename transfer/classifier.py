@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from common.rows import batches
 from networks.network import Dropout, Network, pooled
@@ -117,6 +118,8 @@ def predict(
 
     places = np.flatnonzero(devices.is_own(rows))
     found = np.zeros((len(rows), classifier.bias.shape[0]), np.float32)
-    for chosen in batches(places, BATCH_SIZE):
-        found[chosen] = probabilities(inputs[rows[chosen]]).numpy()
+    with tqdm(total=len(places), desc="Judging", unit="images", leave=False, delay=2, disable=None) as bar:
+        for chosen in batches(places, BATCH_SIZE):
+            found[chosen] = probabilities(inputs[rows[chosen]]).numpy()
+            bar.update(len(chosen))
     return devices.total(found)

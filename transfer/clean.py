@@ -94,7 +94,8 @@ def delete(paths: Iterable[pathlib.Path]) -> None:
 
 def main() -> None:
     parser = Parser(__doc__, prog="python -m transfer.clean")
-    parser.add_argument("--delete", nargs="+", choices=KINDS, default=[], help="what to delete (default: nothing)")
+    parser.add_argument("--delete", nargs="+", choices=KINDS, default=[],
+        help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()) + " (default: nothing)")  # fmt: skip
     parser.add_argument(
         "--keep", type=at_least(0), default=0, metavar="N", help="with --delete runs: keep the newest N"
     )

@@ -69,19 +69,20 @@ def add_image_flags(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_training_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int | None = None) -> None:
-    """The flags that every training script has."""
+    """The flags that every training script has. batch_size: of a script that trains heads alone."""
     add = parser.add_argument_group("training").add_argument
     add("--epochs", type=at_least(1, most=100_000), default=epochs,
-        help=f"how many; more, if the validation loss is still falling at the end (default {epochs})")  # fmt: skip
+        help="how often each image is seen; more, if the validation loss is still falling at the end (default "
+        f"{epochs})")  # fmt: skip
     add("--batch_size", type=at_least(1, most=100_000), default=batch_size, help="images per step (default "
         f"{batch_size or f'{HEAD_BATCH} for a head, {FINE_TUNING_BATCH} for fine-tuning'})")  # fmt: skip
     add("--learning_rate", type=at_least(0, float, 1e30), default=0.001,
         help="learning rate of the head; try 0.0001 if the loss diverges (default 0.001)")  # fmt: skip
     add("--l2", type=at_least(0, float, 1e30), default=0.0, help="L2 penalty on the head's kernel; try 0.001 if the "
         "validation loss rises while the training loss still falls (default 0)")  # fmt: skip
+    both = f"{FINE_TUNING_PATIENCE} for fine-tuning, 0 for a head alone and where the last epoch counts"
     add("--patience", type=at_least(0), help="stop after this many epochs without a lower validation loss, and keep "
-        f"the best; 0: never stop early (default {FINE_TUNING_PATIENCE} for fine-tuning, 0 for a head alone and where "
-        "the last epoch counts)")  # fmt: skip
+        f"the best; 0: never stop early (default {0 if batch_size else both})")  # fmt: skip
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="float32 if the last digits "
         "matter (default auto: bfloat16 where the hardware supports it)")  # fmt: skip
     add = parser.add_argument_group("files").add_argument
