@@ -43,8 +43,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def _at_home(word: str) -> str:
+    """Only ~ itself and what lies in it: ~a.png is a file, which Windows would look for in C:\\Users."""
     flag, path = re.fullmatch(r"(--\w+=)?(.*)", word, re.DOTALL).groups("")
-    return flag + os.path.expanduser(path)
+    return flag + (os.path.expanduser(path) if re.match(r"~([/\\]|\Z)", path) else path)
 
 
 def at_least(least: float, kind: type = int, most: float = LARGEST) -> Callable[[str], float]:

@@ -369,6 +369,7 @@ def test_home_behind_an_equals_sign(monkeypatch):
     for words in ["--out=~/my_run", "~/a.png", "b~.png"], ["--out", "~/my_run", "~/a.png", "b~.png"]:
         args = parser.parse_args(words)
         assert (args.out, args.images) == ("/home/me/my_run", ["/home/me/a.png", "b~.png"])
+    assert parser.parse_args(["--out=~", "~root"]).__dict__ == {"out": "/home/me", "images": ["~root"]}
 
 
 def test_the_help_tells_the_rates_that_are_taken(capsys, parse):
