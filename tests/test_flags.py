@@ -338,6 +338,8 @@ def test_what_would_do_nothing_on_resume_is_told(parse, begun, tmp_path):
     folder = begun("--seed", 3)
     for flag, told in ("--seed", "with 3"), ("--batch_size", "without it"):
         assert f"{flag} 32: {folder} was started {told}; leave" in in_one_line(parse, "--resume", folder, flag, 32)
+    assert f"--ema 0.5: {folder} was started with 0.0; leave" in in_one_line(parse, "--resume", folder, "--ema", 0.5)
+    assert f"--no_augment: {folder} was started without it" in in_one_line(parse, "--resume", folder, "--no_augment")
     assert "--teacher is missing" in in_one_line(parse, "--resume", folder, "--teacher_weights", tmp_path / "w.npz")
     shutil.rmtree(folder)
     folder = begun("--demo")

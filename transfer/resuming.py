@@ -65,9 +65,10 @@ def resumed(
     for name in typed - OPEN_ON_RESUME:
         value, kept = getattr(args, name), flags.get(name, getattr(defaults, name))
         if not _is_same(value, kept):
-            began = "without it" if kept is None else f"with {kept}"
-            raise BadInput(f"--{name} {value}: {folder} was started {began}; leave the flag out to continue it, or "
-                           "start a new run")  # fmt: skip
+            typed_as = f"--{name}" if value is True else f"--{name} {value}"
+            began = "without it" if kept is None or kept is False else f"with {kept}"
+            raise BadInput(f"{typed_as}: {folder} was started {began}; leave the flag out to continue it, or start a "
+                           "new run")  # fmt: skip
     if "teacher" in typed and not flags.get("teacher"):
         raise BadInput(f"--teacher {args.teacher}: {folder} was started without one; leave it out, or start a new run")
     finished = run_files.read_history(folder)["epochs"]
