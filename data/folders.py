@@ -101,9 +101,10 @@ def _check_no_data_set(folder: pathlib.Path) -> None:
     with _named_if_unreadable():
         worded = [folder / name for name in _visible(folder) if _words(name) & {*TRAINING, *VALIDATION}]
     train, held_out = _parts([part for part in worded if part.is_dir()])
-    if train and held_out and set(_names(train)) & set(_names(held_out)):
-        raise BadInput(f"{folder}: holds a split ({train.name}, {held_out.name}), and would be a class; name the "
-                       "folder of one split, or of classes")  # fmt: skip
+    # One folder in both is no data set, but a class's `train/images` and `test/images`.
+    if train and held_out and len(set(_names(train)) & set(_names(held_out))) > 1:
+        raise BadInput(f"{folder}: holds a split ({train.name}, {held_out.name}), and would be a class; name this "
+                       "folder, or another of classes")  # fmt: skip
 
 
 def _names(folder: pathlib.Path) -> list[str]:

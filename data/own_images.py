@@ -137,7 +137,7 @@ def _check_classes(folder: pathlib.Path, classes: dict[str, list], known: list[s
     if len(classes) < (1 if known else 2):
         expected = "the class folders of the training images" if known else "two or more, each named as its class"
         held = f"one folder, {next(iter(classes))}" if classes else "no folders"
-        advice = ", as that one may hold them" if classes else ""
+        advice = "; name that one, if it holds them" if classes else ""
         raise BadInput(f"{folder}: holds {held}; expected {expected}{advice}")
     labels = {composed(name): label for label, name in enumerate(known or classes)}
     if known and traffic_signs.are_signs(known):  # GTSRB's own folders are 0 to 42, or 00000 to 00042

@@ -64,12 +64,13 @@ def test_parts_of_a_split_are_no_classes(tmp_path, names, said):
 
 
 def test_data_sets_are_no_classes(tmp_path):
-    folder = layout(tmp_path / "all", "one/train/a", "one/test/a", "two/a")
+    folder = layout(tmp_path / "all", *(f"one/{part}/{name}" for part in ("train", "test") for name in "ab"), "two/a")
     assert f"{folder / 'one'}: holds a split (train, test), and would be a class" in in_one_line(
         folders.find_split, folder
     )
-    kept_apart = layout(tmp_path / "cats", "tabby/train", "tabby/test", "siamese/train")  # a class, its images in parts
-    assert folders.find_split(kept_apart)[2] is None
+    for inside in ".", "images":  # a class, its images in parts
+        parts = (f"{name}/{inside}" for name in ("tabby/train", "tabby/test", "siamese/train"))
+        assert folders.find_split(layout(tmp_path / f"cats {inside}", *parts))[2] is None
 
 
 def test_copies_within_a_folder_are_told_before_a_third_is_held_out(tmp_path):

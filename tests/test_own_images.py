@@ -214,7 +214,8 @@ def test_wrong_folders(tmp_path, flowers, load):
     assert "no such folder" in in_one_line(load, tmp_path / "absent")
     assert "is a file" in in_one_line(load, flowers / "notes.txt")
     shutil.rmtree(flowers / "daisy")
-    assert "holds one folder, rose; expected two or more" in in_one_line(load, flowers)
+    message = in_one_line(load, flowers)
+    assert "holds one folder, rose; expected two or more" in message and "name that one, if it holds them" in message
     (flowers / "empty").mkdir()
     assert f"{flowers / 'empty'}: holds no images" in in_one_line(load, flowers)
     assert not (tmp_path / "kept").exists()
