@@ -43,7 +43,7 @@ def tile_sides(tags: TiffImagePlugin.ImageFileDirectory_v2) -> list[int]:
 def mend_palette(image: Image.Image) -> None:
     """Give an image the palette of 8 bits that old programs wrote: Pillow takes every palette for one of 16."""
     colours = image.tag_v2.get(COLOUR_MAP, ())
-    if image.mode == "P" and max(colours) < 256:
+    if image.mode in ("P", "PA") and max(colours) < 256:
         image.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 

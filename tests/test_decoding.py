@@ -10,6 +10,7 @@ import tarfile
 import tracemalloc
 import zipfile
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from conftest import ROOT, SHARED, refused
 from PIL import EpsImagePlugin, Image, ImageFile
 
 from common.errors import BadInput
-from data import bit_depths
+from data import bit_depths, tiff
 from data import decoding as images
 
 RNG = np.random.default_rng(0)
@@ -743,6 +744,9 @@ def test_a_tiff_s_palette_of_8_bits(tmp_path):
     for colours in palette, 257 * palette:
         tifffile.imwrite(tmp_path / "a.tif", numbers, photometric="palette", colormap=colours)
         np.testing.assert_array_equal(images.read(tmp_path / "a.tif"), np.moveaxis(palette, 0, 1)[numbers])
+    with_alpha = SimpleNamespace(mode="PA", tag_v2={tiff.COLOUR_MAP: tuple(palette.ravel().tolist())})
+    tiff.mend_palette(with_alpha)
+    assert with_alpha.palette.palette == palette.astype("u1").tobytes()
 
 
 @pytest.mark.parametrize("kind, white", [("f4", 1), ("i2", 255), ("i4", 65535)])
