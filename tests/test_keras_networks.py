@@ -1,7 +1,5 @@
 """VGG16 and ResNet50: against plain NumPy and Keras itself, cut at any layer, fine-tuned, kept and read again."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -198,14 +196,14 @@ def test_a_whole_model_by_keras_is_read(resnet, tmp_path):
             np.testing.assert_array_equal(array, expected[name])
 
 
-def test_a_file_in_weights_is_taken_before_any_download(tmp_path, monkeypatch):
-    """The published name; the numbers are random ones, and the classifier is left where no one asked for it."""
-    card = dataclasses.replace(cards.VGG, file="vgg16.npz")
-    first = KerasNetwork.load(card, "random", seed=4, features_only=True, image_size=32)
-    first.save(tmp_path / card.file)
+@pytest.mark.parametrize("file", [cards.VGG.file, "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"])
+def test_a_file_in_weights_is_taken_before_any_download(file, tmp_path, monkeypatch):
+    """The published names, of the file with the classifier and of that without; the numbers are random ones."""
+    first = KerasNetwork.load(cards.VGG, "random", seed=4, features_only=True, image_size=32)
+    first.save(tmp_path / file)
     monkeypatch.setattr(reading, "WEIGHTS_DIR", tmp_path)
     monkeypatch.setattr(keras_networks, "published", lambda *_: pytest.fail("it is there"))
-    second = KerasNetwork.load(card, features_only=True, image_size=32)
+    second = KerasNetwork.load(cards.VGG, features_only=True, image_size=32)
     assert reading.fingerprint(second.weights) == reading.fingerprint(first.weights)
 
 
@@ -217,6 +215,8 @@ def test_failed_download_and_wrong_size(monkeypatch):
     missing = f"^VGG16: Keras cannot download .*Name or service.*put {cards.VGG.file} into .*weights, .*--weights"
     with pytest.raises(BadInput, match=missing):
         KerasNetwork.load(cards.VGG)
+    with pytest.raises(BadInput, match="put vgg16_.*_notop.h5 or vgg16_.*kernels.h5 into "):
+        KerasNetwork.load(cards.VGG, features_only=True, image_size=32)
     with pytest.raises(BadInput, match="--image_size 64: VGG16's classifier takes 224 pixels only"):
         KerasNetwork.load(cards.VGG, "random", image_size=64)
     with pytest.raises(BadInput, match="--image_size 31: VGG16 takes 32 to 1024 pixels"):

@@ -97,7 +97,7 @@ def test_a_stopped_run_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
     ((checkpoints, "write"), [0.6, 0.5, 0.7], 1),  # again, as in a run of another length, epoch 2 is no better
     ((heads, "save"), [0.6, 0.5], 2),  # and it is not trained again
 ])  # fmt: skip
-def test_the_result_is_the_epoch_that_the_history_says(killed_in, losses, kept, tmp_path, monkeypatch):
+def test_the_result_is_the_epoch_that_the_history_says(killed_in, losses, kept, tmp_path, monkeypatch, capsys):
     """Though the process was killed while it kept its second epoch."""
     monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
     numbers, labels = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32), np.arange(40) % 2
@@ -129,6 +129,7 @@ def test_the_result_is_the_epoch_that_the_history_says(killed_in, losses, kept, 
         trained()
     outcome = trained()
     assert outcome.kept == kept and not list(losses)
+    assert ("Nothing is left to train" in capsys.readouterr().out) == (kept == 2)
     kernels.append(outcome.classifier.folded()[0])  # of epoch 2
     np.testing.assert_array_equal(heads.load(folder).kernel, kernels[kept - 1])
     assert not np.array_equal(*kernels)
