@@ -15,6 +15,7 @@ training the head is random, and the script says so: run it, train, run it again
 
 import argparse
 import pathlib
+import shlex
 import time
 
 from common.program import run, shown
@@ -50,7 +51,8 @@ def answer_trained(args: argparse.Namespace, path: pathlib.Path) -> None:
     else:
         names, found, problems = traffic_signs.find_signs([], args.demo, args.seed)
     if not (len(found) or problems or args.export):
-        print("Name images to classify: python feature_extraction.py YOUR_IMAGE.jpg")
+        flag = " --demo" * args.demo + (f" --head {shlex.quote(args.head)}" if args.head else "")
+        print(f"Name images to classify: python feature_extraction.py{flag} YOUR_IMAGE.jpg")
         return
     shown_to = calibration.find(path.parent, head, args.calibrate) if args.quantize == "int8" else None
     precision = "float32" if args.export else None  # other tools know no bfloat16

@@ -84,6 +84,18 @@ def test_other_weights_than_the_head_s_are_refused(tmp_path, run_here):
     assert done.stderr.count("\n") == 1
 
 
+def test_without_an_image_the_command_is_told_and_no_network_read(monkeypatch, tmp_path, run_here):
+    """Of other classes than the signs there are no images of ours."""
+    origin = heads.Provenance(
+        "googlenet", "pool5", 64, False, "float32", "random", 0, "0" * 16, "photos", 0.9, 64, "whole", 0
+    )
+    heads.save(heads.untrained(4, ["a", "b"], provenance=origin), tmp_path / "my head.npz")
+    monkeypatch.setattr("transfer.trained.load", lambda *_, **__: pytest.fail("read"))
+    done = run_here("feature_extraction.py", "--demo", "--head", "my head.npz")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "python feature_extraction.py --demo --head 'my head.npz' YOUR_IMAGE.jpg\n" in done.stdout
+
+
 @pytest.mark.slow
 def test_test_images_are_of_the_head_s_classes():
     origin = SimpleNamespace(seed=3)
