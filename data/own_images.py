@@ -29,8 +29,7 @@ def load(
     skip_unreadable: bool = False,
     cache: str | os.PathLike | None = picture_store.PICTURES_DIR,
 ) -> Dataset:
-    """The images in `folder` as a `Dataset` without tracks; its images are a read-only memory map,
-    or an array without cache.
+    """The images in `folder` as a `Dataset` without tracks. With a cache, its images are a read-only memory map.
 
     framing: how each becomes a square, see `images.Framing`; `side_to_keep` gives the size for it.
     The classes are the folders in `folder`, sorted by name; or `class_names`, those of the training images, of which

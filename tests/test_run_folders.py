@@ -190,7 +190,7 @@ def test_a_network_that_is_replaced_while_its_run_trains(folder):
     heads.save(head, folder / heads.FILE)
     assert "which is gone; name its new place with --weights" in in_one_line(trained.load, folder)
     with runs.Run(folder, ORIGIN, ["a", "b"]).locked():
-        assert "another epoch has been kept meanwhile; start again" in in_one_line(trained.load, folder)
+        assert "another epoch has been kept meanwhile; try again" in in_one_line(trained.load, folder)
 
 
 def test_demos_are_kept_apart_wherever_they_lie(folder):

@@ -87,8 +87,8 @@ class Run:
     def check_teacher(self, fingerprint: str) -> None:
         """`BadInput` when a run that goes on is taught by another teacher than it was begun with; else remember it.
 
-        A teacher that was trained further meanwhile is another one. Runs begun before
-        29 November 2026 have not kept theirs.
+        A teacher that was trained further meanwhile is another one. Runs begun before 29 November 2026 have not kept
+        theirs.
         """
         if self.folder is None:
             return

@@ -194,6 +194,6 @@ def _remembered(weights: str | None, path: pathlib.Path, flag: str) -> str | Non
         raise BadInput(f"{shown(path)}: was trained on {weights}; name that file with {flag} if you trust it")
     if not file.exists():
         replaced = file.parent == folder and run_files.is_locked(folder)
-        found = "another epoch has been kept meanwhile; start again" if replaced else f"name its new place with {flag}"
+        found = "another epoch has been kept meanwhile; try again" if replaced else f"name its new place with {flag}"
         raise BadInput(f"{shown(path)}: was trained on {file}, which is gone; {found}")
     return str(file)
