@@ -185,7 +185,7 @@ def ways_to_train(card, images, batch, precisions):
             steps = torch_steps(module, prepared, labels, batch, precision)
             functions[f"PyTorch on the processor, {precision}"] = steps
     for precision, classifier in networks.items():
-        functions[f"transfer/loop.py, {precision}"] = our_steps(classifier, images, batch)
+        functions[f"transfer/steps.py, {precision}"] = our_steps(classifier, images, batch)
     return functions
 
 

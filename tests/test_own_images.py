@@ -491,7 +491,7 @@ def test_three_processes_decode_once(flowers, load, tmp_path):
     array.unlink()
     code = """if True:
         import sys
-        from data import images, own_images, folders
+        from data import images, own_images
         read = images.read
         images.read = lambda path: (sys.stdout.write(f"{path.name}\\n"), read(path))[1]
         own_images.load(sys.argv[1], images.Framing(8, "crop", 10), cache=sys.argv[2])
