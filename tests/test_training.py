@@ -135,6 +135,25 @@ def test_the_result_is_the_epoch_that_the_history_says(killed_in, losses, kept, 
     assert not np.array_equal(*kernels)
 
 
+def test_a_finished_run_that_goes_on_keeps_what_was_said_of_its_result(tmp_path, monkeypatch):
+    """The accuracy on all images, and by the file's hash what is known of those of training."""
+    monkeypatch.setattr(run_files, "RUNS_DIR", tmp_path / "runs")
+    numbers, labels = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32), np.arange(40) % 2
+    split = Split(made_up(labels, ["a", "b"]), np.arange(40), np.arange(40))
+    origin = heads.Provenance(
+        "googlenet", "pool5", 64, False, "float32", "random", 0, "0" * 16, "made up", 0.5, 32, "whole", 0
+    )
+    run = runs.Run(runs.begin("script", {}, "", "", tmp_path / "run"), origin, ["a", "b"])
+    recipe = Recipe(epochs=2, batch_size=10)
+    cases.train_head(numbers, split, recipe, devices.find(), run)
+    run.remember(0.75)
+    before = (run.folder / heads.FILE).read_bytes()
+    monkeypatch.setattr(loop, "one_epoch", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        cases.train_head(numbers, split, recipe._replace(epochs=3), devices.find(), run)
+    assert (run.folder / heads.FILE).read_bytes() == before
+
+
 @pytest.mark.parametrize("share", [pytest.param(0.003, marks=pytest.mark.slow), 0.1])
 def test_the_l2_penalty_is_scikit_learn_s(share):
     """Of the mean loss: C = 1 / (2 * share * images)."""

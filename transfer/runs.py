@@ -148,7 +148,8 @@ class Run:
         """The last epoch is the result. After the checkpoint: without that, the epoch may come out otherwise again."""
         if self.writes:
             with training.average.in_place():  # the weights that are the result
-                self._write_result(training.classifier, history[-1])
+                if not self._has_result(training.classifier, history[-1]):
+                    self._write_result(training.classifier, history[-1])
 
     def begun(self) -> bool:
         """Whether it has an epoch to continue after."""
@@ -182,6 +183,17 @@ class Run:
         classifier.assign(head.kernel, head.bias)
         if classifier.lower:
             classifier.network.restore(self.folder / head.provenance.weights)
+
+    def _has_result(self, classifier: Any, epoch: dict) -> bool:
+        """Whether the result is of this epoch already: a run that had finished has more to say about it by now."""
+        network = f"network-{epoch['epoch']}.npz" if classifier.lower else None
+        try:
+            head = heads.load(self.folder / heads.FILE)
+        except BadInput:  # absent, or damaged
+            return False
+        if network and not (head.provenance.weights == network and (self.folder / network).exists()):
+            return False
+        return all(map(np.array_equal, (head.kernel, head.bias), classifier.folded()))
 
     def _write_result(self, classifier: Any, epoch: dict) -> None:
         provenance = self.provenance._replace(validation_accuracy=epoch["validation_accuracy"])
