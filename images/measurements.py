@@ -54,7 +54,7 @@ def told_how_to_go_on(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\nStopped. {path} has what was measured; to go on, give the same command again", file=sys.stderr)
+        print(f"\nStopped. What was measured is kept in {path}; to go on, give the same command again", file=sys.stderr)
         raise
 
 
