@@ -14,13 +14,11 @@ runs/, unless the features came in files: then it is unknown which network they 
 """
 
 import argparse
-import contextlib
 import pathlib
-import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from common.program import run, start_tensorflow
+from common.program import run, start_tensorflow, told_on_interrupt
 
 import numpy as np
 
@@ -92,15 +90,11 @@ def from_images(args: argparse.Namespace) -> tuple[np.ndarray, Split, Provenance
     return vectors, split, origin, network
 
 
-@contextlib.contextmanager
-def told_how_to_go_on(no_cache: bool) -> Iterator[None]:
+def told_how_to_go_on(no_cache: bool) -> AbstractContextManager:
     """Ctrl-C while features are computed says that they are kept: there is no run yet to resume."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not no_cache:
-            print("\nStopped. The features so far are kept; to continue, give the same command again", file=sys.stderr)
-        raise
+    if no_cache:
+        return nullcontext()
+    return told_on_interrupt("The features so far are kept; to continue, give the same command again")
 
 
 def feature_files(args: argparse.Namespace, given: set[str]) -> tuple[pathlib.Path, pathlib.Path] | None:

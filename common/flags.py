@@ -62,6 +62,11 @@ def at_least(least: float, kind: type = int, most: float = LARGEST) -> Callable[
     return number
 
 
+def spelled(name: str, value: object) -> str:
+    """A flag as it is typed."""
+    return f"--{name}" if value is True else f"--{name} {value}"
+
+
 def check_together(
     args: argparse.Namespace,
     defaults: argparse.Namespace,

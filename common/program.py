@@ -137,6 +137,16 @@ _before = sys.excepthook  # of a debugger, or whatever else imports these module
 sys.excepthook = _end_quietly
 
 
+@contextlib.contextmanager
+def told_on_interrupt(how_to_go_on: str) -> Iterator[None]:
+    """Ctrl-C in the block says how to go on, before the program ends."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\nStopped. {how_to_go_on}", file=sys.stderr)
+        raise
+
+
 def start_tensorflow() -> None:
     """Import TensorFlow and find its devices without the lines its libraries write while they start.
 

@@ -5,14 +5,15 @@ measurements.read(path, {"dataset": str, "case": int, "accuracy": float})    # [
 """
 
 import argparse
-import contextlib
 import json
 import math
 import pathlib
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
+
+from common.program import told_on_interrupt
 
 import numpy as np
 
@@ -48,14 +49,9 @@ def read(path: pathlib.Path, kinds: dict[str, type]) -> list[dict]:
     return [_checked(line, kinds, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
-@contextlib.contextmanager
-def told_how_to_go_on(path: pathlib.Path) -> Iterator[None]:
-    """Ctrl-C says that what was measured is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"\nStopped. What was measured is kept in {path}; to go on, give the same command again", file=sys.stderr)
-        raise
+def told_how_to_go_on(path: pathlib.Path) -> AbstractContextManager:
+    """Ctrl-C in the block says that what was measured is kept."""
+    return told_on_interrupt(f"What was measured is kept in {path}; to go on, give the same command again")
 
 
 def keep(path: pathlib.Path, measurement: dict) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.errors import BadInput
 from common.files import check_utf8
-from common.flags import check_together
+from common.flags import check_together, spelled
 from common.writing import check_writable
 from data import datasets, own_images, picture_store, splits, traffic_signs
 from data.images import Framing
@@ -128,9 +128,8 @@ def check_case(args: argparse.Namespace, case: Case, card: Card) -> None:
     for name in FINE_TUNING_ONLY:
         value = getattr(args, name)
         if value and not case.fine_tuning and not args.resume:  # until 29 November 2026, a head alone kept --flip
-            typed = f"--{name}" if value is True else f"--{name} {value}"
-            raise BadInput(f"{typed}: only the head is trained; train more (--train all), or leave out the flag, or "
-                           "the --recipe that sets it")  # fmt: skip
+            raise BadInput(f"{spelled(name, value)}: only the head is trained; train more (--train all), or leave out "
+                           "the flag, or the --recipe that sets it")  # fmt: skip
     for name in ("random_crop", "relight", "flip", "progressive_resizing"):
         if getattr(args, name) and args.no_augment:
             raise BadInput(f"--{name}: shows other images in each epoch; leave out this or --no_augment")

@@ -6,6 +6,7 @@ import pathlib
 from typing import NoReturn
 
 from common.errors import BadInput
+from common.flags import spelled
 from data import traffic_signs
 from transfer import feature_store, run_files
 from transfer.recipe import check_decay, preset
@@ -65,10 +66,9 @@ def resumed(
     for name in typed - OPEN_ON_RESUME:
         value, kept = getattr(args, name), flags.get(name, getattr(defaults, name))
         if not _is_same(value, kept):
-            typed_as = f"--{name}" if value is True else f"--{name} {value}"
             began = "without it" if kept is None or kept is False else f"with {kept}"
-            raise BadInput(f"{typed_as}: {folder} was started {began}; leave the flag out to continue it, or start a "
-                           "new run")  # fmt: skip
+            raise BadInput(f"{spelled(name, value)}: {folder} was started {began}; leave the flag out to continue it, "
+                           "or start a new run")  # fmt: skip
     if "teacher" in typed and not flags.get("teacher"):
         raise BadInput(f"--teacher {args.teacher}: {folder} was started without one; leave it out, or start a new run")
     finished = run_files.read_history(folder)["epochs"]

@@ -18,12 +18,11 @@ import os
 import pathlib
 import shlex
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from common.program import shown
+from common.program import shown, told_on_interrupt
 
 import numpy as np
 
@@ -62,13 +61,9 @@ class Run:
             return
         refusal = f"{self.folder}: is being trained by another process; wait for it, or stop it"
         script = read_settings(self.folder)["script"]
-        with exclusive(self.folder / LOCK, refusal):
-            try:
-                yield
-            except KeyboardInterrupt:
-                folder = shlex.quote(shown(self.folder))
-                print(f"\nStopped. To continue: python {script}.py --resume {folder}", file=sys.stderr)
-                raise
+        command = f"python {script}.py --resume {shlex.quote(shown(self.folder))}"
+        with exclusive(self.folder / LOCK, refusal), told_on_interrupt(f"To continue: {command}"):
+            yield
 
     def check(self, split: str, images: str = "") -> None:
         """`BadInput` when images, their split or the network's weights are not those that the run was begun with.
@@ -141,13 +136,14 @@ class Run:
             return
         self._write_history(history, kept)
         checkpoints.write(self.folder, history, training.variables, training.optimizers)
-        if kept == len(history):
-            self.keep_result(history, training)
+        if kept == len(history):  # after the checkpoint: without that, the epoch may come out otherwise again
+            with training.average.in_place():  # the weights that are the result
+                self._write_result(training.classifier, history[-1])
 
     def keep_result(self, history: list[dict], training: Any) -> None:
-        """The last epoch is the result. After the checkpoint: without that, the epoch may come out otherwise again."""
+        """Of a run that goes on, whose last epoch is the result: keep it, unless the process before this one did."""
         if self.writes:
-            with training.average.in_place():  # the weights that are the result
+            with training.average.in_place():
                 if not self._has_result(training.classifier, history[-1]):
                     self._write_result(training.classifier, history[-1])
 
