@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn import model_selection
 
 from common.errors import BadInput
 from data.datasets import Dataset, subset
@@ -218,7 +217,9 @@ def _split_at_random(labels: np.ndarray, held_out: float, seed: int) -> tuple[np
 
 
 def _split_by_track(labels: np.ndarray, tracks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    folds = model_selection.StratifiedGroupKFold(min(FOLDS, np.bincount(labels).max()), shuffle=True, random_state=seed)
+    from sklearn.model_selection import StratifiedGroupKFold  # a second, for which `--help` need not wait
+
+    folds = StratifiedGroupKFold(min(FOLDS, np.bincount(labels).max()), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about classes smaller than the number of folds, which are seen to below
         held = np.zeros(len(labels), bool)

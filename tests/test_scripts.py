@@ -225,10 +225,11 @@ def test_real_layout_and_own_images(tmp_path, alexnet_weights, run_here):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_needs_no_tensorflow(script, tmp_path):
+def test_help_at_once(script, tmp_path):
+    """Without TensorFlow, which takes seconds to import, and without scikit-learn, which takes another."""
     done = run(script, "--help", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0 and "--weights" in done.stdout and "--demo" in done.stdout
-    assert not re.search(r"\| +tensorflow\n", done.stderr)
+    assert not re.search(r"\| +(tensorflow|sklearn)\n", done.stderr)
 
 
 MISTAKES = {
