@@ -102,7 +102,7 @@ def _read(file: BinaryIO, suffix: str) -> np.ndarray:
                 check(file, image)
                 bits, modes = _significant_bits(file, image), {_raw_mode(tile) for tile in image.tile}
                 _scale_transparency(image, modes)
-                _decode(image)
+                _decode(image, _first_frame(file, image))
                 if image.format in ("TGA", "BMP") and _alpha_is_unused(file, image):
                     return np.array(image.convert("RGB"))
                 if modes == {GREY_WITH_ALPHA} and _is_dark(image):
@@ -138,10 +138,30 @@ def _check_size(height: int, width: int, bytes_per_pixel: int = 4, what: str = "
         raise BadInput(f"{what} {height * width / 10**6:,.0f} million pixels, expected at most {most}; make it smaller")
 
 
-def _decode(image: Image.Image) -> None:
-    """Decode the pixels and turn them upright. libtiff writes whatever it finds odd to file descriptor 2."""
+def _first_frame(file: BinaryIO, image: Image.Image) -> tuple[int, int, int, int] | None:
+    """Where a GIF or animated WebP has its first frame on its canvas: left, top, right, bottom; None for the others."""
+    if image.format == "GIF":
+        return image.tile[0][1]
+    file.seek(0)
+    data = file.read() if image.format == "WEBP" else b""
+    start = data.find(b"ANMF") + 8  # the frame's part of the file: its kind and length, then numbers of 3 bytes each
+    if start < 8:
+        return None
+    left, top, width, height = (int.from_bytes(data[start + at : start + at + 3], "little") for at in (0, 3, 6, 9))
+    return 2 * left, 2 * top, 2 * left + width + 1, 2 * top + height + 1
+
+
+def _decode(image: Image.Image, frame: tuple[int, int, int, int] | None = None) -> None:
+    """Decode the pixels and turn them upright. libtiff writes whatever it finds odd to file descriptor 2.
+
+    Around a first frame that is smaller than its canvas nothing is drawn; Pillow has colour 0 or black there.
+    """
     with _stderr_discarded() if image.format == "TIFF" else contextlib.nullcontext():
         image.load()
+    if frame not in (None, (0, 0, *image.size)) and not image.has_transparency_data:
+        drawn = Image.new("L", image.size)
+        drawn.paste(255, frame)
+        image.putalpha(drawn)
     with contextlib.suppress(Exception):  # EXIF that is damaged says nothing
         ImageOps.exif_transpose(image, in_place=True)
 

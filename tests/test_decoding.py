@@ -172,6 +172,46 @@ def test_first_frame_of_an_animation(tmp_path, options):
     np.testing.assert_array_equal(images.read(path), np.full((6, 9, 3), [255, 0, 0]))
 
 
+@pytest.mark.parametrize("clear", [None, 2])
+@pytest.mark.parametrize("mode", ["P", "L"])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_gif_whose_frame_does_not_fill_its_canvas(tmp_path, mode, clear, frames):
+    """What no frame covers is transparent, as in browsers, whatever colour the file calls its background."""
+    numbers = RNG.integers(0, 4, (4, 5), dtype=np.uint8)
+    colours = RNG.integers(0, 200, (4, 3), dtype=np.uint8) if mode == "P" else np.arange(4)[:, None].repeat(3, axis=1)
+    frame = Image.fromarray(numbers, "L")
+    if mode == "P":
+        frame.putpalette(colours.tobytes())
+    options = {} if clear is None else {"transparency": clear}
+    more = {"save_all": True, "append_images": [frame.transpose(Image.Transpose.ROTATE_180)]} if frames > 1 else {}
+    data = bytearray(saved(tmp_path / "a.gif", frame, optimize=False, **options, **more).read_bytes())
+    at = data.index(struct.pack("<B4H", ord(","), 0, 0, 5, 4))
+    data[at + 1 : at + 5] = struct.pack("<2H", 2, 1)  # from the left, from the top
+    data[6:10] = struct.pack("<2H", 9, 6)
+    (tmp_path / "a.gif").write_bytes(data)
+    expected = np.full((6, 9, 3), 255)
+    expected[1:5, 2:7] = np.where((numbers == clear)[:, :, None], 255, colours[numbers])
+    np.testing.assert_array_equal(images.read(tmp_path / "a.gif"), expected)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("border", ["clear", "clear in the first frame", "red"])
+def test_a_webp_whose_frame_does_not_fill_its_canvas(tmp_path, border, orientation):
+    """libwebp leaves out a border that is transparent, and does not call what remains transparent."""
+    sticker = np.zeros((30, 40, 4), np.uint8)
+    sticker[6:16, 8:24] = 0, 0, 255, 255
+    frames = [sticker, sticker[::-1]]
+    if border == "clear in the first frame":
+        frames[1] = frames[1] | [0, 0, 0, 128]
+    elif border == "red":
+        frames = [frame | [255, 0, 0, 255] for frame in frames]
+    first, second = (Image.fromarray(frame.astype(np.uint8)) for frame in frames)
+    path = tmp_path / "a.webp"
+    first.save(path, save_all=True, append_images=[second], lossless=True, exif=exif_of(orientation))
+    expected = UPRIGHT[orientation](on_white(frames[0][:, :, :3], frames[0][:, :, 3:]))
+    np.testing.assert_array_equal(images.read(path), expected)
+
+
 UPRIGHT = {  # EXIF orientation: how to turn the stored image; from the standard's table of row 0 and column 0
     1: lambda p: p, 2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1],
     5: lambda p: p.swapaxes(0, 1), 6: lambda p: np.rot90(p, -1), 7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
