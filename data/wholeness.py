@@ -4,6 +4,7 @@ Programs that download often reserve a file's whole length first. Broken off, it
 disk is filled with, and most decoders take these for pixels. A BMP, PNM or plain TIFF cannot show it: zeros are black.
 """
 
+import io
 import os
 import re
 import struct
@@ -19,6 +20,8 @@ MOST_PARTS = 1000  # of a PNG before its pixels, and of a HEIC or AVIF
 MOST_SCANS = 100  # of a JPEG: each is a pass over the whole image, for a few bytes; progressive ones have about 10
 MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # begins a part of a JPEG that says how long it is, or ends the image
 SCAN, END = b"\xff\xda", b"\xff\xd9"
+IN_ORDER = (b"\xff\xc0", b"\xff\xc1")  # JPEGs that are not progressive; with one scan, rows come as they are read
+READ_AHEAD = 16  # bytes that libjpeg wants to see behind the last pixel; 8 were enough
 BLOCK = 1 << 20  # bytes of which a checksum is taken at a time
 BLANK = 64  # equal bytes at the end that are no pixels, however small the image ...
 FLAT = {b"VP8L": 2, b"VP8 ": 24, b"mdat": 4096}  # ... and pixels of one colour that such a byte may stand for at least:
@@ -29,7 +32,7 @@ UNFINISHED = "is half a download: its end is blank; get another copy"
 def check(file: BinaryIO, image: Image.Image) -> None:
     """`BadInput` where the file of this image, which Pillow has opened, is not whole, or would take hours to decode."""
     if image.format in ("JPEG", "MPO"):
-        _check_scans(file)
+        _check_scans(file, image)
     elif image.format == "PNG":
         _check_pixels(file)
     elif image.format == "WEBP":
@@ -41,24 +44,27 @@ def check(file: BinaryIO, image: Image.Image) -> None:
         _check_end(file, _end_of_media(file), FLAT[b"mdat"], image)
 
 
-def _check_scans(file: BinaryIO) -> None:
+def _check_scans(file: BinaryIO, image: Image.Image) -> None:
     """`BadInput` for a JPEG that never ends, and for one that takes hours.
 
-    A megabyte can ask for 100,000 passes over 100 million pixels.
+    A megabyte can ask for 100,000 passes over 100 million pixels. And where the mark of the image's end comes too
+    early, libjpeg makes up the rest in grey and warns, which Pillow does not pass on. What it does tell is that the
+    file itself ends too early, so it is given one without the mark. A progressive JPEG cannot be read like that.
     """
     file.seek(0)
     data = file.read()
-    ends = not data.endswith(b"\0") or data.rstrip(b"\0").endswith(END)  # or Pillow says that it does not
-    if ends and data.count(SCAN) <= MOST_SCANS:  # in nearly all files
-        return
-    place, scans = 0, 0
+    place, scans, in_order = 0, 0, False
     while (marker := MARKER.search(data, place)) and marker[0] != END:
         scans += marker[0] == SCAN
+        in_order |= marker[0] in IN_ORDER
         place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
     if scans > MOST_SCANS:
         raise BadInput(f"has {scans:,} scans, expected a JPEG of at most {MOST_SCANS}; save it anew")
+    ends = not data.endswith(b"\0") or data.rstrip(b"\0").endswith(END)  # or Pillow says that it does not
     if not ends and not marker:  # after the image's end may be anything: previews, a camera's notes
         raise BadInput(UNFINISHED)
+    if marker and in_order and scans == 1:
+        image.fp = io.BytesIO(data[: marker.start()] + bytes(READ_AHEAD))
 
 
 def png_chunks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

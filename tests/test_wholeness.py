@@ -1,6 +1,7 @@
 """data/wholeness.py: downloads broken off, the rest blank, are refused; whole files are read, whatever they end in."""
 
 import io
+import itertools
 import struct
 
 import numpy as np
@@ -52,6 +53,29 @@ def test_half_a_jpeg_of_much_detail_is_refused():
     for share in 0.3, 0.6, 0.9:
         there = int(share * len(whole))
         assert "half a download" in refused("images", read, whole[:there] + bytes(len(whole) - there))
+
+
+@pytest.mark.parametrize("behind", [b"", b"notes behind the image", bytes(5000)])
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG restarts"])
+def test_a_jpeg_whose_end_is_marked_too_early_is_refused(kind, behind):
+    """As programs leave it that repair half a download; libjpeg makes up the rest, in grey."""
+    whole = encoded(kind)
+    for share in 0.3, 0.6, 0.9, 0.97:
+        message = refused("images", read, whole[: int(share * len(whole))] + b"\xff\xd9" + behind)
+        assert "truncated" in message, share
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("side", [1, 8, 17, 60])
+def test_whole_jpegs_of_many_kinds_are_read_as_pillow_reads_them(mode, side):
+    noise = Image.fromarray(RNG.integers(0, 256, (side, side + 1, 3), dtype=np.uint8)).convert(mode)
+    for image in noise, Image.new(mode, noise.size, "white"):
+        for settings in itertools.product((5, 75), (0, 2), (0, 1), (False, True)):
+            settings = dict(zip(("quality", "subsampling", "restart_marker_blocks", "progressive"), settings))
+            file = io.BytesIO()
+            image.save(file, "JPEG", **settings)
+            with Image.open(file) as expected:
+                np.testing.assert_array_equal(read(file.getvalue()), expected.convert("RGB"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
