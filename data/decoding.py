@@ -120,6 +120,8 @@ def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS
     if file.seek(0, os.SEEK_END) > MOST_BYTES:  # some readers begin by reading all of it
         raise BadInput(f"has more than {MOST_BYTES / 10**9:g} GB; make it smaller")
     file.seek(0)
+    if kind_of(file.read(HEAD)) == "a TIFF image":
+        tiff.check_tags(file)
     Image.init()
     image = Image.open(file, formats=[name for name in (*formats, *TGA.get(suffix, ())) if name in Image.OPEN])
     _check_size(*image.size)
@@ -308,6 +310,7 @@ def _read_tiff(file: BinaryIO) -> np.ndarray:
     """The first page of a TIFF that Pillow does not read: floats in colour or of 64 bits, planes of 16 bits."""
     with iio.imopen(file, "r", plugin="tifffile") as opened:
         page, told = opened.properties(index=..., page=0), opened.metadata(index=..., page=0)
+        tiff.check_parts(told.get("StripOffsets"), told.get("TileOffsets"))
         planes = len(page.shape) == 3 and told["planar_configuration"] == tiff.SEPARATE
         height, width = page.shape[-2:] if planes else page.shape[:2]
         _check_size(height, width, math.prod(page.shape) * page.dtype.itemsize // (height * width))

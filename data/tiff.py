@@ -1,5 +1,9 @@
 """TIFF files: what their tags mean, which of them Pillow misreads, and their bands as an image."""
 
+import os
+import struct
+from typing import BinaryIO
+
 import numpy as np
 from PIL import Image, ImagePalette, TiffImagePlugin
 
@@ -22,11 +26,48 @@ MODES = {  # Pillow's modes for what lies in a TIFF
     CMYK: {NO_ALPHA: "CMYK"},
 }
 HIGH_BYTE_FIRST = {"I;16BS", "I;32BS", "F;32BF"}  # Pillow's raw modes; libtiff has exchanged the bytes already
+STRIPS, TILES = 273, 324  # StripOffsets, TileOffsets: where the pixels lie in the file
+OF_PIXELS = 700  # numbers from this one on are metadata
+MOST_TAGS = 65535  # of a page; BigTIFF could have more
+SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # bytes of a number, by the number of its type
 TILE_SIDES = (322, 323)  # TileWidth and TileLength: libtiff decodes whole tiles, which may be larger than the image
 
 
+def check_tags(file: BinaryIO) -> None:
+    """`BadInput` for a TIFF that breaks off, or is blank, within the tags of its first page.
+
+    Readers go on without those that are missing, and many programs write them last: without BitsPerSample, a byte
+    becomes eight pixels of one bit.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(16).ljust(16, b"\0")
+    big, order = b"+" in head[2:4], "<" if head.startswith(b"II") else ">"  # BigTIFF; the order of bytes
+    place, number, entry = (order + each for each in (("8xQ", "Q", "HHQQ") if big else ("4xI", "H", "HHII")))
+    file.seek(struct.unpack_from(place, head)[0])
+    count = int.from_bytes(file.read(struct.calcsize(number)), "little" if order == "<" else "big")
+    tags = file.read(min(count, MOST_TAGS) * struct.calcsize(entry))
+    whole = 0 < count * struct.calcsize(entry) == len(tags)
+    for tag, kind, numbers, start in struct.iter_unpack(entry, tags) if whole else ():
+        length = numbers * SIZES[kind] if kind < len(SIZES) else 0
+        beyond = length > struct.calcsize(entry[-1]) and start + length > size  # shorter ones stand in `start` itself
+        whole = whole and tag and not (beyond and tag < OF_PIXELS)
+    if not whole:
+        raise BadInput("is cut off, or blank, within its tags; get another copy")
+
+
+def check_parts(strips: tuple[int, ...] | None, tiles: tuple[int, ...] | None) -> None:
+    """`BadInput` where a TIFF leaves strips or tiles out: Pillow takes the file's first bytes for them.
+
+    strips, tiles: where they lie in the file; None where it has no such.
+    """
+    if 0 in (strips or ()) or 0 in (tiles or ()):
+        raise BadInput("leaves out parts of its pixels, or is damaged; save it whole")
+
+
 def check(image: Image.Image) -> None:
-    """`BadInput` for a TIFF whose first page, which Pillow has opened, is a thumbnail of another one."""
+    """`BadInput` for a TIFF whose first page, which Pillow has opened, is a thumbnail of another one, or has gaps."""
+    check_parts(image.tag_v2.get(STRIPS), image.tag_v2.get(TILES))
     copy = image.tag_v2.get(KIND) == SMALLER and (image.tag_v2.next or INNER in image.tag_v2)
     if copy and max(image.size) < THUMBNAIL:
         raise BadInput("begins with a thumbnail, as cameras' raw files do; convert it to JPEG or PNG")

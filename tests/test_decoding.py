@@ -519,6 +519,66 @@ def test_one_plane_is_no_planes(tmp_path, options):
     np.testing.assert_array_equal(images.read(path), three(255 * bits))
 
 
+@pytest.mark.parametrize("byteorder, bigtiff", [("<", False), (">", False), ("<", True), (">", True)])
+def test_a_tiff_that_breaks_off_within_its_tags(tmp_path, byteorder, bigtiff):
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, RGB, photometric="rgb", byteorder=byteorder, bigtiff=bigtiff, extratags=[(270, 2, 9, "a" * 8)]
+    )
+    whole = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["ImageDescription"]
+        entry, entries, length = tag.offset, file.pages[0].offset, tag.count
+    at = entry + (12 if bigtiff else 8)
+    moved = bytearray(whole + b"a" * (length - 1))
+    moved[at : at + (8 if bigtiff else 4)] = struct.pack(byteorder + ("Q" if bigtiff else "I"), len(whole))
+    path.write_bytes(moved)
+    assert "cut off, or blank, within its tags" in refused("images", images.read, path)  # one byte is missing
+    path.write_bytes(moved + b"\0")
+    np.testing.assert_array_equal(images.read(path), RGB)
+    for broken in whole[: entry + 3], whole[:entry] + bytes(len(whole) - entry), whole[:entries]:
+        path.write_bytes(broken)
+        assert "cut off, or blank, within its tags" in refused("images", images.read, path)
+
+
+def test_a_tiff_cut_at_its_end(tmp_path):
+    """libtiff writes the tags last, and behind them what does not fit into them: here BitsPerSample.
+
+    Without it, tifffile takes each byte for pixels of one bit.
+    """
+    image = RNG.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    whole = saved(tmp_path / "a.tif", image, compression="tiff_deflate").read_bytes()
+    for missing in range(1, 30):
+        (tmp_path / "a.tif").write_bytes(whole[:-missing])
+        refused("images", images.read, tmp_path / "a.tif")
+
+
+def test_metadata_behind_the_end_of_a_tiff_does_no_harm(tmp_path):
+    path = saved(tmp_path / "a.tif", RGB, tiffinfo={700: b"<x/>" * 5})
+    data = bytearray(path.read_bytes())
+    at = data.index(struct.pack("<H", 700))
+    data[at + 8 : at + 12] = struct.pack("<I", len(data))
+    path.write_bytes(data)
+    np.testing.assert_array_equal(images.read(path), RGB)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float64])  # read by Pillow, by tifffile
+@pytest.mark.parametrize("options, tag", [({"rowsperstrip": 16}, 273), ({"tile": (16, 16)}, 324)])
+def test_a_tiff_that_leaves_parts_out_is_refused(tmp_path, kind, options, tag):
+    """As GDAL writes blank ones; Pillow took the header's bytes for their pixels, tifffile takes zeros."""
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, RNG.integers(0, 2, (64, 64)).astype(kind), **options)
+    images.read(path)
+    with tifffile.TiffFile(path) as file:
+        at, size = file.pages[0].tags[tag].valueoffset, 4 if file.pages[0].tags[tag].dtype == 4 else 2
+    data = bytearray(path.read_bytes())
+    data[at : at + size] = bytes(size)
+    path.write_bytes(data)
+    assert "leaves out parts of its pixels" in refused("images", images.read, path)
+
+
 # What is no image
 
 
