@@ -71,6 +71,11 @@ TEXTS = {  # kind -> pattern at the beginning of a text
     "a TensorFlow checkpoint's list of files": rb"model_checkpoint_path:",
     PROTOTXT: rb"(\s*#[^\n]*\n)*\s*(name\s*:\s*\"|(layers?|net|input)\s*[:{])",
 }
+NETPBM = {  # kind -> pattern at the beginning; all that follows may be text
+    "a PNM image": rb"P[1-6f]\s+(#[^\n]*\n\s*)*\d+\s",  # Pf: floats in grey
+    "a PFM image in colour": rb"PF\s+(#[^\n]*\n\s*)*\d+\s",
+    "a PAM image": rb"P7\s+(#[^\n]*\n\s*)*(WIDTH|HEIGHT|DEPTH|MAXVAL|TUPLTYPE)\s",
+}
 TENSORFLOW_CHECKPOINT = "a TensorFlow checkpoint"
 TABLE_END = bytes.fromhex("57fb808b247547db")  # of TensorFlow's tables: a version 1 checkpoint, version 2's .index
 CHECKPOINT_NAME = re.compile(r"\.data-\d{5}-of-\d{5}$|\.ckpt(-\d+)?\.(meta|index)$")
@@ -110,11 +115,12 @@ def _kind(head: bytes, tail: bytes) -> str:
         return PICKLE
     if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < 1 << 32:
         return "a safetensors file"
+    for kind, start in NETPBM.items():
+        if re.match(start, head):
+            return kind
     if _is_text(head):
         start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
         return next((kind for kind, text in TEXTS.items() if re.match(text, start, re.DOTALL)), TEXT)
-    if re.match(rb"P[1-6][\s#]", head):
-        return "a PNM image"
     if head.startswith(b"BM") and head[6:10] == bytes(4):
         return "a BMP image"
     return _message(head)

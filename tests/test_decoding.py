@@ -656,6 +656,17 @@ def test_what_is_no_image(tmp_path, kind, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("kind, header", [
+    ("a PFM image in colour", b"PF\n1 1\n-1.0\n"),
+    ("a PAM image", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nENDHDR\n"),
+])  # fmt: skip
+def test_images_of_kinds_that_are_not_read_are_named(tmp_path, kind, header):
+    (tmp_path / "a.pnm").write_bytes(header + bytes(12))
+    assert f"a.pnm: is {kind}, not an image that can be read; expected" in refused(
+        "images", images.read, tmp_path / "a.pnm"
+    )
+
+
 def test_targa_goes_by_its_name(tmp_path):
     np.testing.assert_array_equal(images.read(saved(tmp_path / "a.tga", RGB)), RGB)
 

@@ -95,6 +95,12 @@ SAMPLES = [
     *[(f"a {kind} image", written(image, kind)) for kind in ("JPEG", "PNG", "GIF", "TIFF", "BMP")],
     ("a WebP image", written(image, "WEBP")),
     ("a PNM image", written(image, "PPM")),
+    ("a PNM image", b"P3\n# drawn by hand\n1 1\n255\n9 99 199\n"),
+    ("a PNM image", b"P5 #\n# two comments\n  2 2 255 " + bytes(4)),
+    ("a PNM image", b"Pf\n2 2\n-1.0\n" + bytes(16)),
+    ("a PFM image in colour", b"PF\n2 2\n-1.0\n" + bytes(48)),
+    ("a PAM image", b"P7\n# by hand\nWIDTH 2\nHEIGHT 2\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n" + bytes(16)),
+    ("a text file", b"P5 is the fifth of the photos, P7 the last.\n"),
 ]
 
 
@@ -142,5 +148,5 @@ def test_every_beginning_is_answered():
             if length:
                 flipped[rng.integers(length)] = rng.integers(256)
             assert kinds.kind_of(bytes(flipped)) and kinds.kind_of(content[:length])
-    for text in (b"<!---->" * 600, b"#\n" * 2000, b"<!>" * 1300, b"(" * 4000, b"\n" * 4000):
+    for text in (b"<!---->" * 600, b"#\n" * 2000, b"<!>" * 1300, b"(" * 4000, b"\n" * 4000, b"P5 " + b"#\n" * 2000):
         assert kinds.kind_of(text)
