@@ -34,6 +34,7 @@ TRAINING, TEST = [f"data_batch_{number}" for number in range(1, 6)], ["test_batc
 DRAWN = [1, 11, 12, 13, 14, 17, 25, 33, 38, 40]  # ten traffic signs of different shapes and colours
 
 MOST_MEMBERS = 1000  # of the archive; the official one has 9
+BLOCK = 1 << 20  # bytes read at a time
 SPARE = 60_000_000  # bytes that it may unpack to beyond three times its size; the official one has 186 million of 170
 EXPECTED = "the official CIFAR-10, cifar-10-python.tar.gz or what it unpacks to"
 
@@ -102,6 +103,8 @@ def _from_archive(path: pathlib.Path, files: Sequence[str]) -> list[Any]:
                     found[name] = safe_pickle.load(tar.extractfile(member), name=f"{path}: {name}")
                 if len(found) == len(files):
                     break
+        while stream.read(BLOCK):  # to the end, for there the checksum of a .gz stands
+            pass
     for name in files:
         if name not in found:
             raise BadInput(f"{path}: {FOLDER.name}/{name} is missing; expected {EXPECTED}")

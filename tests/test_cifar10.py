@@ -126,6 +126,21 @@ def test_damaged_archives(empty_data):
         assert f"is {kind}" in refused("CIFAR-10", cifar10.load, cifar10.FOLDER)
 
 
+@pytest.mark.parametrize("load", [cifar10.load, cifar10.load_test])
+def test_the_end_of_an_archive_is_looked_at(empty_data, load):
+    """There the checksum and the length of what was zipped stand; the batches may lie far before."""
+    path = write_tar(cifar10.ARCHIVES[0], cifar_batches())
+    whole = path.read_bytes()
+    for missing in (1, 4, 7, 8):
+        path.write_bytes(whole[:-missing])
+        assert f"{path}: is damaged" in refused("CIFAR-10", load, cifar10.FOLDER)
+    for end in bytes(8), whole[-8:-4] + bytes(4):  # another checksum, another length
+        path.write_bytes(whole[:-8] + end)
+        assert f"{path}: is damaged" in refused("CIFAR-10", load, cifar10.FOLDER)
+    path.write_bytes(whole + bytes(512))  # a tape's last block
+    load(cifar10.FOLDER)
+
+
 def member(name, kind=tarfile.REGTYPE, size=0, link=""):
     info = tarfile.TarInfo(name)
     info.type, info.size, info.linkname = kind, size, link
