@@ -1,5 +1,6 @@
 """data/wholeness.py: downloads broken off, the rest blank, are refused; whole files are read, whatever they end in."""
 
+import contextlib
 import io
 import itertools
 import struct
@@ -9,6 +10,7 @@ import pytest
 from conftest import refused
 from PIL import Image
 
+from common.errors import BadInput
 from data import decoding
 
 RNG = np.random.default_rng(0)
@@ -45,6 +47,26 @@ def test_half_a_download_is_refused(kind):
             there = int(share * len(whole))
             message = refused("images", read, whole[:there] + bytes(len(whole) - there))
             assert "a download: " in message, share
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "WEBP animated", "TIFF", "BMP", "PPM"])
+def test_a_file_cut_anywhere_is_refused(kind):
+    """But where all pixels are there: behind them GIF has its last byte, PNG checksums and its last part."""
+    small = PHOTO.resize((64, 48))
+    if kind in KINDS:
+        whole = encoded(kind, small)
+    else:
+        file = io.BytesIO()
+        more = {"save_all": True, "append_images": [small.rotate(180)]} if kind == "WEBP animated" else {}
+        small.save(file, kind.split()[0], **more)
+        whole = file.getvalue()
+    pixels, end = read(whole), {"GIF": 2, "PNG": 24}.get(kind, 0)
+    for there in {*range(0, len(whole), len(whole) // 100), *range(len(whole) - 20, len(whole))}:
+        if there < len(whole) - end:
+            refused("images", read, whole[:there])
+        else:
+            with contextlib.suppress(BadInput):
+                np.testing.assert_array_equal(read(whole[:there]), pixels)
 
 
 def test_half_a_jpeg_of_much_detail_is_refused():
