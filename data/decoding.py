@@ -218,7 +218,9 @@ def _significant_bits(file: BinaryIO, image: Image.Image) -> int | None:
     if image.format != "PNG":
         return None
     length, kind = next((chunk for chunk in png_chunks(file) if chunk[1] in (b"sBIT", b"IDAT")), (0, b""))
-    return max(file.read(length), default=None) if kind == b"sBIT" and 0 < length <= 4 else None
+    if kind != b"sBIT" or not 0 < length <= 4:
+        return None
+    return max(file.read(length)[: length - (length in (2, 4))], default=None)  # the last of two or four is alpha's
 
 
 def _rgb(image: Image.Image, bits: int | None = None) -> np.ndarray:

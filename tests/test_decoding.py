@@ -312,6 +312,15 @@ def test_png_whose_channels_have_different_depths(tmp_path):
     np.testing.assert_array_equal(read, np.rint(samples / 4095 * 255))
 
 
+@pytest.mark.parametrize("channels, colour_type", [(2, 4), (4, 6)], ids=["grey", "colour"])
+def test_the_depth_of_alpha_does_not_say_what_is_white(tmp_path, channels, colour_type):
+    samples = RNG.integers(0, 4096, (6, 9, channels), dtype=np.uint16)
+    samples[:, :, -1] = 65535
+    read = images.read(write_png(tmp_path / "a.png", samples, colour_type, (12,) * (channels - 1) + (16,)))
+    expected = np.rint(samples[:, :, :-1] / 4095 * 255)
+    np.testing.assert_array_equal(read, expected if channels == 4 else three(expected[:, :, 0]))
+
+
 def test_what_is_white_at_the_borders():
     whole = np.array([[4096, 0, 2048]], np.uint16)  # one more than 12 bits hold
     np.testing.assert_array_equal(bit_depths.eight_bits(whole, 12), np.rint(whole / 65535 * 255))
