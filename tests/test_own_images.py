@@ -475,9 +475,9 @@ def test_filters_for_warnings_are_left_as_they_were(flowers, load):
 
 
 def test_what_earlier_versions_misread_is_read_anew(flowers, load, monkeypatch):
-    """Format 4 had some BMP all white, and the lower half of half a download grey."""
+    """Format 5 had some GIF and WebP on a black ground, and the rest of some cut JPEG grey."""
     with monkeypatch.context() as patch:
-        patch.setattr(picture_store, "FORMAT", 4)
+        patch.setattr(picture_store, "FORMAT", 5)
         patch.setattr(images, "read_all", lambda paths, framing: np.full((1, framing.size, framing.size, 3), 255, "u1"))
         assert load(flowers).images.min() == 255
     np.testing.assert_array_equal(load(flowers).images, load(flowers, cache=None).images)
@@ -539,7 +539,11 @@ def test_images_that_are_read_in_another_way_are_not_taken_from_what_was_kept(tm
     Image.fromarray(colours * np.uint8([1, 1, 1, 0])).save(tmp_path / "unused_alpha.bmp")
     Image.fromarray((ramp / ramp.max()).astype(np.float32)).save(tmp_path / "floats.tif")
     Image.fromarray(colours[:, :, :3]).convert("CMYK").save(tmp_path / "cmyk.tif")
+    Image.fromarray((ramp // 12).astype(np.uint8)).save(tmp_path / "canvas.gif")
+    data = bytearray((tmp_path / "canvas.gif").read_bytes())
+    data[6:10] = 80, 0, 60, 0  # width and height of the canvas, which the image now does not fill
+    (tmp_path / "canvas.gif").write_bytes(data)
     digest = hashlib.sha256()
     for framing in (CROP, WHOLE, images.Framing(SIZE, "squeeze", 10)):
         digest.update(images.read_all(sorted(tmp_path.iterdir()), framing))
-    assert (picture_store.FORMAT, digest.hexdigest()[:16]) == (5, "fbad79f10877d7b9")
+    assert (picture_store.FORMAT, digest.hexdigest()[:16]) == (6, "96fcb4e6569a1b2e")
