@@ -139,6 +139,7 @@ def with_copies_shared(parts: Split) -> Split:
     rows = np.array(rows, dtype=np.asarray(validation).dtype)  # even of none
     tracks, copied = dataset.tracks, rows != validation
     if tracks is not None:
+        _, tracks = np.unique(tracks, return_inverse=True)  # their numbers may be anything: dates, or -1 for unknown
         track = np.arange(tracks.max() + 1)
         track[tracks[validation[copied]]] = tracks[rows[copied]]
         dataset = dataset._replace(tracks=track[tracks])

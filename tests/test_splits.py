@@ -216,6 +216,16 @@ def test_validation_images_that_are_training_images_are_the_same_rows():
     assert splits.count_in(validation, training) == 2 and splits.count_in(others, training) == 0
 
 
+def test_tracks_may_be_numbered_in_any_way():
+    """Whoever writes a train.p may take dates, or -1."""
+    dataset = made_up([0] * 6, [-1, 7, 10**15, 10**15 + 1, 10**15 + 1, -5])
+    dataset.images[3] = dataset.images[0]
+    shared = splits.with_copies_shared(splits.Split(dataset, np.arange(3), np.arange(3, 6)))
+    assert shared.validation.tolist() == [0, 4, 5]
+    tracks = shared.dataset.tracks
+    assert tracks[0] == tracks[3] == tracks[4] and len(np.unique(tracks)) == 4
+
+
 def test_a_valid_p_that_was_taken_from_train_p_is_noticed(tmp_path):
     arrays = signs()
     held = np.arange(172) % 4 == 3
