@@ -267,7 +267,10 @@ def _dataset(arrays: Any, path: str | os.PathLike) -> Dataset:
     if tracks is None:
         tracks = tracks_of(signs.labels)  # where the labels tell, the sizes are not needed, and may be anything
     if tracks is None and "sizes" in arrays:
-        sizes = np.asarray(arrays["sizes"])
+        try:
+            sizes = np.asarray(arrays["sizes"])
+        except ValueError:  # lists of different lengths
+            raise BadInput(f"{path}: sizes are no plain array; expected width and height of each image") from None
         if sizes.shape != (len(signs.labels), 2) or sizes.dtype.kind not in "iu":
             found = f"{sizes.dtype} {sizes.shape}"
             raise BadInput(

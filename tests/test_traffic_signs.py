@@ -60,6 +60,7 @@ def test_its_own_tracks_come_first(tmp_path):
     ({"labels": np.zeros((172, 43), int)}, "(172, 43)"),
     ({"sizes": np.zeros((172, 3), int)}, "sizes"),
     ({"sizes": np.zeros((172, 2))}, "sizes are float64"),
+    ({"sizes": [[1, 2], [3]]}, "sizes are no plain array"),
     ({"tracks": np.zeros(3, int)}, "tracks"),
 ])  # fmt: skip
 def test_wrong_arrays(tmp_path, change, said):
