@@ -56,6 +56,11 @@ MAGIC = {  # kind -> (offset, bytes) pairs; any of them decides
     "an OpenEXR image": [(0, b"\x76\x2f\x31\x01")],
     "a DICOM image": [(128, b"DICM")],
     "a FITS image": [(0, b"SIMPLE  =")],
+    "a QOI image": [(0, b"qoif")],
+    "a DDS texture": [(0, b"DDS \x7c\0\0\0")],
+    "a Radiance image (.hdr)": [(0, b"#?RADIANCE"), (0, b"#?RGBE")],
+    "an icon (.ico)": [(0, bytes((0, 0, 1, 0, sizes, 0))) for sizes in range(1, 16)],
+    "a camera's raw file": [(4, b"ftypcrx"), (0, b"FUJIFILMCCD-RAW"), (0, b"IIU\0"), (0, b"IIRO"), (0, b"IIRS")],
     "a video": [(4, b"ftyp"), (8, b"AVI "), (0, b"\x1a\x45\xdf\xa3")],  # MP4 and QuickTime, AVI, Matroska and WebM
     "a PostScript file (.ps, .eps)": [(0, b"%!PS"), (0, b"\xc5\xd0\xd3\xc6")],
     "a PDF file": [(0, b"%PDF")],
