@@ -532,20 +532,23 @@ def test_one_plane_is_no_planes(tmp_path, options):
 def test_a_tiff_that_breaks_off_within_its_tags(tmp_path, byteorder, bigtiff):
     tifffile = pytest.importorskip("tifffile")
     path = tmp_path / "a.tif"
-    tifffile.imwrite(
-        path, RGB, photometric="rgb", byteorder=byteorder, bigtiff=bigtiff, extratags=[(270, 2, 9, "a" * 8)]
-    )
+    coefficients, text = (529, 5, 3, (299, 1000, 587, 1000, 114, 1000)), (270, 2, 9, "a" * 8)
+    tifffile.imwrite(path, RGB, photometric="rgb", byteorder=byteorder, bigtiff=bigtiff, extratags=[coefficients, text])
     whole = path.read_bytes()
     with tifffile.TiffFile(path) as file:
-        tag = file.pages[0].tags["ImageDescription"]
-        entry, entries, length = tag.offset, file.pages[0].offset, tag.count
-    at = entry + (12 if bigtiff else 8)
-    moved = bytearray(whole + b"a" * (length - 1))
-    moved[at : at + (8 if bigtiff else 4)] = struct.pack(byteorder + ("Q" if bigtiff else "I"), len(whole))
-    path.write_bytes(moved)
+        entry, entries = file.pages[0].tags["YCbCrCoefficients"].offset, file.pages[0].offset
+        text = file.pages[0].tags["ImageDescription"].offset
+
+    def moved(tag):
+        """Its value now begins where the file ends."""
+        at, form = tag + (12 if bigtiff else 8), byteorder + ("Q" if bigtiff else "I")
+        return whole[:at] + struct.pack(form, len(whole)) + whole[at + struct.calcsize(form) :]
+
+    path.write_bytes(moved(entry) + bytes(23))
     assert "cut off, or blank, within its tags" in refused("images", images.read, path)  # one byte is missing
-    path.write_bytes(moved + b"\0")
-    np.testing.assert_array_equal(images.read(path), RGB)
+    for read in moved(entry) + bytes(24), moved(text):  # a text says nothing about the pixels
+        path.write_bytes(read)
+        np.testing.assert_array_equal(images.read(path), RGB)
     for broken in whole[: entry + 3], whole[:entry] + bytes(len(whole) - entry), whole[:entries]:
         path.write_bytes(broken)
         assert "cut off, or blank, within its tags" in refused("images", images.read, path)
