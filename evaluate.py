@@ -23,6 +23,8 @@ from transfer import command_line, flags, trained
 from weights import heads
 from weights.heads import Head
 
+USELESS_BESIDE = {"test_file": ("test_dir", "demo"), "cache": ("no_cache",)}
+
 
 def find_images(
     head: Head,
@@ -67,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     flags.add_two_views_flag(parser)
     flags.add_network_flags(parser, seed=False)
     args = parser.parse_args()
-    check_together(args, parser.parse_args([]), {"skip_unreadable": "test_dir"}, {"test_file": ("test_dir", "demo")})
+    check_together(args, parser.parse_args([]), {"skip_unreadable": "test_dir"}, USELESS_BESIDE)
     return args
 
 

@@ -196,6 +196,7 @@ def test_flags_that_contradict_each_other(arguments, message, parse):
     (["--training_dir", ".", "--validation_file", "valid.p"], "--validation_file: does nothing beside --training_dir"),
     (["--training_dir", ".", "--training_file", "my.p"], "--training_file: does nothing beside --training_dir"),
     (["--demo", "--training_file", "my.p"], "--training_file: does nothing beside --demo"),
+    (["--no_cache", "--cache", "elsewhere"], "--cache: does nothing beside --no_cache"),
 ])  # fmt: skip
 def test_flags_that_would_do_nothing(arguments, message, parse):
     assert message in in_one_line(parse, *arguments)
@@ -213,6 +214,7 @@ def test_a_run_of_an_earlier_version_is_resumed_with_flags_that_do_nothing(parse
     (["--test_dir", ".", "--test_file", "test.p"], "--test_file: does nothing beside --test_dir"),
     (["--demo", "--test_file", "test.p"], "--test_file: does nothing beside --demo"),
     (["--skip_unreadable"], "--skip_unreadable: --test_dir is missing"),
+    (["--no_cache", "--cache", "elsewhere"], "--cache: does nothing beside --no_cache"),
 ])  # fmt: skip
 def test_flags_that_would_do_nothing_in_an_evaluation(arguments, message, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["evaluate.py", *arguments])
@@ -251,7 +253,7 @@ def test_mistakes_are_told_before_hours_of_training(parse, begun, tmp_path):
 
 @pytest.mark.parametrize("given, kept", [
     ([], picture_store.PICTURES_DIR), (["--cache", "elsewhere"], pathlib.Path("elsewhere/pictures")),
-    (["--no_cache"], None), (["--no_cache", "--cache", "elsewhere"], None),
+    (["--no_cache"], None),
 ])  # fmt: skip
 def test_decoded_images_go_where_features_do(given, kept, parse, tmp_path, monkeypatch):
     folders = []
@@ -352,6 +354,18 @@ def test_a_cache_that_is_named_is_used(parse, begun, tmp_path):
     assert parse("--resume", folder).no_cache
     again = parse("--resume", folder, "--cache", tmp_path / "cache")
     assert (again.cache, again.no_cache) == (tmp_path / "cache", False)
+    both = ("--resume", folder, "--no_cache", "--cache", tmp_path / "cache")
+    assert "--cache: does nothing beside --no_cache" in in_one_line(parse, *both)
+
+
+def test_a_run_of_an_earlier_version_that_kept_both_of_them_goes_on(parse, begun, tmp_path):
+    """In memory only, as it began; and one that keeps its features may go on without."""
+    folder = begun("--cache", tmp_path / "cache")
+    assert parse("--resume", folder, "--no_cache").no_cache
+    settings = run_files.read_settings(folder)
+    settings["flags"]["no_cache"] = True
+    run_files.write_settings(folder, settings, signed=True)
+    assert parse("--resume", folder).no_cache
 
 
 @pytest.mark.parametrize("words", [["--resume", ""], ["--resume="], ["--out", ""], ["--weights="]])

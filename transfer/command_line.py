@@ -25,9 +25,9 @@ NEEDS = {  # {flag: another, without which it would do nothing}
     "skip_unreadable": "training_dir", "validation_dir": "training_dir",
     "teacher_share": "teacher", "temperature": "teacher", "teacher_weights": "teacher",
 }  # fmt: skip
-USELESS_BESIDE = {  # {flag: others that say which images are used}
+USELESS_BESIDE = {  # {flag: others that say which images are used, or that nothing is kept}
     "training_file": ("training_dir", "demo"), "validation_file": ("training_dir", "demo"),
-    "dataset": ("training_dir", "training_file"),
+    "dataset": ("training_dir", "training_file"), "cache": ("no_cache",),
 }  # fmt: skip
 
 

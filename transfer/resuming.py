@@ -85,7 +85,7 @@ def resumed(
         check_patience(folder, args.patience, flags)
     if not run_files.begun_here(folder):
         check_foreign(folder, flags, typed, defaults)
-    if "cache" in typed and "no_cache" not in typed:
+    if "cache" in typed:
         flags["no_cache"] = False
     return flags | {name: getattr(args, name) for name in typed & OPEN_ON_RESUME}
 
