@@ -113,44 +113,39 @@ def _names(folder: pathlib.Path) -> list[str]:
 
 
 def overlap(training_dir: str | os.PathLike, validation_dir: str | os.PathLike) -> str | None:
-    """A warning to print if images are in both folders, or None. `BadInput` if one folder lies inside the other.
+    """A sentence to print if images are in both folders, or None. `BadInput` if one folder lies inside the other.
 
-    Copies are found by their bytes, whatever their names.
+    Copies are found by their bytes, whatever their names. How many images that concerns, `splits.notes` tells.
     """
     training, validation = (pathlib.Path(folder).resolve() for folder in (training_dir, validation_dir))
-    flatters = "the accuracy will say little about new images"
     if training == validation:
-        return f"Warning: {validation_dir} is both training and validation folder; {flatters}."
+        return f"{validation_dir} is both training and validation folder"
     if training in validation.parents or validation in training.parents:
         raise BadInput(f"{validation_dir}: lies inside {training_dir}, or that inside it; move one of them out")
-    both, count = in_both(training_dir, validation_dir)
-    if not both:
-        return None
-    found = f"{len(both):,} of {count:,} validation images are training images, too, such as {both[0]}"
-    return f"Warning: {found}; {flatters}."
+    both = in_both(training_dir, validation_dir)
+    return f"Copies of training images are in {validation_dir}, such as {both[0]}" if both else None
 
 
-def in_both(training_dir: str | os.PathLike, folder: str | os.PathLike) -> tuple[list[pathlib.Path], int]:
-    """The files in `folder` that are copies of training images, or these themselves; and how many files it holds.
+def in_both(training_dir: str | os.PathLike, folder: str | os.PathLike) -> list[pathlib.Path]:
+    """The files in `folder` that are copies of training images, or these themselves.
 
     `BadInput` for a folder that cannot be read, or holds no folders of classes.
     """
     files = files_of_classes(folder)
     if os.path.samefile(training_dir, folder):
-        return files, len(files)
+        return files
     seen = files_of_classes(training_dir)
     known, originals = set(seen), _originals([*seen, *files])
-    return [file for file in files if originals[file] in known], len(files)
+    return [file for file in files if originals[file] in known]
 
 
 def copies(folder: str | os.PathLike) -> str | None:
-    """A warning to print if images are in the folder twice, or None: a part of it is to be held out."""
+    """A sentence to print if images are in the folder twice, or None: a part of it is to be held out."""
     files = files_of_classes(folder)
     twins = [file for file, original in _originals(files).items() if original != file]
     if not twins:
         return None
-    found = f"{len(twins):,} of {len(files):,} images are copies of others, such as {twins[0]}"
-    return f"Warning: {found}; where one is trained on and the other validates, the accuracy flatters."
+    return f"{len(twins):,} of {len(files):,} images are copies of others, such as {twins[0]}"
 
 
 def _originals(files: list[pathlib.Path]) -> dict[pathlib.Path, pathlib.Path]:

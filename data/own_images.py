@@ -84,14 +84,14 @@ def load_split(
     framing = images.as_trained(how, side_to_keep(training_dir, size), input_size)
     dataset = load(training_dir, framing, None, skip_unreadable, cache)
     if not validation_dir:
-        parts, warning = split(dataset, "random", seed), copies(training_dir)
-        _say(warning)
-        return (with_copies_shared(parts) if warning else parts), framing
-    warning = overlap(training_dir, validation_dir)
-    _say(warning)
+        parts, copied = split(dataset, "random", seed), copies(training_dir)
+        _say(copied)
+        return (with_copies_shared(parts) if copied else parts), framing
+    copied = overlap(training_dir, validation_dir)
+    _say(copied)
     others = load(validation_dir, framing, dataset.class_names, skip_unreadable, cache)
     both = joined(dataset, others, functools.partial(picture_store.concatenated, cache=cache))
-    both = with_copies_shared(both) if warning else both
+    both = with_copies_shared(both) if copied else both
     name = f"{dataset.name}, validated on {others.name}"
     return both._replace(dataset=both.dataset._replace(name=name)), framing
 

@@ -88,7 +88,7 @@ def test_overlap(tmp_path):
     assert folders.overlap(training, validation) is None
     shutil.copy(training / "x/a.png", validation / "y/b.png")
     said = folders.overlap(training, validation)
-    assert "1 of 3 validation images" in said and str(validation / "y/b.png") in said
+    assert said == f"Copies of training images are in {validation}, such as {validation / 'y/b.png'}"
     assert "both training and validation" in folders.overlap(training, tmp_path / "b" / ".." / "a")
     (tmp_path / "link").symlink_to(training)
     assert "both training and validation" in folders.overlap(training, tmp_path / "link")

@@ -337,10 +337,16 @@ def test_a_validation_image_that_is_trained_on_is_no_new_one(tmp_path, capsys):
     training = layout(tmp_path / "a", *(f"{name}/{number}" for name in "xy" for number in range(3)))
     validation = layout(tmp_path / "b", "x", "y")
     shutil.copy(training / "x/1/a.png", validation / "x/b.png")
-    for folder, seen in (validation, 1 / 3), (training, 1):
+    where = f"Copies of training images are in {validation}, such as {validation / 'x/b.png'}"
+    for folder, told, seen, of in (
+        (validation, where, 1, 3),
+        (training, f"{training} is both training and validation folder", 6, 6),
+    ):
         parts, _ = own_images.load_split(training, folder, "crop", SIZE, SIZE, cache=tmp_path / "kept")
-        assert splits.share_seen(parts) == pytest.approx(seen)
-        assert "Warning" in capsys.readouterr().out
+        assert splits.share_seen(parts) == pytest.approx(seen / of)
+        assert capsys.readouterr().out.splitlines() == [told]  # where they are; what that means is told once
+        copied = f"{seen} of {of} validation images are training images, too: the accuracy flatters."
+        assert [note for note in splits.notes(parts) if "flatters" in note] == [copied]
     assert parts.dataset.labels[parts.validation].tolist() == parts.dataset.labels[parts.training].tolist()
 
 

@@ -38,8 +38,7 @@ def _folder(flags: dict, test_dir: pathlib.Path) -> tuple[pathlib.Path | None, i
     with contextlib.suppress(BadInput):  # it may have been moved, or changed, since
         if flags.get("training_dir"):
             place, *_ = folders.find_split(flags["training_dir"])
-            copies, _ = folders.in_both(place, test_dir)
-            return place, len(copies)
+            return place, len(folders.in_both(place, test_dir))
     return None, 0
 
 
