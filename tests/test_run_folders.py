@@ -287,6 +287,16 @@ def test_links_in_a_run_lead_nowhere(folder, tmp_path):
         assert run_files.is_locked(folder) and not (elsewhere / "made").exists()
 
 
+def test_what_a_killed_run_was_writing_is_deleted_and_what_others_write_is_not(folder):
+    """An evaluation, or an export into the run's folder, may be at work while the run goes on."""
+    others = {".test-per_class.csv.x1.part", ".test-confusion.png.x1.part", ".signs.tflite.x1.part"}
+    for name in {".head.npz.x1.part", ".network-12.npz.x1.part", ".history.json.x1.part", ".settings.json.x1.part",
+                 ".validation-per_class.csv.x1.part", *others}:  # fmt: skip
+        (folder / name).touch()
+    assert runs.Run(folder, ORIGIN, ["a", "b"]).restore([], []) == []
+    assert {path.name for path in folder.iterdir()} == {run_files.SETTINGS, *others}
+
+
 def test_a_history_without_its_checkpoint_is_not_started_anew(folder):
     run = runs.Run(folder, ORIGIN, ["a", "b"])
     run._write_history(EPOCHS, kept=0)

@@ -37,10 +37,11 @@ from transfer.run_files import HISTORY, LOCK, SETTINGS, begun_here, read_history
 from weights import heads, reading
 from weights.heads import Provenance
 
-REPLACED = (  # what a run writes, and what would be lost in a folder that has it already
-    heads.FILE, novelty.FILE, "network-*.npz", HISTORY, checkpoints.FOLDER, "curves.png", "filters.png",
-    "validation-*.csv", "validation-*.png", "test-*.csv", "test-*.png",
+WRITTEN = (  # by the process that has the run's lock, and by no other
+    heads.FILE, novelty.FILE, "network-*.npz", HISTORY, "curves.png", "filters.png", "validation-*.csv",
+    "validation-*.png",
 )  # fmt: skip
+REPLACED = (*WRITTEN, checkpoints.FOLDER, "test-*.csv", "test-*.png")  # would be lost in a folder that has it already
 
 
 class Run:
@@ -211,12 +212,16 @@ class Run:
             temporary.write_text(json.dumps(content | {"sha256": checkpoints.hash_of(content)}, indent=1))
 
     def _clear_away(self) -> None:
-        """Delete what a killed process was writing; never through a link that leads out of the folder."""
+        """Delete what a killed process was writing; never through a link that leads out of the folder.
+
+        Not what others write there, such as `evaluate.py`: they may be at it.
+        """
         if (self.folder / checkpoints.FOLDER).is_symlink():
             raise BadInput(f"{self.folder / checkpoints.FOLDER}: is a link, expected a folder; put the folder itself "
                            "there, or start a new run")  # fmt: skip
         if self.writes:
-            for half in [*self.folder.glob(".*.part"), *(self.folder / checkpoints.FOLDER).glob("*temp*")]:
+            halves = [half for name in (SETTINGS, *WRITTEN) for half in self.folder.glob(f".{name}.*.part")]
+            for half in [*halves, *(self.folder / checkpoints.FOLDER).glob("*temp*")]:
                 if half.is_dir() and not half.is_symlink():
                     shutil.rmtree(half, ignore_errors=True)
                 else:
