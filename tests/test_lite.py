@@ -196,6 +196,8 @@ def test_onnx_answers_as_the_scripts_do(drawn, tmp_path):
     path = tmp_path / "signs.onnx"
     assert onnx_file.export(network, head, path) == path.stat().st_size
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    shapes = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
+    assert shapes == {"images": ["N", *held_out.shape[1:]], "probabilities": ["N", len(head.class_names)]}
     (found,) = session.run(None, {"images": held_out})
     np.testing.assert_allclose(found, answers(network, head, held_out), atol=1e-4)
     assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == head.class_names

@@ -41,6 +41,10 @@ def export(network: Network, head: Head, path: pathlib.Path) -> int:
     with stderr_kept_back(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph, _ = tf2onnx.convert.from_function(classify, input_signature=signature, opset=OPSET)
+    for value in (*graph.graph.input, *graph.graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:  # the batch, the only one that is open; tf2onnx numbers such names: unk__9
+                dimension.dim_param = "N"
     graph.metadata_props.add(key="class_names", value=json.dumps(head.class_names))
     content = graph.SerializeToString()
     with written_whole(path) as whole:
