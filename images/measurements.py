@@ -67,12 +67,12 @@ def name_of_weights(source: str | None, card: Card) -> str:
     """What to call weights in a file of measurements: those of two files of one name are told apart by their hashes.
 
     source: as `transfer.loading.load_network` takes it. All files that the card names hold the published weights, and
-    go by the first one's name.
+    go by the first one's name; so does Keras's file without the classifier.
     """
     if source is None or source in reading.NAMED:
         return source or card.file
     path = pathlib.Path(source)
-    known = {card.file, *(other.file for other in card.other_files)}
+    known = {card.file, card.without_classifier, *(other.file for other in card.other_files)}
     if path.name in known:
         return card.file
     return f"{path.name}-{file_hash(path, 'sha256')[:8]}" if path.exists() else path.name

@@ -199,4 +199,4 @@ def published(card: Card, top: bool, image_size: int, dtype: tf.DType) -> keras.
 
 def file_names(card: Card, top: bool) -> list[str]:
     """Keras's names for a network's weights; without the classifier (`top`), the file without it will do."""
-    return [card.file] if top else [card.file.replace(".h5", "_notop.h5"), card.file]
+    return [card.file] if top else [card.without_classifier, card.file]

@@ -157,6 +157,9 @@ def test_weights_of_one_name_are_told_apart(tmp_path):
     assert measurements.name_of_weights("random", card) == "random"
     (tmp_path / "bvlc_googlenet.npz").touch()
     assert measurements.name_of_weights(str(tmp_path / "bvlc_googlenet.npz"), card) == card.file
+    notop = tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    notop.touch()
+    assert measurements.name_of_weights(str(notop), cards.VGG) == cards.VGG.file
 
 
 def test_all_layers_in_one_pass(tmp_path):

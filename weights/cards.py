@@ -73,6 +73,11 @@ class Card:
     blocks: tuple[str, ...] = ()  # of such a network: Keras's layers at which its blocks end
     small: SmallWeights | None = None  # weights that need no download, of the same shapes
 
+    @property
+    def without_classifier(self) -> str:
+        """Keras's name for `file` without the classifier's weights; other networks have no such file."""
+        return self.file.replace(".h5", "_notop.h5")
+
     def checked_size(self, image_size: int | None = None, layer: str = "") -> int:
         """`image_size`, or the card's input size for None. BadInput for one that the layers up to `layer` refuse."""
         size = image_size or self.input_size
