@@ -170,4 +170,4 @@ def _drawn(per_class: int, seed: int) -> tuple[Dataset, Dataset]:
 
 # A frog seen in a mirror is still a frog.
 MIRROR = tuple(range(10))
-SOURCE = Source(load, load_test, drawn, drawn_test, lambda: list(NAMES), MIRROR, split="random", here=here)
+SOURCE = Source(load, load_test, drawn, drawn_test, lambda: list(NAMES), drawn_names, MIRROR, split="random", here=here)

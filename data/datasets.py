@@ -36,6 +36,7 @@ class Source(NamedTuple):
     drawn: Callable[..., Dataset]  # (per_class=30, seed=0) -> drawn stand-ins, nothing fetched
     drawn_test: Callable[..., Dataset]  # (per_class=30, seed=0) -> other drawn images of the same classes
     class_names: Callable[[], list[str]]
+    drawn_names: Callable[[], list[str]]  # of the classes of `drawn` and `drawn_test`
     mirror: tuple[int, ...]  # the class of each class's mirror image, or NO_MIRROR
     split: str  # the honest one: "track" where several images show one object, else "random"
     here: Callable[[], bool]  # whether `load` has the images on this machine, and would fetch none
@@ -53,7 +54,7 @@ def of_classes(class_names: Sequence[str]) -> Source | None:
 
 def drawn_of_classes(class_names: Sequence[str]) -> Source | None:
     """The data set of `TABLE` whose drawn stand-ins have these classes, in this order; None: there is none."""
-    return next((each for each in map(named, TABLE) if each.drawn(1).class_names == list(class_names)), None)
+    return next((each for each in map(named, TABLE) if each.drawn_names() == list(class_names)), None)
 
 
 def mirror_of(class_names: Sequence[str]) -> tuple[int, ...]:

@@ -280,4 +280,4 @@ def _dataset(arrays: Any, path: str | os.PathLike) -> Dataset:
     return signs._replace(tracks=tracks)
 
 
-SOURCE = Source(load, load_test, drawn, drawn_test, sign_names, MIRROR, split="track", here=here)
+SOURCE = Source(load, load_test, drawn, drawn_test, sign_names, sign_names, MIRROR, split="track", here=here)

@@ -157,8 +157,8 @@ def test_a_data_set_that_is_added_to_the_table_is_known_everywhere(monkeypatch, 
     skies = datasets.Dataset(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) % 2, names, None, "skies")
     drawn = skies._replace(class_names=["drawn day", "drawn night"], name="drawn skies")
     source = datasets.Source(
-        lambda: skies, lambda: test, lambda per_class=30, seed=0: drawn, lambda seed: drawn, lambda: names, (0, 1),
-        "random", lambda: True,
+        lambda: skies, lambda: test, lambda per_class=30, seed=0: drawn, lambda seed: drawn, lambda: names,
+        lambda: drawn.class_names, (0, 1), "random", lambda: True,
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "skies", SimpleNamespace(SOURCE=source))
     monkeypatch.setitem(datasets.TABLE, "skies", "skies")
