@@ -38,7 +38,8 @@ def train(signs, case, tmp_path, labels=None, card=cards.GOOGLENET, **changed):
     here, changed = devices.find(), {"epochs": 1, "batch_size": 16, "augment": False} | changed
     recipe = recipe_for(case, card, len(split.training), **changed)
     origin = trained.provenance_of(network, case.layer, "random", 0)
-    run = runs.Run(runs.begin("script", {}, "", "", tmp_path / "run"), origin, signs.class_names)
+    folder = tmp_path / "run"
+    run = runs.Run(folder if folder.exists() else runs.begin("script", {}, "", "", folder), origin, signs.class_names)
     if case.fine_tuning:
         outcome = cases.fine_tune(network, split, case, recipe, here, run, cache=None)
     else:
@@ -90,6 +91,20 @@ def test_fine_tuning_does_not_end_worse_than_its_head(signs, tmp_path):
     rows = splits.split(signs, "random", 0).validation
     logits = head.logits(network.activations(signs.images[rows], layer="pool5").numpy())
     assert (logits.argmax(1) == signs.labels[rows]).mean() == pytest.approx(alone["validation_accuracy"], abs=0.03)
+
+
+def test_a_run_that_goes_on_does_not_train_its_head_again(signs, tmp_path, monkeypatch, capsys):
+    """Two epochs of the head and one of all layers; resumed, there is one left."""
+    case, trained_epochs, one_epoch = Case("pool5", "inception_5b"), [], loop.one_epoch
+    monkeypatch.setattr(loop, "one_epoch", lambda *all: trained_epochs.append(all[2]) or one_epoch(*all))
+    *_, first, _ = train(signs, case, tmp_path, epochs=1, keep_last=True)
+    *_, again, _ = train(signs, case, tmp_path, epochs=2, keep_last=True)
+    assert trained_epochs == [1, 2, 1, 2] and again.head_history == first.head_history
+    np.testing.assert_array_equal(again.classifier.mean, first.classifier.mean)
+    assert again.classifier.spread == first.classifier.spread
+    printed = capsys.readouterr().out
+    assert printed.count("First the head alone") == printed.count("Continuing after epoch 1\n") == 1
+    assert "Nothing is left" not in printed
 
 
 @pytest.mark.slow

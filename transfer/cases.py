@@ -135,10 +135,16 @@ def head_first(
     logdir: pathlib.Path | None,
     teacher: Any,
 ) -> Outcome:
-    """As `train_head`, for `recipe.head_epochs` before those of all layers; the result is kept in the run."""
-    print(f"First the head alone, {recipe.head_epochs} epochs:\n", flush=True)
-    log = None if run.begun() else logdir and logdir / "head"  # a run that goes on has logged them
-    recipe = of_head_alone(recipe)
+    """As `train_head`, for `recipe.head_epochs` before those of all layers; the result is kept in the run.
+
+    A run that goes on after an epoch has done that: its checkpoint has the head's weights, and only the mean and the
+    spread of the features are computed again.
+    """
+    recipe, log = of_head_alone(recipe), logdir and logdir / "head"
+    if run.kept_head():
+        recipe, log = recipe._replace(epochs=0), None
+    else:
+        print(f"First the head alone, {recipe.epochs} epochs:\n", flush=True)
     outcome = train_head(features, split, recipe, devices, report=report, logdir=log, teacher=teacher)
     return outcome._replace(history=run.keep_head(outcome.classifier, outcome.history))
 

@@ -69,7 +69,7 @@ def train(
     kept = best_epoch(history, to_beat) if keep_best else len(history)
     if history and kept == len(history):
         run.keep_result(history, training)  # a killed process may have kept its checkpoint only
-    if len(history) >= recipe.epochs and devices.chief:
+    if len(history) >= recipe.epochs > 0 and devices.chief:
         print("Nothing is left to train\n", flush=True)
     best_weights = None
     while len(history) < recipe.epochs and not out_of_patience(history, recipe.patience, to_beat):

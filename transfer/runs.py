@@ -152,13 +152,16 @@ class Run:
         """Whether it has an epoch to continue after."""
         return bool(self.folder and checkpoints.epochs(self.folder))
 
+    def kept_head(self) -> list[dict]:
+        """The history of the head that was trained alone, if there is an epoch to continue after; else []."""
+        return read_history(self.folder)["head"] if self.begun() else []
+
     def keep_head(self, classifier: Any, history: list[dict]) -> list[dict]:
         """Keep a head that was trained alone, on the untrained network: epoch 0 of fine-tuning. Returns its history.
 
-        A run that goes on after an epoch has kept its head, and that one's history is returned: trained again, with
-        another teacher or precision, it would be another one to beat.
+        A run that goes on after an epoch has kept its head, and that one's history is returned.
         """
-        self.head_history = (read_history(self.folder)["head"] if self.begun() else []) or history
+        self.head_history = self.kept_head() or history
         if self.writes and not self.begun():
             self._write_history([], 0)
             self._write_result(classifier, history[-1] | {"epoch": 0})
