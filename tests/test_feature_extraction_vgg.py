@@ -11,7 +11,7 @@ from conftest import DEMO_SAYS, SHARED, in_one_line, run
 
 import feature_extraction_vgg as script
 from common.locks import exclusive
-from data import bottleneck_files, splits, traffic_signs
+from data import bottleneck_files, datasets, splits, traffic_signs
 from transfer import bottlenecks, run_files
 from weights import cards
 
@@ -154,6 +154,17 @@ def test_other_numbers_of_images_share_the_file_of_the_validation_images(tmp_pat
     made(2, seed=1)
     made(3)
     assert computed[3:] == [two, validated, validated]
+
+
+def test_a_validation_image_that_is_a_training_image_too_keeps_its_place(tmp_path):
+    """In the files it is there twice; among the images, once."""
+    signs = traffic_signs.drawn(per_class=2, seed=0)
+    signs = datasets.subset(signs, np.argsort(np.arange(86) % 2, kind="stable"))  # one of each class, then the others
+    split = splits.Split(signs, np.arange(43), np.array([43, 3, *range(44, 86)]))
+    files = bottlenecks.names(tmp_path, cards.VGG, "traffic", 32, 0)
+    compute = lambda images: images.reshape(len(images), -1)[:, 1000:1004].astype(np.float32)  # noqa: E731
+    for _ in range(2):  # made, then read
+        np.testing.assert_array_equal(bottlenecks.made_once(files, split, compute, {}, 0), compute(signs.images))
 
 
 def test_the_course_s_files_are_not_replaced_by_a_run_that_goes_on(tmp_path):

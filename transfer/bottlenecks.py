@@ -65,5 +65,6 @@ def made_once(
             facts = {"per_class": count, "images": of_part, "pixels": feature_store.fingerprint(part.images)}
             if not bottleneck_files.is_made_from(path, made_from | facts):
                 bottleneck_files.write(path, compute(part.images), part.labels, made_from | facts)
-        features, *_ = bottleneck_files.read_both(*files)
-    return features
+        both, *_ = bottleneck_files.read_both(*files)
+    _, first = np.unique(np.concatenate([split.training, split.validation]), return_index=True)
+    return both[first]  # an image of both parts is in both files, and is one of the data set
