@@ -41,7 +41,9 @@ FORWARD_BATCH = 32  # images of 224 pixels at a time: VGG16's first layers alone
 DEMO_SIZE = 64  # pixels; a twelfth of the work
 HEAD_FLAGS = {"epochs", "batch_size", "learning_rate", "l2", "patience", "seed", "logdir", "training_file",
               "validation_file"}  # fmt: skip
-NAME_FLAGS = {"network", "dataset", "image_size", "per_class", "split", "demo", "cache"}  # which files, and where
+NAME_FLAGS = {  # which files, and where
+    "network", "dataset", "image_size", "per_class", "validation_per_class", "split", "demo", "cache",
+}  # fmt: skip
 
 
 def load_images(dataset: str, by: str, seed: int, demo: bool) -> Split:
@@ -86,7 +88,8 @@ def from_images(args: argparse.Namespace) -> tuple[np.ndarray, Split, Provenance
     made_from = features.key(origin, card.bottleneck, pool=True) | {
         "trained_on": split.dataset.name, "seed": args.seed, "split": args.split,
     }  # fmt: skip
-    vectors = bottlenecks.made_once(default_files(args, args.split), split, compute, made_from, args.per_class)
+    per_class = args.per_class, args.validation_per_class
+    vectors = bottlenecks.made_once(default_files(args, args.split), split, compute, made_from, per_class)
     return vectors, split, origin, network
 
 
@@ -122,7 +125,8 @@ def feature_files(args: argparse.Namespace, given: set[str]) -> tuple[pathlib.Pa
 def default_files(args: argparse.Namespace, split: str) -> tuple[pathlib.Path, pathlib.Path]:
     """Where features of images are kept, under the course's names."""
     folder, card = DATA_DIR if args.cache == feature_store.FEATURES_DIR else args.cache, cards.CARDS[args.network]
-    return bottlenecks.names(folder, card, args.dataset, args.image_size, args.per_class, split, args.demo)
+    per_class = args.per_class, args.validation_per_class
+    return bottlenecks.names(folder, card, args.dataset, args.image_size, per_class, split, args.demo)
 
 
 def train_on_images(args: argparse.Namespace, folder: pathlib.Path | None) -> None:
@@ -211,6 +215,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None, set[str]
         default=100,
         help="training images per class; 0 takes all (default 100)",
     )
+    add("--validation_per_class", type=at_least(0), default=0, help="fewer validation images per class, to save time")
     add("--image_size", type=at_least(32, most=cards.LARGEST_SIZE), help="side of the input; 64 pixels cost a "
         f"twelfth of 224 (default: the network's; with --demo {DEMO_SIZE})")  # fmt: skip
     add("--split", choices=("random", "track"), help="how to split the signs: by track (default), or at random, as the "

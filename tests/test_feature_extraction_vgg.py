@@ -111,8 +111,8 @@ def test_features_are_those_of_this_process_s_weights(tmp_path, monkeypatch):
     write_file, locked = bottleneck_files.write, []
 
     def written(path, *content):
-        (lock,) = tmp_path.rglob(".*.lock")
-        locked.append(in_one_line(lambda: exclusive(lock, refusal).__enter__()))
+        for lock in tmp_path.rglob(".*_bottleneck_features_*.p.lock"):
+            locked.append(in_one_line(exclusive(lock, refusal).__enter__))
         write_file(path, *content)
 
     monkeypatch.setattr(bottleneck_files, "write", written)
@@ -124,7 +124,7 @@ def test_features_are_those_of_this_process_s_weights(tmp_path, monkeypatch):
     flags = f"--demo --network googlenet --image_size 32 --epochs 1 --cache {tmp_path / 'c'} --plot".split()
     monkeypatch.setattr(sys, "argv", ["feature_extraction_vgg.py", *flags])
     script.main()
-    assert locked == [refusal] * 2
+    assert locked == [refusal] * 4  # while it makes either, both
     assert list((tmp_path / "runs").glob("*/filters.png"))  # as the help of --plot says
 
 
@@ -137,12 +137,10 @@ def test_other_numbers_of_images_share_the_file_of_the_validation_images(tmp_pat
         computed.append(len(images))
         return images.reshape(len(images), -1)[:, :4].astype(np.float32)
 
-    def made(per_class, seed=0):
+    def made(training, validation=0, seed=0):
+        per_class = training, validation
         files = bottlenecks.names(tmp_path, cards.VGG, "traffic", 32, per_class)
-        split = splits.fewer(signs, per_class, 0, seed)
-        waiting = files[1].with_name(f".{files[1].name}.lock")
-        with exclusive(waiting, "in use"):
-            pass  # this is the name that both wait for
+        split = splits.fewer(signs, *per_class, seed)
         features = bottlenecks.made_once(files, split, compute, {"seed": seed}, per_class)
         np.testing.assert_array_equal(features, split.dataset.images.reshape(len(features), -1)[:, :4])
         return len(split.training), len(split.validation)
@@ -154,6 +152,9 @@ def test_other_numbers_of_images_share_the_file_of_the_validation_images(tmp_pat
     made(2, seed=1)
     made(3)
     assert computed[3:] == [two, validated, validated]
+    _, few = made(3, validation=1)  # in a file of its own: the one with all stays
+    made(3)
+    assert computed[6:] == [few] and few == 43 < validated
 
 
 def test_a_validation_image_that_is_a_training_image_too_keeps_its_place(tmp_path):
@@ -161,18 +162,18 @@ def test_a_validation_image_that_is_a_training_image_too_keeps_its_place(tmp_pat
     signs = traffic_signs.drawn(per_class=2, seed=0)
     signs = datasets.subset(signs, np.argsort(np.arange(86) % 2, kind="stable"))  # one of each class, then the others
     split = splits.Split(signs, np.arange(43), np.array([43, 3, *range(44, 86)]))
-    files = bottlenecks.names(tmp_path, cards.VGG, "traffic", 32, 0)
+    files = bottlenecks.names(tmp_path, cards.VGG, "traffic", 32, (0, 0))
     compute = lambda images: images.reshape(len(images), -1)[:, 1000:1004].astype(np.float32)  # noqa: E731
     for _ in range(2):  # made, then read
-        np.testing.assert_array_equal(bottlenecks.made_once(files, split, compute, {}, 0), compute(signs.images))
+        np.testing.assert_array_equal(bottlenecks.made_once(files, split, compute, {}, (0, 0)), compute(signs.images))
 
 
 def test_the_course_s_files_are_not_replaced_by_a_run_that_goes_on(tmp_path):
     """It was made of images; the files have come to lie under the same names since."""
     split = splits.split(traffic_signs.drawn(per_class=3, seed=0), "random", 0)
-    files = bottlenecks.names(tmp_path, cards.VGG, "traffic", 32, 0)
+    files = bottlenecks.names(tmp_path, cards.VGG, "traffic", 32, (0, 0))
     before = [write(path, *clusters(9)).read_bytes() for path in files]
-    message = in_one_line(bottlenecks.made_once, files, split, lambda images: pytest.fail("computed"), {}, 0)
+    message = in_one_line(bottlenecks.made_once, files, split, lambda images: pytest.fail("computed"), {}, (0, 0))
     assert f"{files[0]}: was not made here" in message and "move both away" in message
     assert [path.read_bytes() for path in files] == before
 
@@ -236,7 +237,9 @@ def test_ctrl_c_while_features_are_computed_says_how_to_go_on(tmp_path, monkeypa
 
 
 NOTHING = [["--out", "run"], ["--plot"], ["--test_file", "a.p"], ["--weights", "mine.h5"], ["--no_cache"]]
-NAMES = [["--network", "vgg"], ["--dataset", "cifar10"], ["--per_class", "100"], ["--demo"]]  # defaults as well
+NAMES = [  # defaults as well
+    ["--network", "vgg"], ["--dataset", "cifar10"], ["--per_class", "100"], ["--validation_per_class", "0"], ["--demo"],
+]  # fmt: skip
 OTHER_IMAGES = ["--dataset", "--demo", "--training_dir"]  # beside --training_file, all scripts refuse them
 
 

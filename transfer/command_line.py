@@ -211,4 +211,4 @@ def split_of(args: argparse.Namespace, card: Card, load: Callable[[], Split]) ->
     if args.test_file and not traffic_signs.are_signs(split.dataset.class_names):  # not after hours of training
         raise BadInput(f"--test_file {args.test_file}: holds traffic signs, which {split.dataset.name} are not; leave "
                        "it out, and judge the run with evaluate.py --test_dir")  # fmt: skip
-    return splits.fewer(split, args.per_class, getattr(args, "validation_per_class", 0), args.seed), framing
+    return splits.fewer(split, args.per_class, args.validation_per_class, args.seed), framing
