@@ -108,6 +108,16 @@ def test_a_logdir_that_cannot_be_written(parse, tmp_path):
     assert not list((tmp_path / "new").iterdir()) and (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_place_for_the_run_that_cannot_be_written(parse, tmp_path):
+    """Told before images are decoded, or a teacher has seen them."""
+    (tmp_path / "file").write_text("mine")
+    said = in_one_line(parse, "--out", tmp_path / "file" / "run")
+    assert f"{tmp_path / 'file'} is not a folder" in said and "name another folder with --out" in said
+    assert "is not UTF-8" in in_one_line(parse, "--out", tmp_path / os.fsdecode(b"run\xff"))
+    assert parse("--out", tmp_path / "new").out == tmp_path / "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "new"} and not list((tmp_path / "new").iterdir())
+
+
 def test_a_rate_that_would_never_be_reached(parse, begun):
     fine = ["--case", 3, "--decay_epochs", 5]
     assert recipe(parse(*fine, "--epochs", 5)).decay_epochs == 5

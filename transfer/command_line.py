@@ -56,9 +56,9 @@ def parse(
         checks = [{name: check[name] for name in check if name in typed} for check in checks]
     check_together(args, defaults, *checks)
     if not folder:
+        check_split_flag(args, defaults)
         if args.out:
             runs.check_new(args.out)
-        check_split_flag(args, defaults)
     return args, folder
 
 

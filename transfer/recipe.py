@@ -45,7 +45,7 @@ class Recipe(NamedTuple):
     relight: bool = False  # augmentation exposes a random half of them anew, see `augmentation.other_light`
     random_crop: float = 0.0  # augmentation cuts out squares, from this share of the side up to all of it
     dropout: bool = False
-    standardize: bool = True  # the head sees features minus their mean, divided by their spread
+    standardize: bool = True  # a head that is trained alone sees features minus their mean, divided by their spread
     label_smoothing: float = 0.0  # share of each label that is spread over all classes
     teacher_share: float = 0.0  # of the loss: how far the network agrees with a teacher, see `transfer.teacher`
     temperature: float = 2.0  # what its and the teacher's logits are divided by first

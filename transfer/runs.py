@@ -269,10 +269,8 @@ def begin(
     if out:
         folder = pathlib.Path(out).absolute()
         check_new(folder)
-        check_utf8(folder, "name another folder with --out")
     else:
         folder = _new_folder(f"{'demo-' if demo else ''}{script}-{time.strftime('%Y%m%d-%H%M%S')}")
-    check_writable(folder / SETTINGS)
     begun = {"script": script, "flags": flags, "split": split, "network": network}
     write_settings(folder, begun | ({"images": images} if images else {}), signed=True)
     return folder
@@ -293,6 +291,8 @@ def check_new(folder: pathlib.Path) -> None:
     for name in REPLACED:
         for found in folder.glob(name):
             raise BadInput(f"{found}: is there, but belongs to no run; move it away, or name another folder with --out")
+    check_utf8(folder, "name another folder with --out")
+    check_writable(folder / SETTINGS, "name another folder with --out")
 
 
 def _new_folder(name: str) -> pathlib.Path:
