@@ -81,14 +81,13 @@ def load_split(
     """
     training_dir, validation_dir, said = find_split(training_dir, validation_dir)
     _say(said)
+    copied = overlap(training_dir, validation_dir) if validation_dir else copies(training_dir)
+    _say(copied)
     framing = images.as_trained(how, side_to_keep(training_dir, size), input_size)
     dataset = load(training_dir, framing, None, skip_unreadable, cache)
     if not validation_dir:
-        parts, copied = split(dataset, "random", seed), copies(training_dir)
-        _say(copied)
+        parts = split(dataset, "random", seed)
         return (with_copies_shared(parts) if copied else parts), framing
-    copied = overlap(training_dir, validation_dir)
-    _say(copied)
     others = load(validation_dir, framing, dataset.class_names, skip_unreadable, cache)
     both = joined(dataset, others, functools.partial(picture_store.concatenated, cache=cache))
     both = with_copies_shared(both) if copied else both

@@ -350,6 +350,13 @@ def test_a_validation_image_that_is_trained_on_is_no_new_one(tmp_path, capsys):
     assert parts.dataset.labels[parts.validation].tolist() == parts.dataset.labels[parts.training].tolist()
 
 
+def test_a_validation_folder_that_is_none_is_told_before_images_are_decoded(tmp_path, monkeypatch):
+    training = layout(tmp_path / "a", "x", "y")
+    monkeypatch.setattr(own_images, "load", lambda *_: pytest.fail("decoded"))
+    for folder, told in (tmp_path / "b", "no such folder"), (training / "x", "lies inside"):
+        assert told in in_one_line(own_images.load_split, training, folder, "crop", SIZE, SIZE)
+
+
 def test_both_folders_images_lie_on_disk_and_their_file_goes_with_the_process(tmp_path):
     training, validation = layout(tmp_path / "a", "x", "y"), layout(tmp_path / "b", "x", "y")
     add(validation / "y" / "z.png")
