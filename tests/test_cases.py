@@ -93,6 +93,7 @@ def test_fine_tuning_does_not_end_worse_than_its_head(signs, tmp_path):
     assert (logits.argmax(1) == signs.labels[rows]).mean() == pytest.approx(alone["validation_accuracy"], abs=0.03)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_does_not_train_its_head_again(signs, tmp_path, monkeypatch, capsys):
     """Two epochs of the head and one of all layers; resumed, there is one left."""
     case, trained_epochs, one_epoch = Case("pool5", "inception_5b"), [], loop.one_epoch
