@@ -26,7 +26,7 @@ from common.files import open_regular
 from common.kinds import HEAD, UNKNOWN, kind_of
 from data import tiff
 from data.bit_depths import DEPTHS, eight_bits, on_white
-from data.wholeness import check, png_chunks
+from data.wholeness import check, png_chunks, webp_chunks
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")  # as Pillow calls them
 NAMES = "JPEG, PNG, GIF, BMP, TIFF, WebP, PNM, JPEG 2000, AVIF or HEIC"
@@ -144,12 +144,9 @@ def _first_frame(file: BinaryIO, image: Image.Image) -> tuple[int, int, int, int
     """Where a GIF or animated WebP has its first frame on its canvas: left, top, right, bottom; None for the others."""
     if image.format == "GIF":
         return image.tile[0][1]
-    file.seek(0)
-    data = file.read() if image.format == "WEBP" else b""
-    start = data.find(b"ANMF") + 8  # the frame's part of the file: its kind and length, then numbers of 3 bytes each
-    if start < 8:
+    if image.format != "WEBP" or b"ANMF" not in webp_chunks(file):  # found, the file stands behind it
         return None
-    left, top, width, height = (int.from_bytes(data[start + at : start + at + 3], "little") for at in (0, 3, 6, 9))
+    left, top, width, height = (int.from_bytes(file.read(3), "little") for _ in range(4))
     return 2 * left, 2 * top, 2 * left + width + 1, 2 * top + height + 1
 
 

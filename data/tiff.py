@@ -27,8 +27,10 @@ MODES = {  # Pillow's modes for what lies in a TIFF
 }
 HIGH_BYTE_FIRST = {"I;16BS", "I;32BS", "F;32BF"}  # Pillow's raw modes; libtiff has exchanged the bytes already
 STRIPS, TILES = 273, 324  # StripOffsets, TileOffsets: where the pixels lie in the file
-FIRST_OF_METADATA = 700  # tags below say how the pixels lie, but for texts
-TEXT = 2  # the type of a tag: the camera's name, the date
+SHAPING = {  # tags whose numbers may stand elsewhere in the file, and without which pixels are misread
+    258, 279, 320, 325, 347,  # BitsPerSample, StripByteCounts, ColorMap, TileByteCounts, JPEGTables
+    STRIPS, TILES, EXTRA, SAMPLE_FORMAT,
+}  # fmt: skip
 MOST_TAGS = 65535  # of a page; BigTIFF could have more
 SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)  # bytes of a number, by the number of its type
 TILE_SIDES = (322, 323)  # TileWidth and TileLength: libtiff decodes whole tiles, which may be larger than the image
@@ -52,7 +54,7 @@ def check_tags(file: BinaryIO) -> None:
     for tag, kind, numbers, start in struct.iter_unpack(entry, tags) if whole else ():
         length = numbers * SIZES[kind] if kind < len(SIZES) else 0
         beyond = length > struct.calcsize(entry[-1]) and start + length > size  # shorter ones stand in `start` itself
-        whole = whole and tag and not (beyond and tag < FIRST_OF_METADATA and kind != TEXT)
+        whole = whole and tag and not (beyond and tag in SHAPING)
     if not whole:
         raise BadInput("is cut off, or blank, within its tags; get another copy")
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from common.errors import BadInput
 
-MOST_PARTS = 1000  # of a PNG before its pixels, and of a HEIC or AVIF
+MOST_PARTS = 1000  # of a PNG before its pixels, of a WebP before its first frame, and of a HEIC or AVIF
 MOST_SCANS = 100  # of a JPEG: each is a pass over the whole image, for a few bytes; progressive ones have about 10
 MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # begins a part of a JPEG that says how long it is, or ends the image
 SCAN, END = b"\xff\xda", b"\xff\xd9"
@@ -49,7 +49,8 @@ def _check_scans(file: BinaryIO, image: Image.Image) -> None:
 
     A megabyte can ask for 100,000 passes over 100 million pixels. And where the mark of the image's end comes too
     early, libjpeg makes up the rest in grey and warns, which Pillow does not pass on. What it does tell is that the
-    file itself ends too early, so it is given one without the mark. A progressive JPEG cannot be read like that.
+    file itself ends too early, so it is given one without the mark. That cannot be done with several scans, or with a
+    progressive JPEG, which libjpeg reads to the mark.
     """
     file.seek(0)
     data = file.read()
@@ -77,6 +78,16 @@ def png_chunks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         yield length, kind
         left -= kind != b"IDAT"
         place += 8 + length + 4  # and its checksum
+
+
+def webp_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """The kinds of a WebP's parts; the file then stands at what each contains."""
+    place = 12
+    for _ in range(MOST_PARTS):
+        file.seek(place)
+        kind, length = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        yield kind
+        place += 8 + length + length % 2
 
 
 def _check_pixels(file: BinaryIO) -> None:

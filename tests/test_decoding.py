@@ -212,6 +212,15 @@ def test_a_webp_whose_frame_does_not_fill_its_canvas(tmp_path, border, orientati
     np.testing.assert_array_equal(images.read(path), expected)
 
 
+@pytest.mark.parametrize("note", ["xmp", "exif", "icc_profile"])
+def test_a_still_webp_that_speaks_of_frames(tmp_path, note):
+    """ANMF, the name of an animation's frame, may stand anywhere in a file."""
+    speaks = exif_of(1).tobytes() + b"ANMF0123456789" if note == "exif" else b"made of ANMF and others, long ago"
+    path = saved(tmp_path / "a.webp", RGB, lossless=True, **{note: speaks})
+    assert b"ANMF" in path.read_bytes()
+    np.testing.assert_array_equal(images.read(path), RGB)
+
+
 UPRIGHT = {  # EXIF orientation: how to turn the stored image; from the standard's table of row 0 and column 0
     1: lambda p: p, 2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1],
     5: lambda p: p.swapaxes(0, 1), 6: lambda p: np.rot90(p, -1), 7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
@@ -532,21 +541,21 @@ def test_one_plane_is_no_planes(tmp_path, options):
 def test_a_tiff_that_breaks_off_within_its_tags(tmp_path, byteorder, bigtiff):
     tifffile = pytest.importorskip("tifffile")
     path = tmp_path / "a.tif"
-    coefficients, text = (529, 5, 3, (299, 1000, 587, 1000, 114, 1000)), (270, 2, 9, "a" * 8)
-    tifffile.imwrite(path, RGB, photometric="rgb", byteorder=byteorder, bigtiff=bigtiff, extratags=[coefficients, text])
+    colours = (320, 3, 768, [0] * 768)
+    tifffile.imwrite(path, RGB, photometric="rgb", byteorder=byteorder, bigtiff=bigtiff, extratags=[colours])
     whole = path.read_bytes()
     with tifffile.TiffFile(path) as file:
-        entry, entries = file.pages[0].tags["YCbCrCoefficients"].offset, file.pages[0].offset
-        text = file.pages[0].tags["ImageDescription"].offset
+        places, entries = {tag.code: tag.offset for tag in file.pages[0].tags}, file.pages[0].offset
+    entry = places[320]
 
     def moved(tag):
         """Its value now begins where the file ends."""
-        at, form = tag + (12 if bigtiff else 8), byteorder + ("Q" if bigtiff else "I")
+        at, form = places[tag] + (12 if bigtiff else 8), byteorder + ("Q" if bigtiff else "I")
         return whole[:at] + struct.pack(form, len(whole)) + whole[at + struct.calcsize(form) :]
 
-    path.write_bytes(moved(entry) + bytes(23))
+    path.write_bytes(moved(320) + bytes(2 * 768 - 1))
     assert "cut off, or blank, within its tags" in refused("images", images.read, path)  # one byte is missing
-    for read in moved(entry) + bytes(24), moved(text):  # a text says nothing about the pixels
+    for read in moved(320) + bytes(2 * 768), moved(270), moved(282):  # ImageDescription, XResolution: not the pixels
         path.write_bytes(read)
         np.testing.assert_array_equal(images.read(path), RGB)
     for broken in whole[: entry + 3], whole[:entry] + bytes(len(whole) - entry), whole[:entries]:
