@@ -83,6 +83,8 @@ def load_split(
     _say(said)
     copied = overlap(training_dir, validation_dir) if validation_dir else copies(training_dir)
     _say(copied)
+    if validation_dir:  # a mistake there is told now, not after all training images were decoded
+        _check_classes(validation_dir, classes_in(validation_dir), list(classes_in(training_dir)))
     framing = images.as_trained(how, side_to_keep(training_dir, size), input_size)
     dataset = load(training_dir, framing, None, skip_unreadable, cache)
     if not validation_dir:

@@ -137,11 +137,12 @@ def with_copies_shared(parts: Split) -> Split:
     known = dict(zip(_contents(dataset, training), training))
     rows = [known.get(key, row) for key, row in zip(_contents(dataset, validation), validation)]
     rows = np.array(rows, dtype=np.asarray(validation).dtype)  # even of none
-    tracks, copied = dataset.tracks, rows != validation
+    tracks = dataset.tracks
     if tracks is not None:
         _, tracks = np.unique(tracks, return_inverse=True)  # their numbers may be anything: dates, or -1 for unknown
+        moved = (rows != validation) & ~np.isin(tracks[validation], tracks[training])  # others count as seen already
         track = np.arange(tracks.max() + 1)
-        track[tracks[validation[copied]]] = tracks[rows[copied]]
+        track[tracks[validation[moved]]] = tracks[rows[moved]]
         dataset = dataset._replace(tracks=track[tracks])
     return Split(dataset, training, rows)
 

@@ -116,7 +116,10 @@ def test_a_place_for_the_run_that_cannot_be_written(parse, tmp_path):
     assert "is not UTF-8" in in_one_line(parse, "--out", tmp_path / os.fsdecode(b"run\xff"))
     assert parse("--out", tmp_path / "new").out == tmp_path / "new"
     assert "is not a folder" in in_one_line(parse, "--out", tmp_path / "file")
+    parse("--out", tmp_path / "in" / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]  # the name is free for the right command
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert "name another folder with --out" in in_one_line(parse, "--out", tmp_path / "link")
 
 
 def test_a_rate_that_would_never_be_reached(parse, begun):

@@ -350,10 +350,14 @@ def test_a_validation_image_that_is_trained_on_is_no_new_one(tmp_path, capsys):
     assert parts.dataset.labels[parts.validation].tolist() == parts.dataset.labels[parts.training].tolist()
 
 
-def test_a_validation_folder_that_is_none_is_told_before_images_are_decoded(tmp_path, monkeypatch):
-    training = layout(tmp_path / "a", "x", "y")
+def test_a_mistake_in_the_validation_folder_is_told_before_images_are_decoded(tmp_path, monkeypatch):
+    training, other = layout(tmp_path / "a", "x", "y"), layout(tmp_path / "c", "x", "z")
     monkeypatch.setattr(own_images, "load", lambda *_: pytest.fail("decoded"))
-    for folder, told in (tmp_path / "b", "no such folder"), (training / "x", "lies inside"):
+    for folder, told in (
+        (tmp_path / "b", "no such folder"),
+        (training / "x", "lies inside"),
+        (other, "the training images have no class z"),
+    ):
         assert told in in_one_line(own_images.load_split, training, folder, "crop", SIZE, SIZE)
 
 

@@ -226,6 +226,14 @@ def test_tracks_may_be_numbered_in_any_way():
     assert tracks[0] == tracks[3] == tracks[4] and len(np.unique(tracks)) == 4
 
 
+def test_a_track_that_is_trained_on_stays_so_where_copies_are_shared():
+    """Track 1 has a copy of an image of track 0, and track 0, in validation, one of an image of track 2."""
+    dataset = made_up([0] * 6, [0, 2, 1, 0, 1, 3])
+    dataset.images[2], dataset.images[3] = dataset.images[0], dataset.images[1]
+    shared = splits.with_copies_shared(splits.Split(dataset, np.arange(2), np.arange(2, 6)))
+    assert splits.share_seen(shared) == 3 / 4
+
+
 def test_a_valid_p_that_was_taken_from_train_p_is_noticed(tmp_path):
     arrays = signs()
     held = np.arange(172) % 4 == 3

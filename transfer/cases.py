@@ -29,7 +29,7 @@ Report = Callable[[dict], None]
 class Outcome(NamedTuple):
     """The result of a training."""
 
-    classifier: Classifier  # with the last epoch's weights; without a run, those of the result
+    classifier: Classifier  # without a run, with the result's weights; else `Run.restore_result` gives it them
     inputs: Any  # what it takes: inputs[rows]
     history: list[dict]  # the epochs
     kept: int  # number of the epoch that is the result; 0: the head alone, before fine-tuning

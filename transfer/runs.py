@@ -292,7 +292,9 @@ def check_new(folder: pathlib.Path) -> None:
         for found in folder.glob(name):
             raise BadInput(f"{found}: is there, but belongs to no run; move it away, or name another folder with --out")
     check_utf8(folder, "name another folder with --out")
-    place = folder / SETTINGS if folder.exists() else folder  # which is not made yet: another mistake may be found
+    place = folder / SETTINGS
+    while not os.path.lexists(place.parent):  # which is not made yet: another mistake may be found
+        place = place.parent
     check_writable(place, "name another folder with --out")
 
 
