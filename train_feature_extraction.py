@@ -4,7 +4,7 @@
     python train_feature_extraction.py --case 2   # a head on an early layer
     python train_feature_extraction.py --case 3   # fine-tuning: all layers, gently; hours on a CPU; see --per_class
     python train_feature_extraction.py --recipe thorough   # as well as it gets, in an hour
-    python train_feature_extraction.py --recipe few --per_class 100   # the same for about 100 images per class
+    python train_feature_extraction.py --recipe few --per_class 100   # the same for 10 to 100 images per class
     python train_feature_extraction.py --case 4   # all layers, from random weights
     python train_feature_extraction.py --resume   # continue a run that was stopped
     python train_feature_extraction.py --training_dir my_images      # one folder per class
@@ -50,7 +50,7 @@ THOROUGH = {  # for tens of thousands of images; the CIFAR-10 script shares it
     "keep_last": True,  # the rates fall to 0 at its end
     "two_views": True,  # fewer mistakes, see the README
 }
-FEW = THOROUGH | {"epochs": 20, "batch_size": 32, "ema": 0.98}  # for about a hundred per class, which make few steps
+FEW = THOROUGH | {"epochs": 20, "batch_size": 32, "ema": 0.98}  # for 10 to 100 per class, which make few steps
 SIGNS = {"image_size": 64, "relight": True}  # twice the size of the signs
 RECIPES = {"thorough": THOROUGH | SIGNS, "few": FEW | SIGNS}
 
@@ -169,7 +169,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     )  # fmt: skip
     flags.add_training_flags(parser, epochs=10)
     flags.add_case_flags(parser)
-    told = "thorough, GoogLeNet with all layers trained for an hour on two cores; few, for about 100 images per class"
+    told = "thorough, GoogLeNet with all layers trained for an hour on two cores; few, for 10 to 100 images per class"
     flags.add_recipe_flag(parser, RECIPES, told)
     flags.add_as_published_flag(parser)
     return command_line.parse(parser, SCRIPT, RECIPES)

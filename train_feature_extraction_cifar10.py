@@ -3,7 +3,7 @@
     python train_feature_extraction_cifar10.py            # case 1: 50,000 + 10,000 images, 2 epochs
     python train_feature_extraction_cifar10.py --case 3   # fine-tuning; 2 and 4 as for the signs
     python train_feature_extraction_cifar10.py --recipe thorough   # as well as it gets, in two to three hours
-    python train_feature_extraction_cifar10.py --recipe few --per_class 100   # the same for about 100 images per class
+    python train_feature_extraction_cifar10.py --recipe few --per_class 100   # the same for 10 to 100 images per class
     python train_feature_extraction_cifar10.py --demo     # ten drawn signs, the small AlexNet, nothing downloaded
 
 CIFAR-10's animals and vehicles are much like ImageNet's, only smaller: 32x32 pixels. Validated on its 10,000 test
@@ -47,7 +47,7 @@ def parse_arguments() -> tuple[argparse.Namespace, pathlib.Path | None]:
     parser = Parser(__doc__)
     flags.add_training_flags(parser, epochs=2)
     flags.add_case_flags(parser)
-    told = "thorough, GoogLeNet with its upper layers trained, 2.5 hours on two cores; few, for about 100 per class"
+    told = "thorough, GoogLeNet with its upper layers trained, 2.5 hours on two cores; few, for 10 to 100 per class"
     flags.add_recipe_flag(parser, RECIPES, told)
     flags.add_as_published_flag(parser)
     return command_line.parse(parser, SCRIPT, RECIPES)
