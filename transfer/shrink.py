@@ -67,7 +67,9 @@ def numbers_of(names: Sequence[str], synsets: Sequence[str] = ()) -> np.ndarray:
     for name in names:
         found = known.get(_plain(name), ())
         if len(found) != 1:
-            hint = "; WordNet's numbers need --synsets" if re.fullmatch(r"n\d{8}", name) and not synsets else ""
+            numbered = re.fullmatch(r"n\d{8}", name) and not synsets
+            hint = "; give its WordNet number, with --synsets" if found else ""
+            hint = "; WordNet's numbers need --synsets" if numbered else hint
             raise BadInput(f"{name}: is {len(found) or 'none'} of ImageNet's classes, expected one{hint}")
         numbers += found
     if len(set(numbers)) < len(numbers):
