@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from common.errors import BadInput, reason
 from common.files import open_regular
-from common.kinds import HEAD, UNKNOWN, kind_of
+from common.kinds import HEAD, MAGIC, UNKNOWN, kind_of
 from data import tiff
 from data.bit_depths import DEPTHS, eight_bits, on_white
 from data.wholeness import check, png_chunks, webp_chunks
@@ -35,6 +35,7 @@ IMAGES = (  # as `common.kinds` calls those that Pillow reads
     "an AVIF image",
 )  # fmt: skip
 CODECS = {"a WebP image": "webp", "a JPEG 2000 image": "jpg_2000", "an AVIF image": "avif"}  # not in every Pillow
+TIFF_MARKS = {mark for _, mark in MAGIC["a TIFF image"]}  # its first four bytes
 TGA = dict.fromkeys((".tga", ".icb", ".vda", ".vst"), ("TGA",))  # Targa files have no mark: nearly anything would do
 MOST_PIXELS, MOST_BYTES = 100 * 10**6, 10**9  # of one image, decoded
 LARGE = 16 * 10**6  # pixels; such images are decoded one at a time
@@ -120,7 +121,7 @@ def _opened(file: BinaryIO, suffix: str = "", formats: tuple[str, ...] = FORMATS
     if file.seek(0, os.SEEK_END) > MOST_BYTES:  # some readers begin by reading all of it
         raise BadInput(f"has more than {MOST_BYTES / 10**9:g} GB; make it smaller")
     file.seek(0)
-    if kind_of(file.read(HEAD)) == "a TIFF image":
+    if file.read(4) in TIFF_MARKS:
         tiff.check_tags(file)
     Image.init()
     image = Image.open(file, formats=[name for name in (*formats, *TGA.get(suffix, ())) if name in Image.OPEN])

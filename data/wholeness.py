@@ -30,7 +30,10 @@ UNFINISHED = "is half a download: its end is blank; get another copy"
 
 
 def check(file: BinaryIO, image: Image.Image) -> None:
-    """`BadInput` where the file of this image, which Pillow has opened, is not whole, or would take hours to decode."""
+    """`BadInput` where the file of this image, which Pillow has opened, is not whole, or would take hours to decode.
+
+    Of a JPEG that shows only in decoding, see `_check_scans`: the image reads from memory from then on.
+    """
     if image.format in ("JPEG", "MPO"):
         _check_scans(file, image)
     elif image.format == "PNG":

@@ -67,9 +67,11 @@ def numbers_of(names: Sequence[str], synsets: Sequence[str] = ()) -> np.ndarray:
     for name in names:
         found = known.get(_plain(name), ())
         if len(found) != 1:
-            numbered = re.fullmatch(r"n\d{8}", name) and not synsets
-            hint = "; give its WordNet number, with --synsets" if found else ""
-            hint = "; WordNet's numbers need --synsets" if numbered else hint
+            hint = ""
+            if found:
+                hint = "; give its WordNet number, with --synsets"
+            elif re.fullmatch(r"n\d{8}", name) and not synsets:
+                hint = "; WordNet's numbers need --synsets"
             raise BadInput(f"{name}: is {len(found) or 'none'} of ImageNet's classes, expected one{hint}")
         numbers += found
     if len(set(numbers)) < len(numbers):
